@@ -1,0 +1,59 @@
+"""Every error a user can meet: one readable line that says what, where and how to mend it."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class EmozooError(Exception):
+    """Base of all errors raised on purpose.
+
+    The command line prints its text on stderr without a traceback; ``exit_code`` is the exit status then (2 = wrong
+    usage, 3 = could not run).
+    """
+
+    exit_code = 3
+
+
+class UsageError(EmozooError):
+    """The request contradicts itself or names something that does not exist."""
+
+    exit_code = 2
+
+
+class UnknownModelError(UsageError):
+    """No model, tag, wiring or size of that name; the text proposes the nearest one."""
+
+
+class VideoError(EmozooError):
+    """A media file that cannot be read, or lacks what was asked of it.
+
+    ``code`` is a short word for machines: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``,
+    ``broken``.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str, code: str = "unreadable") -> None:
+        self.path, self.reason, self.code = str(path), reason, code
+        super().__init__(f"{self.path}: {reason}")
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str]]:  # crosses worker processes
+        return (type(self), (self.path, self.reason, self.code))
+
+
+class WeightsError(EmozooError):
+    """Weights that must not be used: wrong hash, wrong format, wrong keys, or not to be had."""
+
+
+class DatasetError(EmozooError):
+    """A data set that is not where, or not what, it should be; the text names the command that mends it."""
+
+
+class ManifestError(DatasetError):
+    """A manifest line that cannot be used; ``line`` counts from 1, the header included."""
+
+    def __init__(self, path: str | PathLike[str], line: int, reason: str) -> None:
+        self.path, self.line, self.reason = str(path), line, reason
+        super().__init__(f"{self.path}, line {line}: {reason}")
+
+    def __reduce__(self) -> tuple[type[ManifestError], tuple[str, int, str]]:
+        return (type(self), (self.path, self.line, self.reason))

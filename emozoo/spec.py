@@ -1,0 +1,127 @@
+"""ClipSpec: the named streams that a model eats. Pure data; imports no torch.
+
+Legend: C = clips in one prediction, F = pictures in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from emozoo.errors import UsageError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Kinetics statistics that torchvision's video networks were trained with.
+KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+
+SOURCES = ("face", "context", "frame", "audio")
+SAMPLINGS = ("overlap", "segments", "trail")
+PLACES = ("all", "centre")
+
+
+@dataclass(frozen=True)
+class AudioSpec:
+    """How a waveform becomes a log-mel picture.
+
+    ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends where its clip
+    ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
+    """
+
+    rate: int = 16000
+    win: int = 400
+    hop: int = 160
+    fft: int = 512
+    seconds: float = 1.0
+    top_db: float = 80.0
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """One named input.
+
+    ``source``: ``face`` (crop), ``context`` (whole picture, face blacked out), ``frame`` (whole picture) or ``audio``.
+    ``frames`` = F. ``size`` = (H, W), or (M, S) for audio. ``place``: ``all`` = the clip's F sampled frames,
+    ``centre`` = its middle frame. Pictures are scaled to [0, 1], then ``(x - mean) / std`` per channel; audio is
+    ``(dB - mean) / std`` with one number each.
+    """
+
+    source: str
+    size: tuple[int, int]
+    frames: int = 1
+    place: str = "all"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    audio: AudioSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES or self.place not in PLACES:
+            raise UsageError(f"stream source must be one of {SOURCES} and place one of {PLACES}, got {self.source!r}, {self.place!r}")
+        if (self.source == "audio") != (self.audio is not None):
+            raise UsageError("a stream has audio settings exactly when its source is 'audio'")
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """What one prediction of a model looks at.
+
+    ``streams`` by name, in the order that the model documents. ``clips`` = C. ``window_s`` = seconds of media that one
+    prediction covers (``predict`` cuts longer files into such windows; ``benchmark`` samples a labelled clip whole).
+
+    ``sampling``:
+      * ``overlap`` (CEFLNet, section 6): the media is laid on ``30 + 10 (C-1) + 15`` positions by linear
+        interpolation of time; clip c covers 15 of them from s + 10 c, s = 15 in test and 0..29 in training.
+      * ``segments`` (TSN): C equal segments, F consecutive frames at ``rate`` in each; the centre snippet in test.
+      * ``trail`` (Aff-Wild2): C clips of ``clip_s`` seconds one after the other, F frames spread backwards from each
+        clip's last; the label of a clip is that of its last frame. Clips that the media does not reach are masked.
+
+    ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = share of the
+    face box's longer side added on each side of the square crop. ``detector``, ``interpolation`` belong to the weights.
+    """
+
+    streams: Mapping[str, StreamSpec]
+    clips: int
+    sampling: str
+    window_s: float
+    clip_s: float = 0.0
+    rate: float = 0.0
+    margin: float = 0.0
+    detector: str = "cascade"
+    interpolation: str = "area"
+
+    def __post_init__(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            raise UsageError(f"sampling must be one of {SAMPLINGS}, got {self.sampling!r}")
+
+    @property
+    def needs_face(self) -> bool:
+        """Whether a face has to be looked for at all."""
+        return any(s.source in ("face", "context") for s in self.streams.values())
+
+    @property
+    def needs_audio(self) -> bool:
+        return any(s.source == "audio" for s in self.streams.values())
+
+    @property
+    def needs_pictures(self) -> bool:
+        return any(s.source != "audio" for s in self.streams.values())
+
+    def with_detector(self, detector: str) -> ClipSpec:
+        """The same spec read with another face detector (which every result then names)."""
+        return replace(self, detector=detector)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, as stored in ``config.json`` beside the weights."""
+        return {**asdict(replace(self, streams={})), "streams": {k: asdict(v) for k, v in self.streams.items()}}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ClipSpec:
+        """The inverse of :meth:`to_dict`, also after a trip through JSON."""
+        streams = {}
+        for name, s in data["streams"].items():
+            s = dict(s)
+            for key in ("size", "mean", "std"):
+                s[key] = tuple(s[key])
+            s["audio"] = AudioSpec(**s["audio"]) if s.get("audio") else None
+            streams[name] = StreamSpec(**s)
+        return ClipSpec(**{**data, "streams": streams})
