@@ -1,0 +1,71 @@
+"""Vocabularies: class names in order, synonyms, and named, versioned label maps. Pure data; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emozoo.errors import UsageError
+
+# The seven basic emotions, alphabetical: the order of every embedded seven-class checkpoint.
+BASIC7 = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+LFW5 = ("anger", "happiness", "neutral", "sadness", "surprise")
+EKMAN6 = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
+CAER7 = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+FERPLUS8 = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+
+# Spellings of one emotion that data sets use; nothing outside this table is ever taken for the same class.
+SYNONYMS = {
+    "angry": "anger",
+    "happy": "happiness",
+    "joy": "happiness",
+    "sad": "sadness",
+    "fearful": "fear",
+    "disgusted": "disgust",
+    "surprised": "surprise",
+}
+
+# name -> {class in the data: class of the model}; a class that is not named is left out of the score.
+LABEL_MAPS: dict[str, dict[str, str]] = {
+    "basic7_v1": {
+        **{c: c for c in BASIC7},
+        **SYNONYMS,
+    },
+    # RAVDESS and CREMA-D speak of fewer or more classes than the seven: calm has no counterpart and is left out.
+    "lfw5_v1": {**{c: c for c in LFW5}, **{k: v for k, v in SYNONYMS.items() if v in LFW5}},
+}
+
+
+def canonical(name: str) -> str:
+    """The zoo's own spelling of a class name: lower case, synonyms resolved.
+
+    >>> canonical("Happy"), canonical("contempt")
+    ('happiness', 'contempt')
+    """
+    name = name.strip().lower()
+    return SYNONYMS.get(name, name)
+
+
+def same_classes(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether two vocabularies name the same emotions, whatever their order and spelling."""
+    return sorted(map(canonical, a)) == sorted(map(canonical, b))
+
+
+def class_mapping(data: Sequence[str], model: Sequence[str], label_map: str | None = None) -> dict[str, str]:
+    """Which class of the model each class of the data stands for.
+
+    Without ``label_map`` both must name the same emotions (spelling apart). With one, classes that it or the model
+    does not know are left out. Raises UsageError that shows both vocabularies.
+    """
+    if label_map is None:
+        if not same_classes(data, model):
+            raise UsageError(
+                f"the data has classes {', '.join(data)} and the model {', '.join(model)}: "
+                f"name a --label-map ({', '.join(LABEL_MAPS)}) to score the classes that both know"
+            )
+        by_name = {canonical(m): m for m in model}
+        return {d: by_name[canonical(d)] for d in data}
+    if label_map not in LABEL_MAPS:
+        raise UsageError(f"no label map '{label_map}'; there are {', '.join(LABEL_MAPS)}")
+    by_name = {canonical(m): m for m in model}
+    table = {k.lower(): v for k, v in LABEL_MAPS[label_map].items()}
+    return {d: by_name[table[d.lower()]] for d in data if table.get(d.lower()) in by_name}
