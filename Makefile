@@ -1,0 +1,45 @@
+# Everything runs in .venv; `setup` is done once and again only when the two files beside it change.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.emozoo-setup
+export NO_ALBUMENTATIONS_UPDATE = 1
+export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: setup demo test test-slow lint docs tables bench wheel
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,export,docs]"
+	touch $@
+
+demo: setup
+	$(BIN)/emozoo synth --out demo_out/drawn --n 1 --seed 7
+	$(BIN)/emozoo predict demo_out/drawn/videos --model ceflnet.synth_v1 --out demo_out --json --csv --plot --video
+	@echo "Written to demo_out/:" && find demo_out -type f | sort
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/sphinx-build -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+tables: setup
+	$(BIN)/python benchmarks/tables.py
+
+bench: setup
+	$(BIN)/emozoo benchmark --json demo_out/benchmark.json
+
+wheel: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
