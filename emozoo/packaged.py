@@ -1,4 +1,4 @@
-"""Where files that travel with the package lie: inside an installed wheel, or in the checkout of an editable install."""
+"""Where files that travel with the package lie: in an installed wheel, or in the checkout of an editable install."""
 
 from __future__ import annotations
 
