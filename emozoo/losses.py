@@ -1,0 +1,72 @@
+"""Losses: cross-entropy with flooding and logit adjustment, and one minus the concordance correlation.
+
+Legend: B = batch, K = classes, N = numbers scored together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    log_prior: Tensor | None = None,
+    smoothing: float = 0.0,
+    flood: float = 0.0,
+    flood_mode: str = "ishida",
+) -> Tensor:
+    """Mean cross-entropy over the batch, a scalar.
+
+    ``target``: class numbers (B,) or soft votes (B, K) that sum to 1. ``log_prior`` (K,) is added to the logits before
+    the softmax, so that what the network learns is free of the class prior (Menon et al., Long-tail learning via logit
+    adjustment, ICLR 2021). ``flood`` > 0: ``|loss - flood| + flood`` on the mini-batch mean (Ishida et al., Do we need
+    zero training loss, ICML 2020; CAHFW-Net Eq. 27); ``flood_mode="printed"`` is the equation as that paper prints it,
+    ``loss + flood``.
+    """
+    if log_prior is not None:
+        logits = logits + log_prior
+    loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
+    if flood > 0.0:
+        loss = (loss - flood).abs() + flood if flood_mode == "ishida" else loss + flood
+    return loss
+
+
+def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence from the teacher's probabilities (B, K) to the network's, a scalar.
+
+    Rows of ``teacher`` that are not finite have no teacher and do not count; none at all gives 0.
+    """
+    have = torch.isfinite(teacher).all(dim=1)
+    target = torch.where(have[:, None], teacher, torch.ones_like(teacher))
+    target = target / target.sum(1, keepdim=True).clamp_min(1e-12)
+    each = F.kl_div(logits.float().log_softmax(1), target.float(), reduction="none").sum(1)
+    return (each * have).sum() / have.sum().clamp_min(1)
+
+
+def concordance(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Lin's concordance correlation coefficient of two tensors taken as flat lists, in [-1, 1], a scalar.
+
+    Population form, ``2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2)``, with no square root, so that a constant input has a
+    finite gradient. ``mask`` picks the numbers that count. Two equal constants (0/0) give 0, as does an empty mask.
+    """
+    x, y = x.reshape(-1), y.reshape(-1)
+    x, y = (x, y) if x.dtype == torch.float64 else (x.float(), y.float())
+    w = torch.ones_like(x) if mask is None else mask.reshape(-1).to(x.dtype)
+    # where, not multiplication: what is masked may be NaN.
+    x, y = torch.where(w > 0, x, 0.0), torch.where(w > 0, y.to(x.dtype), 0.0)
+    n = w.sum().clamp_min(1.0)
+    mean_x, mean_y = (w * x).sum() / n, (w * y).sum() / n
+    dx, dy = x - mean_x, y - mean_y
+    covariance = (w * dx * dy).sum() / n
+    spread = (w * dx * dx).sum() / n + (w * dy * dy).sum() / n + (mean_x - mean_y) ** 2
+    return 2.0 * covariance / (spread + 1e-12)
+
+
+def concordance_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``(1 - CCC_V) + (1 - CCC_A)`` for tensors (..., 2) of valence and arousal; ``mask`` (...) counts labelled ones."""
+    parts = [1.0 - concordance(predicted[..., i], target[..., i], mask) for i in (0, 1)]
+    return parts[0] + parts[1]

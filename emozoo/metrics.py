@@ -1,0 +1,103 @@
+"""Metrics: WAR, UAR and macro-F1 from one confusion matrix; concordance pooled over everything scored.
+
+WAR (weighted average recall) is accuracy; UAR is the mean recall over classes that occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+
+def scores_of(confusion: np.ndarray) -> dict[str, float]:
+    """WAR, UAR and macro-F1 as fractions, from a confusion matrix (..., K, K) with true classes in rows.
+
+    UAR and F1 average over classes with at least one true sample, so a class that is absent neither helps nor harms.
+    Leading dimensions (bootstrap draws) are kept: each value then is an array.
+    """
+    confusion = np.asarray(confusion, dtype=np.float64)
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(-1), confusion.sum(-2)
+    present = true > 0
+    count = present.sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = np.where(present, hit / true, 0.0)
+        f1 = np.where(present, 2.0 * hit / (true + predicted), 0.0)
+        out = {
+            "WAR": hit.sum(-1) / true.sum(-1),
+            "UAR": recall.sum(-1) / count,
+            "F1": f1.sum(-1) / count,
+        }
+    return {k: float(v) if np.ndim(v) == 0 else v for k, v in out.items()}
+
+
+def recalls(confusion: np.ndarray) -> np.ndarray:
+    """Recall per class (K,); NaN for a class without a true sample."""
+    confusion = np.asarray(confusion, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.diagonal(confusion) / confusion.sum(1)
+
+
+def concordance_of(sums: np.ndarray) -> np.ndarray:
+    """CCC (population form) from the sums (..., 6) of n, x, y, x^2, y^2, xy; 0 where both sides are constant."""
+    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    n = np.maximum(n, 1.0)
+    mx, my = x / n, y / n
+    spread = xx / n - mx**2 + yy / n - my**2 + (mx - my) ** 2
+    return np.where(spread > 1e-12, 2.0 * (xy / n - mx * my) / np.maximum(spread, 1e-12), 0.0)
+
+
+def concordance_sums(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The six sums (6,) that :func:`concordance_of` needs; sums of parts add up."""
+    p, t = np.asarray(predicted, np.float64).ravel(), np.asarray(target, np.float64).ravel()
+    return np.array([p.size, p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()])
+
+
+class Confusion(Metric):
+    """WAR, UAR and F1 over all processes, from torchmetrics' confusion matrix. ``compute`` gives fractions."""
+
+    full_state_update = False
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.matrix = MulticlassConfusionMatrix(num_classes)
+
+    def update(self, scores: Tensor, target: Tensor) -> None:
+        """``scores`` (B, K), any monotone scores; ``target`` (B,) class numbers, negative ones do not count."""
+        keep = target >= 0
+        if keep.any():
+            self.matrix.update(scores[keep].argmax(1), target[keep])
+
+    def compute(self) -> Mapping[str, float]:
+        return scores_of(self.matrix.compute().cpu().numpy())
+
+    def reset(self) -> None:
+        super().reset()
+        self.matrix.reset()
+
+
+class PooledConcordance(Metric):
+    """CCC_V and CCC_A over every labelled clip of every video together, in [-1, 1], exact across processes."""
+
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(2, 6, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, target: Tensor, mask: Tensor) -> None:
+        """``predicted``, ``target`` (B, C, 2); ``mask`` (B, C), true where labelled."""
+        for i in (0, 1):
+            p, t = predicted[..., i][mask].double(), target[..., i][mask].double()
+            n = torch.tensor(float(p.numel()), device=p.device, dtype=torch.float64)
+            self.sums[i] += torch.stack((n, p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()))
+
+    def compute(self) -> Mapping[str, float]:
+        v, a = concordance_of(self.sums.cpu().numpy())
+        return {"CCC_V": float(v), "CCC_A": float(a), "CCC": float(v + a) / 2}
