@@ -1,0 +1,175 @@
+"""Writes the tables of README.md, docs/*.md and the model cards from what was measured, never by hand.
+
+Sources: ``benchmarks/results/*.csv``, the registry and ``checkpoints/*/config.json``. A table stands between
+``<!-- generated:NAME -->`` and ``<!-- /generated -->``; ``NAME`` is a key of :data:`TABLES`, and
+``results:MODEL`` keeps the rows of one weights tag.
+
+    python benchmarks/tables.py            rewrite what differs
+    python benchmarks/tables.py --check    change nothing, exit 1 where a file differs
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from emozoo import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKED = re.compile(r"(<!-- generated:(\S+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+PRIORS = {"train": "as in training", "uniform": "removed"}
+
+Row = dict[str, str]
+
+
+def results() -> list[Row]:
+    """Every committed result, in the order of file names and lines."""
+    rows: list[Row] = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as f:
+            rows += csv.DictReader(f)
+    return rows
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]], none: str) -> str:
+    """A Markdown table, or the line ``none`` where there are no rows."""
+    lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    if not lines:
+        return none
+    head = list(header)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+
+
+def interval(row: Row, metric: str) -> str:
+    """``0.896 (0.884 to 0.907)``: a value and its 95 % interval; a dash where it was not measured."""
+    if not row.get(metric):
+        return "–"
+    text = f"{float(row[metric]):.3f}"
+    low, high = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
+    return f"{text} ({float(low):.3f} to {float(high):.3f})" if low and high else text
+
+
+def counted(row: Row) -> str:
+    """How many were evaluated of how many, and in how many no face was found."""
+    n, expected, no_face = row["n_evaluated"], row["n_expected"], row.get("no_face") or "0"
+    return (n if n == expected else f"{n} of {expected}") + (f", {no_face} without a face" if int(no_face) else "")
+
+
+def models() -> str:
+    """Architectures: what each looks at and answers, and what can be asked for."""
+    rows = (
+        [
+            f"`{m.name}`",
+            m.paper,
+            ", ".join(dict.fromkeys(s.source for s in m.specs["lite"].streams.values())),
+            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in m.tasks),
+            ", ".join(f"`{w}`" for w in m.wirings),
+            f"`{default.tag}`" if (default := registry.resolve(m.name)[1]) else "none yet",
+        ]
+        for m in registry.MODELS.values()
+    )
+    return markdown(["Model", "Paper", "Looks at", "Answers", "Wirings", "Default weights"], rows, "No model yet.")
+
+
+def weights() -> str:
+    """Embedded weights: what each was trained on, classes, size and licence."""
+
+    def lines() -> Iterator[list[str]]:
+        for w in registry.weights().values():
+            file = ROOT / "checkpoints" / w.name / "model.safetensors"
+            classes = ", ".join(w.classes) or "valence, arousal"
+            yield [
+                f"`{w.name}`",
+                w.trained_on,
+                classes,
+                f"{file.stat().st_size / 1e6:.1f} MB",
+                w.licence,
+                w.sha256[:12],
+            ]
+
+    return markdown(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")
+
+
+def scores(model: str = "") -> str:
+    """Measured on data with a name of its own; one row per model, data set, split and prior."""
+    rows = (
+        [
+            f"`{r['model']}`",
+            r["dataset"],
+            r["protocol"] + (f", {r['split']}" if r["split"] else "") + (f", fold {r['fold']}" if r["fold"] else ""),
+            PRIORS.get(r["prior"], r["prior"] or "–"),
+            counted(r),
+            *(interval(r, m) for m in ("WAR", "UAR")),
+            *(f"{float(r[m]):.3f}" if r[m] else "–" for m in ("CCC_V", "CCC_A")),
+        ]
+        for r in results()
+        if not r["control"] and model in ("", r["model"])
+    )
+    header = [
+        "Weights",
+        "Data",
+        "Protocol",
+        "Class prior",
+        "n",
+        "WAR (95 %)",
+        "UAR (95 %)",
+        "CCC valence",
+        "CCC arousal",
+    ]
+    return markdown(header, rows, "Nothing measured yet.")
+
+
+def controls() -> str:
+    """Each network beside its retrained control: what the mechanism adds."""
+    all_rows = results()
+
+    def lines() -> Iterator[list[str]]:
+        for r in all_rows:
+            if r["control"] and r["delta"]:
+                delta = f"{float(r['delta']):+.3f}"
+                if r["delta_lo"] and r["delta_hi"]:
+                    delta += f" ({float(r['delta_lo']):+.3f} to {float(r['delta_hi']):+.3f})"
+                yield [f"`{r['model']}`", r["dataset"], r["control"], counted(r), r["delta_metric"], delta]
+
+    header = ["Weights", "Data", "Control", "n", "Metric", "Model minus control (95 %)"]
+    return markdown(header, lines(), "Nothing measured yet.")
+
+
+TABLES: dict[str, Callable[..., str]] = {"models": models, "weights": weights, "results": scores, "controls": controls}
+
+
+def rendered(text: str, where: Path) -> str:
+    """The text with every marked table made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        name, _, argument = match[2].partition(":")
+        if name not in TABLES:
+            sys.exit(f"{where}: no generated table {name!r}; there are {', '.join(TABLES)}")
+        return f"{match[1]}{TABLES[name](*([argument] if argument else []))}\n{match[3]}"
+
+    return MARKED.sub(table, text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a file differs")
+    check = parser.parse_args().check
+    stale = False
+    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("checkpoints/*/README.md"))]
+    for path in pages:
+        old = path.read_text(encoding="utf-8")
+        new = rendered(old, path.relative_to(ROOT))
+        if new != old:
+            stale = True
+            print(f"{path.relative_to(ROOT)}: {'differs; run make tables' if check else 'written'}")
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    return int(stale and check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

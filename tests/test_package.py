@@ -1,0 +1,78 @@
+"""The wheel works by itself: no checkout, no other folder, no network."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel built from this checkout, without network."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(out),
+        ".",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(out.glob("emozoo-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def away(wheel, tmp_path_factory):
+    """Runs Python with only the installed wheel in reach, from an empty folder; dependencies come from this environment."""
+    target, cwd = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("cwd")
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True)
+    # The path given here comes before the checkout's, which an editable install adds at the end.
+    environment = os.environ | {"PYTHONPATH": str(target), "HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+
+    def run(code: str) -> str:
+        code = f"import emozoo\nassert emozoo.__file__.startswith({str(target)!r}), emozoo.__file__\n{code}"
+        done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert not list(cwd.iterdir()), "something was written into the working folder"
+        return done.stdout
+
+    return run
+
+
+def test_wheel_content(wheel):
+    """Protects what travels: weights, recipes, results, published tables, the licence; and nothing of tests or pickles."""
+    names = zipfile.ZipFile(wheel).namelist()
+    for part in ("checkpoints/", "benchmarks/recipes/", "benchmarks/results/", "benchmarks/leaderboards/"):
+        assert any(n.startswith(f"emozoo/_packaged/{part}") for n in names), part
+    assert any(n.endswith("licenses/LICENSE") for n in names)
+    assert not [n for n in names if n.endswith((".pt", ".pth", ".ckpt", ".pkl")) or n.startswith("tests")]
+
+
+def test_every_weights_tag_loads_away_from_the_checkout(away):
+    """Protects `load` in an installation: every tag verifies its hash, and the bare names load their defaults."""
+    out = away(
+        "for name in [*emozoo.list_weights(), 'ceflnet']:\n"
+        "    model = emozoo.load(name)\n"
+        "    assert not model.training\n"
+        "    print(model.name)"
+    )
+    assert "ceflnet.faces7_v1" in out.split()
+
+
+def test_list_and_leaderboard_work_away_from_the_checkout(away):
+    """Protects the commands that read packaged tables."""
+    run = "import sys; from emozoo.cli import main; sys.argv = ['emozoo', *{}]\ntry: main()\nexcept SystemExit as e: assert not e.code"
+    assert '"ceflnet' in away(run.format(["list", "--json"]))
