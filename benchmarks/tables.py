@@ -80,16 +80,10 @@ def weights() -> str:
 
     def lines() -> Iterator[list[str]]:
         for w in registry.weights().values():
-            file = ROOT / "checkpoints" / w.name / "model.safetensors"
-            classes = ", ".join(w.classes) or "valence, arousal"
-            yield [
-                f"`{w.name}`",
-                w.trained_on,
-                classes,
-                f"{file.stat().st_size / 1e6:.1f} MB",
-                w.licence,
-                w.sha256[:12],
-            ]
+            if "control_of" not in w.config:  # retrained controls stand in their own table
+                size = (ROOT / "checkpoints" / w.name / "model.safetensors").stat().st_size / 1e6
+                classes = ", ".join(w.classes) or "valence, arousal"
+                yield [f"`{w.name}`", w.trained_on, classes, f"{size:.1f} MB", w.licence, w.sha256[:12]]
 
     return markdown(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")
 
@@ -117,8 +111,8 @@ def scores(model: str = "") -> str:
         "n",
         "WAR (95 %)",
         "UAR (95 %)",
-        "CCC valence",
-        "CCC arousal",
+        "CCC V",
+        "CCC A",
     ]
     return markdown(header, rows, "Nothing measured yet.")
 
