@@ -1,0 +1,216 @@
+"""Faces through time: detect on a few frames a second, link into tracks, smooth the boxes.
+
+Boxes are x1, y1, x2, y2 in pixels. Detectors take RGB uint8 (H, W, 3) and return (n, 5): box and score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from emozoo.errors import UsageError, WeightsError
+
+DETECTORS = ("cascade", "yunet")
+DETECTIONS_PER_S = 5.0
+LONG_SIDE = 640  # larger pictures are shrunk to this before detection
+SMALL = 160  # smaller pictures are padded by a quarter on each side: the cascade wants to see what is around a face
+TINY = 96  # and enlarged to at least this before
+GAP_S = 1.0  # a track survives this long without a detection
+SMOOTH_S = 0.4  # standard deviation of the Gaussian that smooths a track's boxes, seconds
+
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+YUNET_HELP = (
+    "download face_detection_yunet_2023mar.onnx of the OpenCV Zoo (models/face_detection_yunet) and set EMOZOO_YUNET "
+    "to its path, or use the detector 'cascade'"
+)
+
+Detector = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face through time: ``times`` (n,) seconds, ``boxes`` (n, 4) smoothed, ``step`` seconds between detections."""
+
+    times: np.ndarray
+    boxes: np.ndarray
+    step: float
+
+    @property
+    def start(self) -> float:
+        return float(self.times[0]) - self.step
+
+    @property
+    def end(self) -> float:
+        return float(self.times[-1]) + self.step
+
+    @property
+    def face_frames(self) -> int:
+        """In how many of the frames looked at the face was found."""
+        return len(self.times)
+
+    def box_at(self, time: float) -> np.ndarray | None:
+        """The box at that time, interpolated; None outside the track or inside a gap longer than a second."""
+        if not self.start <= time <= self.end:
+            return None
+        after = int(np.searchsorted(self.times, time))
+        if 0 < after < len(self.times) and self.times[after] - self.times[after - 1] > GAP_S:
+            near = min(time - self.times[after - 1], self.times[after] - time)
+            if near > self.step:
+                return None
+        return np.array([np.interp(time, self.times, self.boxes[:, k]) for k in range(4)], dtype=np.float32)
+
+
+def detector(name: str) -> Detector:
+    """The detector of that name, ready to use. Raises UsageError, WeightsError."""
+    if name == "cascade":
+        return _cascade()
+    if name == "yunet":
+        return _yunet(os.environ.get("EMOZOO_YUNET", ""))
+    raise UsageError(f"face detector must be one of {DETECTORS}, got {name!r}")
+
+
+@lru_cache(maxsize=1)
+def _cascade() -> Detector:
+    model = cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, "haarcascade_frontalface_default.xml"))
+
+    def once(grey: np.ndarray) -> np.ndarray:
+        smallest = max(24, round(min(grey.shape) / 12))
+        found, _, weights = model.detectMultiScale3(
+            grey, scaleFactor=1.1, minNeighbors=6, minSize=(smallest, smallest), outputRejectLevels=True
+        )
+        if not len(found):
+            return np.zeros((0, 5), dtype=np.float32)
+        boxes = np.asarray(found, dtype=np.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        return np.column_stack([boxes, np.asarray(weights, dtype=np.float32).reshape(-1)])
+
+    def padded(grey: np.ndarray) -> np.ndarray:
+        by_y, by_x = grey.shape[0] // 4, grey.shape[1] // 4
+        found = once(cv2.copyMakeBorder(grey, by_y, by_y, by_x, by_x, cv2.BORDER_REPLICATE))
+        found[:, :4] -= np.array([by_x, by_y, by_x, by_y], dtype=np.float32)
+        return found
+
+    def detect(picture: np.ndarray) -> np.ndarray:
+        height, width = picture.shape[:2]
+        scale = max(1.0, TINY / min(height, width)) if min(height, width) < TINY else 1.0
+        scale = min(scale, LONG_SIDE / max(height, width))
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        if scale != 1.0:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        found = once(grey) if min(height, width) >= SMALL else padded(grey)
+        if not len(found) and min(height, width) >= SMALL:
+            found = padded(grey)  # a face that fills the picture
+        found[:, :4] /= scale
+        return _inside(found, width, height)
+
+    return detect
+
+
+@lru_cache(maxsize=2)
+def _yunet(path: str) -> Detector:
+    if not path or not Path(path).is_file():
+        raise WeightsError(f"the YuNet face detector is not at {path or 'EMOZOO_YUNET (not set)'}: {YUNET_HELP}")
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if digest != YUNET_SHA256:
+        raise WeightsError(f"{path}: sha256 {digest} is not that of the YuNet face detector: {YUNET_HELP}")
+    model = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=0.7)
+
+    def detect(picture: np.ndarray) -> np.ndarray:
+        height, width = picture.shape[:2]
+        scale = LONG_SIDE / max(height, width)
+        scale = min(scale, 1.0) if min(height, width) >= TINY else TINY / min(height, width)
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        if scale != 1.0:
+            bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        pad = max(bgr.shape[:2]) // 4 if min(height, width) < SMALL else 0
+        if pad:
+            bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        model.setInputSize(bgr.shape[1::-1])
+        rows = model.detect(bgr)[1]
+        if rows is None:
+            return np.zeros((0, 5), dtype=np.float32)
+        found = np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, -1]]).astype(np.float32)
+        found[:, :4] = (found[:, :4] - pad) / scale
+        return _inside(found, width, height)
+
+    return detect
+
+
+def _inside(found: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Clipped to the picture; what lies mostly outside is dropped."""
+    area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    clipped = found.copy()
+    clipped[:, [0, 2]] = clipped[:, [0, 2]].clip(0, width - 1)
+    clipped[:, [1, 3]] = clipped[:, [1, 3]].clip(0, height - 1)
+    kept = (clipped[:, 2] - clipped[:, 0]) * (clipped[:, 3] - clipped[:, 1])
+    return clipped[kept > 0.5 * area]
+
+
+def _similarity(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(n,): intersection over union, plus up to 1 for near centres of like size; 0 = another face."""
+    x1, y1 = np.maximum(box[0], boxes[:, 0]), np.maximum(box[1], boxes[:, 1])
+    x2, y2 = np.minimum(box[2], boxes[:, 2]), np.minimum(box[3], boxes[:, 3])
+    inter = np.clip(x2 - x1, 0, None) * np.clip(y2 - y1, 0, None)
+    side, sides = box[2] - box[0], boxes[:, 2] - boxes[:, 0]
+    iou = inter / (side * side + sides * sides - inter + 1e-6)
+    distance = np.hypot(box[0] + box[2] - boxes[:, 0] - boxes[:, 2], box[1] + box[3] - boxes[:, 1] - boxes[:, 3]) / 2
+    near = np.clip(1 - distance / np.maximum(side, sides), 0, 1) * (np.minimum(side, sides) / np.maximum(side, sides) > 0.5)
+    return np.asarray(iou + near)
+
+
+def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Track]:
+    """Detections (seconds, (n, 5)) in order of time → tracks, those with most face frames first.
+
+    A detection joins the most similar open track; tracks seen in fewer than 3 frames (1 or 2 where no more were looked
+    at) or in less than a third of the frames of their own span are dropped as false alarms.
+    """
+    open_tracks: list[tuple[list[float], list[np.ndarray]]] = []
+    closed: list[tuple[list[float], list[np.ndarray]]] = []
+    looked = 0
+    for time, found in detections:
+        looked += 1
+        closed += [t for t in open_tracks if time - t[0][-1] > GAP_S + 1e-6]
+        open_tracks = [t for t in open_tracks if time - t[0][-1] <= GAP_S + 1e-6]
+        pairs = []
+        for k, (_, boxes) in enumerate(open_tracks):
+            if len(found):
+                pairs += [(s, k, j) for j, s in enumerate(_similarity(boxes[-1], found[:, :4])) if s > 0.3]
+        used_tracks, used_boxes = set(), set()
+        for _, k, j in sorted(pairs, reverse=True):
+            if k not in used_tracks and j not in used_boxes:
+                used_tracks.add(k)
+                used_boxes.add(j)
+                open_tracks[k][0].append(time)
+                open_tracks[k][1].append(found[j, :4])
+        open_tracks += [([time], [found[j, :4]]) for j in range(len(found)) if j not in used_boxes]
+    tracks = []
+    for times, boxes in closed + open_tracks:
+        span = (times[-1] - times[0]) / step + 1 if step else 1
+        if len(times) >= min(3, looked) and len(times) * 3 >= span:
+            tracks.append(Track(np.array(times), _smooth(np.array(times), np.stack(boxes)), step))
+    return sorted(tracks, key=lambda t: (-t.face_frames, -_area(t)))
+
+
+def _area(track: Track) -> float:
+    sides = track.boxes[:, 2:] - track.boxes[:, :2]
+    return float((sides[:, 0] * sides[:, 1]).mean())
+
+
+def _smooth(times: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Gaussian average over time; in pieces, so that a track of hours needs no square matrix."""
+    out = np.empty((len(times), 4), dtype=np.float32)
+    for i, t in enumerate(times):
+        lo, hi = np.searchsorted(times, [t - 3 * SMOOTH_S, t + 3 * SMOOTH_S])
+        # the window is kept symmetric: at the ends an average of one side would lag behind a moving face
+        reach = min(i - lo, hi - 1 - i)
+        part = slice(i - reach, i + reach + 1)
+        weight = np.exp(-0.5 * ((times[part] - t) / SMOOTH_S) ** 2)
+        out[i] = (weight[:, None] * boxes[part]).sum(0) / weight.sum()
+    return out

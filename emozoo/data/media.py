@@ -1,0 +1,460 @@
+"""Pictures and sound out of files: decord, with PyAV behind the same functions.
+
+decord decodes; PyAV reads headers, stands in where decord has no wheel, and vouches for what was decoded: decord hands
+out grey or stale pictures from damaged files without a word, so every stretch of a file is decoded once by PyAV, whose
+frames carry an error flag. Frames that are not whole are left out and reported, never made up.
+
+Times are seconds from the first presented frame; sound is shifted to the same zero. Readers are opened per use and must
+not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import av
+import cv2
+import numpy as np
+import torch  # noqa: F401  (before decord: the other order crashes beside CUDA, decord #293)
+from av.error import FFmpegError
+
+from emozoo.errors import VideoError
+
+try:
+    import decord
+except ImportError:  # no wheels for macOS on ARM and Linux on aarch64
+    decord = None
+else:
+    decord.logging.set_level(decord.logging.QUIET)
+
+cv2.setNumThreads(0)  # its thread pool does not survive the fork of a data worker
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+FOLDER_FPS = 25.0  # a folder of frames carries no times; 25 per second is assumed
+CHECK_BLOCK = 3000  # frames that are vouched for at a time
+WHOLE_SOUND_S = 600.0  # longer sound is decoded window by window: memory stays flat
+
+
+class Warn(NamedTuple):
+    """Something a reader of the result should know. ``code`` for machines, ``text`` for people."""
+
+    code: str
+    text: str
+
+
+class Header(NamedTuple):
+    """What a media file announces: stream starts and sound length in seconds (0 where not announced)."""
+
+    has_video: bool
+    has_audio: bool
+    video_start: float
+    audio_start: float
+    audio_s: float
+
+
+class Pictures(Protocol):
+    """A source of frames. ``stamps`` float64 (N,), seconds, ascending, from 0; ``size`` = (width, height)."""
+
+    stamps: np.ndarray
+    size: tuple[int, int]
+    warnings: list[Warn]
+
+    def check(self, first: int, last: int) -> np.ndarray:
+        """Bool (last - first + 1,): which of these frames are whole."""
+
+    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """RGB uint8 (H, W, 3) for each of the ascending indices, one at a time."""
+
+    def close(self) -> None: ...
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether the name says that this is a still picture."""
+    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
+
+
+def frame_rate(stamps: np.ndarray) -> float:
+    """Average frames per second; 0 for a single frame."""
+    return (len(stamps) - 1) / float(stamps[-1] - stamps[0]) if len(stamps) > 1 else 0.0
+
+
+def read_picture(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Warn]]:
+    """RGB uint8 (H, W, 3), turned as its EXIF data say; raises VideoError."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise VideoError(path, "no such file", "missing") from None
+    except OSError as e:
+        raise VideoError(path, f"cannot be opened ({e.strerror})") from None
+    if not data.size:
+        raise VideoError(path, "the file is empty (0 bytes)", "empty")
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise VideoError(path, "not a picture that OpenCV can read")
+    warnings = []
+    if data[0] == 0xFF and data[1] == 0xD8 and b"\xff\xd9" not in data[-4096:].tobytes():
+        warnings.append(Warn("broken_tail", "the JPEG is cut off: its lower part is filled with grey"))
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), warnings
+
+
+class Still:
+    """One picture file: a single frame at time 0."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._picture, self.warnings = read_picture(path)
+        self.size = (self._picture.shape[1], self._picture.shape[0])
+        self.stamps = np.zeros(1)
+
+    def check(self, first: int, last: int) -> np.ndarray:
+        return np.ones(last - first + 1, dtype=bool)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        for _ in indices:
+            yield self._picture
+
+    def close(self) -> None:
+        pass
+
+
+class FrameFolder:
+    """A folder of pictures in the order of the numbers in their names (else of the names), 25 a second.
+
+    Where names end in numbers, a missing number is a gap in time, so that later frames keep their place.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        files = [p for p in self.path.iterdir() if is_picture(p)]
+        if not files:
+            raise VideoError(path, "the folder holds no pictures (jpg, png, bmp, webp)", "empty")
+        numbers = {p: re.search(r"(\d+)$", p.stem) for p in files}
+        self.warnings: list[Warn] = []
+        if all(numbers.values()):
+            number = {p: int(m[1]) for p, m in numbers.items() if m}
+            self.files = sorted(files, key=lambda p: (number[p], p.name))
+            ticks = np.array([number[p] for p in self.files], dtype=np.float64)
+        else:
+            self.files = sorted(files)
+            ticks = np.arange(len(files), dtype=np.float64)
+        if (np.diff(ticks) <= 0).any():  # two names with one number
+            ticks = np.arange(len(files), dtype=np.float64)
+        self.stamps = (ticks - ticks[0]) / FOLDER_FPS
+        self.size = next(self.frames([0])).shape[1::-1]
+
+    def check(self, first: int, last: int) -> np.ndarray:
+        return np.ones(last - first + 1, dtype=bool)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        for i in indices:
+            yield read_picture(self.files[i])[0]
+
+    def close(self) -> None:
+        pass
+
+
+# --- media files -----------------------------------------------------------------------------------------------------
+
+
+def _open(path: str | os.PathLike[str]) -> Any:
+    if not os.path.exists(path):
+        raise VideoError(path, "no such file", "missing")
+    if os.path.getsize(path) == 0:
+        raise VideoError(path, "the file is empty (0 bytes)", "empty")
+    try:
+        return av.open(os.fspath(path))
+    except (FFmpegError, OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise VideoError(path, f"not a media file that can be opened ({reason})") from None
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Which streams the file has and when they start; decodes nothing. Raises VideoError."""
+    with _open(path) as box:
+        video = next((s for s in box.streams.video if not s.disposition & av.stream.Disposition.attached_pic), None)
+        audio = box.streams.audio[0] if box.streams.audio else None
+
+        def seconds(stream: Any, ticks: int | None) -> float:
+            return float(ticks * stream.time_base) if stream is not None and ticks is not None else 0.0
+
+        length = seconds(audio, audio.duration) if audio else 0.0
+        return Header(
+            video is not None,
+            audio is not None,
+            seconds(video, video.start_time) if video else 0.0,
+            seconds(audio, audio.start_time) if audio else 0.0,
+            length,
+        )
+
+
+class Scan(NamedTuple):
+    """Frames that decode whole: ``ticks`` int64 (N,) ascending and their ``unit`` in seconds; ``lost`` = left out."""
+
+    ticks: np.ndarray
+    unit: float
+    lost: int
+    tail_lost: bool
+
+
+def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[Any, bool]]:
+    """(frame, whole) one after the other. What follows a damaged frame counts as damaged up to the next key frame."""
+    stream.thread_type = "NONE"  # threads would report an error some frames late
+    damaged = False
+    packets = box.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except FFmpegError:
+            yield None, False
+            return
+        damaged |= packet.is_corrupt
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            damaged = True
+            yield None, False
+            continue
+        for frame in frames:
+            damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+            yield frame, not damaged
+            if until is not None and frame.pts is not None and frame.pts > until:
+                return
+
+
+def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan:
+    with _open(path) as box:
+        stream = box.streams.video[0]
+        if start is not None:
+            box.seek(start, stream=stream)
+        ticks, lost, last_whole = [], 0, True
+        for frame, whole in _decode(box, stream, until):
+            last_whole = whole
+            if whole and frame.pts is not None:
+                ticks.append(frame.pts)
+            else:
+                lost += 1
+        return Scan(np.unique(np.array(ticks, dtype=np.int64)), float(stream.time_base), lost, not last_whole)
+
+
+@lru_cache(maxsize=4096)
+def _scan_whole(path: str, _size: int, _mtime: int) -> Scan:
+    return _scan(path)
+
+
+def _cached_scan(path: str) -> Scan:
+    """The scan of a whole file, remembered for the life of the process: epochs after the first pay nothing."""
+    info = os.stat(path)
+    return _scan_whole(path, info.st_size, info.st_mtime_ns)
+
+
+class AvVideo:
+    """Frames through PyAV: the whole ones alone, with a warning when some are not."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        scan = _cached_scan(self.path)
+        if not len(scan.ticks):
+            raise VideoError(path, "no frame of it can be decoded", "broken")
+        self._ticks = scan.ticks
+        self.stamps = (scan.ticks - scan.ticks[0]) * scan.unit
+        self.warnings: list[Warn] = []
+        if scan.lost:
+            n, end = len(scan.ticks), self.stamps[-1]
+            where, code = ("the end is missing", "broken_tail") if scan.tail_lost else ("a part is missing", "broken_part")
+            self.warnings.append(Warn(code, f"damaged file, {where}: the {n} frames that are whole, up to {end:.2f} s, were used"))
+        self._box = _open(path)
+        self._stream = self._box.streams.video[0]
+        self.size = next(self.frames([0])).shape[1::-1]
+
+    def check(self, first: int, last: int) -> np.ndarray:
+        return np.ones(last - first + 1, dtype=bool)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        if not len(indices):
+            return
+        wanted = iter(indices)
+        tick = int(self._ticks[next(wanted)])
+        self._box.seek(tick, stream=self._stream)
+        for frame, _ in _decode(self._box, self._stream):
+            while frame is not None and frame.pts == tick:
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
+                following = next(wanted, None)
+                if following is None:
+                    return
+                tick = int(self._ticks[following])
+        raise VideoError(self.path, f"the frame at {tick * float(self._stream.time_base):.2f} s cannot be decoded", "broken")
+
+    def close(self) -> None:
+        self._box.close()
+
+
+class DecordVideo:
+    """Frames through decord, vouched for by PyAV. Raises VideoError, and RuntimeError where PyAV should try instead."""
+
+    def __init__(self, path: str | os.PathLike[str], start: float) -> None:
+        self.path = os.fspath(path)
+        self._video_start = start
+        self.warnings: list[Warn] = []
+        try:
+            self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
+            stamps = np.asarray(self._reader.get_frame_timestamp(range(len(self._reader))), dtype=np.float64)[:, 0]
+            self.size = self._reader[0].shape[1::-1]
+        except (RuntimeError, decord.DECORDError, IndexError) as e:
+            raise RuntimeError(f"decord: {e}") from None
+        # An edit list hides frames before zero, as a player would.
+        self._hidden = int((stamps < -1e-4).sum()) if (stamps >= -1e-4).any() else 0
+        self.stamps = stamps[self._hidden :] - stamps[self._hidden]
+        self._whole = np.ones(len(self.stamps), dtype=bool)
+        self._checked: set[int] = set()
+
+    def check(self, first: int, last: int) -> np.ndarray:
+        for block in range(first // CHECK_BLOCK, last // CHECK_BLOCK + 1):
+            if block not in self._checked:
+                self._check_block(block)
+        return self._whole[first : last + 1]
+
+    def _check_block(self, block: int) -> None:
+        self._checked.add(block)
+        part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
+        stamps = self.stamps[part]
+        if len(self.stamps) <= CHECK_BLOCK:
+            scan = _cached_scan(self.path)
+        else:
+            with _open(self.path) as box:
+                unit = float(box.streams.video[0].time_base)
+            start, until = (int((t + self._video_start) / unit) for t in (stamps[0], stamps[-1]))
+            scan = _scan(self.path, start, until)
+        if not scan.lost:
+            return
+        times = scan.ticks * scan.unit - self._video_start
+        slack = 0.5 / max(frame_rate(self.stamps), 1.0)
+        near = np.searchsorted(times, stamps - slack) < np.searchsorted(times, stamps + slack)
+        self._whole[part] = near
+        if not near.all():
+            lost = int((~near).sum())
+            code = "broken_tail" if not near[-1] and part.stop >= len(self.stamps) else "broken_part"
+            self.warnings.append(Warn(code, f"damaged file: {lost} frames after {stamps[~near][0]:.2f} s cannot be decoded whole and were left out"))
+
+    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        for i in indices:
+            try:
+                yield self._reader[int(i) + self._hidden].asnumpy()
+            except (RuntimeError, decord.DECORDError, IndexError):
+                raise VideoError(self.path, f"the frame at {self.stamps[i]:.2f} s cannot be decoded", "broken") from None
+
+    def close(self) -> None:
+        del self._reader
+
+
+def open_pictures(path: str | os.PathLike[str], header: Header | None = None) -> Pictures:
+    """The frames of a picture, a folder of pictures or a media file.
+
+    Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
+    """
+    if is_picture(path):
+        return Still(path)
+    if os.path.isdir(path):
+        return FrameFolder(path)
+    header = header or read_header(path)
+    if not header.has_video:
+        raise VideoError(path, "has no pictures, only sound", "no_video")
+    if decord is not None:
+        try:
+            video = DecordVideo(path, header.video_start)
+        except RuntimeError:
+            return AvVideo(path)  # files that decord refuses may still be read in part
+        if len(video.stamps) > CHECK_BLOCK or video.check(0, len(video.stamps) - 1).all():
+            return video
+        video.close()  # decord cannot be trusted near the damage
+    return AvVideo(path)
+
+
+# --- sound -----------------------------------------------------------------------------------------------------------
+
+
+class Sound:
+    """The first sound track of a file as mono float32 at ``rate`` Hz, decoded on first use.
+
+    ``offset``: seconds from the first picture to the first sample. ``duration``: seconds of sound, 0 until decoded.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], rate: int, header: Header) -> None:
+        self.path, self.rate = os.fspath(path), rate
+        self.offset = header.audio_start - header.video_start if header.has_video else 0.0
+        self._audio_start = header.audio_start
+        self._announced = header.audio_s
+        self._samples: np.ndarray | None = None
+        self.warnings: list[Warn] = []
+
+    @property
+    def duration(self) -> float:
+        """Seconds of sound: counted where it is decoded as a whole, announced where the file is long."""
+        return self._announced if self._announced > WHOLE_SOUND_S else len(self._whole()) / self.rate
+
+    def read(self, start: float, end: float) -> np.ndarray:
+        """Samples from ``start`` to ``end`` seconds after the first picture; zeros where there is no sound."""
+        n = round((end - start) * self.rate)
+        if self._announced > WHOLE_SOUND_S:
+            begin = max(0.0, start - self.offset)
+            samples = _decode_sound(self.path, self.rate, begin + self._audio_start, end - self.offset + self._audio_start)
+            first = round((start - self.offset - begin) * self.rate)
+        else:
+            samples, first = self._whole(), round((start - self.offset) * self.rate)
+        out = np.zeros(n, dtype=np.float32)
+        lo, hi = max(first, 0), min(first + n, len(samples))
+        if hi > lo:
+            out[lo - first : hi - first] = samples[lo:hi]
+        return out
+
+    def _whole(self) -> np.ndarray:
+        if self._samples is None:
+            self._samples = self._decode_whole()
+            missing = self._announced - len(self._samples) / self.rate
+            if missing > 0.25:
+                text = f"damaged file: the last {missing:.2f} s of its sound cannot be decoded"
+                self.warnings.append(Warn("broken_tail", text))
+        return self._samples
+
+    def _decode_whole(self) -> np.ndarray:
+        if decord is not None:
+            try:
+                reader = decord.AudioReader(self.path, ctx=decord.cpu(0), sample_rate=self.rate, mono=True)
+                samples = reader[:].asnumpy()[0]
+                if len(samples) / self.rate > self._announced - 0.25:
+                    return samples
+            except (RuntimeError, decord.DECORDError, IndexError):
+                pass
+        return _decode_sound(self.path, self.rate)
+
+
+def _decode_sound(path: str, rate: int, start: float | None = None, end: float | None = None) -> np.ndarray:
+    """Mono float32 samples through PyAV, from ``start`` to ``end`` seconds of the container's clock."""
+    parts: list[np.ndarray] = []
+    first: float | None = None
+    with _open(path) as box:
+        stream = box.streams.audio[0]
+        if start is not None:
+            box.seek(int(max(start - 0.5, 0) / stream.time_base), stream=stream)  # decoders need a run-up
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+        try:
+            for frame in box.decode(stream):
+                if first is None:
+                    first = float(frame.time or 0.0)
+                parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
+                if end is not None and frame.time is not None and frame.time > end:
+                    break
+        except FFmpegError:
+            pass  # what was decoded before the damage is kept; Sound compares it with the announced length
+        parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
+    samples = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    if start is None:
+        return samples
+    skip = round((start - (first or 0.0)) * rate)
+    samples = samples[skip:] if skip >= 0 else np.pad(samples, (-skip, 0))
+    return samples if end is None else samples[: round((end - start) * rate)]

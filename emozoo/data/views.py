@@ -1,0 +1,54 @@
+"""Face crop, face-masked context and whole frame: what a stream sees of one picture.
+
+Pictures are RGB uint8 (H, W, 3); boxes are x1, y1, x2, y2 in pixels of the picture, corners included.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+ENLARGE = {"area": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+SHRINK = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+
+
+def resize(picture: np.ndarray, size: tuple[int, int], interpolation: str = "area") -> np.ndarray:
+    """To ``size`` = (H, W) without keeping the aspect. ``area`` enlarges linearly: it would make blocks."""
+    h, w = picture.shape[:2]
+    if (h, w) == size:
+        return picture
+    shrinks = size[0] * size[1] < h * w
+    return cv2.resize(picture, size[::-1], interpolation=(SHRINK if shrinks else ENLARGE)[interpolation])
+
+
+def covers(box: np.ndarray, width: int, height: int) -> bool:
+    """Whether the box is the whole picture (within a pixel): a picture that is already a face crop."""
+    return bool(box[0] <= 1 and box[1] <= 1 and box[2] >= width - 2 and box[3] >= height - 2)
+
+
+def face(picture: np.ndarray, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
+    """Square crop around the face: the box's longer side, widened by ``margin`` of it on each side.
+
+    What lies outside the picture is mirrored. A box that covers the whole picture is taken as it is.
+    """
+    height, width = picture.shape[:2]
+    if covers(box, width, height):
+        return resize(picture, size, interpolation)
+    side = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) * (1 + 2 * margin)))
+    left, top = round(float(box[0] + box[2] - side) / 2), round(float(box[1] + box[3] - side) / 2)
+    right, bottom = left + side, top + side
+    crop = picture[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
+    if left < 0 or top < 0 or right > width or bottom > height:
+        out = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+        crop = cv2.copyMakeBorder(crop, *out, cv2.BORDER_REFLECT)
+    return resize(crop, size, interpolation)
+
+
+def context(picture: np.ndarray, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """The whole picture with the unexpanded face box black, before it is resized; untouched without a box."""
+    if box is not None:
+        x1, y1 = np.maximum(np.floor(box[:2]), 0).astype(int)
+        x2, y2 = np.maximum(np.ceil(box[2:]), -1).astype(int)
+        picture = picture.copy()
+        picture[y1 : y2 + 1, x1 : x2 + 1] = 0
+    return resize(picture, size, interpolation)
