@@ -2,7 +2,8 @@
 
 Columns of a file: ``path`` (needed; relative to the file's folder) and any of ``label``, ``valence``, ``arousal``,
 ``split``, ``fold``, ``group`` (or ``identity``, ``actor``, ``subject``, ``speaker``), ``start``, ``end``, ``x1``,
-``y1``, ``x2``, ``y2`` and ``votes_<class>``. Every other column is kept as text in :attr:`Row.extra`.
+``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip) holds
+valence and arousal per frame. Every other column is kept as text in :attr:`Row.extra`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Row:
     classes; None = none given. ``valence``, ``arousal`` in [-1, 1]. ``fold``: the fold in which the item is tested.
     ``start``, ``end``: seconds of the file that belong to the item. ``box``: inclusive pixel corners x1, y1, x2, y2 of
     the face, also outside the picture; (0, 0, 0, 0) = known to have no face; None = unknown, to be looked for.
-    ``va_file``: file of per-frame labels, see :func:`read_va`.
+    ``extra``: every other column as text; ``extra["va_file"]`` names the file of per-frame labels (:func:`read_va`).
     """
 
     id: str
@@ -55,7 +56,6 @@ class Row:
     start: float | None = None
     end: float | None = None
     box: tuple[float, float, float, float] | None = None
-    va_file: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -311,7 +311,10 @@ def read_manifest(path: Path | str) -> Manifest:
             raise ManifestError(path, line, f"fold is a whole number, found {fold}")
         file = Path(name.replace("\\", "/"))
         file = file if file.is_absolute() else root / file
-        sidecar = file.with_suffix(".va.csv")
+        extra = {k: v for k, v in cells.items() if k not in _KNOWN and not k.startswith("votes_")}
+        sidecar = root / extra["va_file"] if extra.get("va_file") else file.with_suffix(".va.csv")
+        if extra.get("va_file") or (file.suffix.lower() not in PICTURES and sidecar.is_file()):
+            extra["va_file"] = str(sidecar)
         rows.append(
             Row(
                 id=key(name),
@@ -325,8 +328,7 @@ def read_manifest(path: Path | str) -> Manifest:
                 start=start,
                 end=end,
                 box=cell.box() if boxes else None,
-                va_file=str(sidecar) if file.suffix.lower() not in PICTURES and sidecar.is_file() else None,
-                extra={k: v for k, v in cells.items() if k not in _KNOWN and not k.startswith("votes_")},
+                extra=extra,
             )
         )
     if not rows:

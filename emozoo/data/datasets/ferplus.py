@@ -48,7 +48,8 @@ def load(root: Path, name: str = "ferplus") -> Manifest:
     else:
         raise DatasetError(
             f"{root}: FER+ is looked for as manifest.csv with votes_* columns, or as fer2013new.csv "
-            "(github.com/microsoft/FERPlus) beside fer2013.csv or the folders FER2013Train, FER2013Valid, FER2013Test: mend --root"
+            "(github.com/microsoft/FERPlus) beside fer2013.csv or beside the folders FER2013Train, FER2013Valid, "
+            "FER2013Test: mend --root"
         )
     rows = []
     for row, votes in found:

@@ -53,7 +53,7 @@ def load(root: Path, name: str = "folder") -> Manifest:
                         path=str(item),
                         label=folder.name,
                         split=split,
-                        va_file=str(sidecar) if sidecar.is_file() else None,
+                        extra={"va_file": str(sidecar)} if sidecar.is_file() else {},
                     )
                 )
     if not rows:
