@@ -1,0 +1,186 @@
+"""Encoders by name, never downloaded: ``picture_encoder`` for single pictures, ``clip_encoder`` for short clips.
+
+Both return ``(module, width)``; the module gives maps that the networks pool themselves:
+pictures (N, 3, H, W) -> (N, D, h, w), clips (N, 3, F, H, W) -> (N, D, f, h, w).
+
+Pretrained weights come only from a path that the user gives (``weights=``): a plain state dict, read with
+``weights_only=True``, or safetensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Path_ = str | PathLike[str]
+
+# What classifiers carry beyond the encoder, in torchvision, timm, SCN/RAN/FAN and Places365 files.
+_HEADS = ("fc.", "feature.", "classifier.", "head.")
+
+
+class _TimmMaps(nn.Module):
+    """Any timm network as an encoder of maps (tokens of transformers are put back on their grid)."""
+
+    def __init__(self, name: str, in_chans: int) -> None:
+        super().__init__()
+        import timm
+
+        net: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=(-1,), in_chans=in_chans)
+        self.net, self.width = net, int(net.feature_info.channels()[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[-1]  # (N, D, h, w)
+
+
+def _resnet(layers: tuple[int, ...], channels: tuple[int, ...], in_chans: int, bottleneck: bool = False) -> nn.Module:
+    """ResNet (He et al., 2016) without its head; parameter names and arithmetic are torchvision's."""
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    block: Any = Bottleneck if bottleneck else BasicBlock
+    return ResNet(
+        block, layers, num_classes=0, global_pool="", in_chans=in_chans, channels=channels, zero_init_last=False
+    )
+
+
+def _resnet_lite(in_chans: int) -> nn.Module:
+    net = _resnet((1, 1, 1, 1), (32, 64, 128, 256), in_chans)
+    net.maxpool = nn.Identity()  # 48 x 48 pictures end on a 3 x 3 map instead of 2 x 2
+    return net
+
+
+def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) -> tuple[nn.Module, int]:
+    """An encoder of single pictures.
+
+    ``name``: ``resnet18`` (11,176,512 parameters), ``resnet50``, ``resnet_lite`` (four basic blocks, 1.2 million
+    parameters, D = 256, for pictures of about 48 x 48), or any timm network. ``_audio`` behind a name means one input
+    channel: (N, 1, M, S) log-mel pictures. Raises ValueError for an unknown name or unusable weights.
+    """
+    if name.endswith("_audio"):
+        name, in_chans = name.removesuffix("_audio"), 1
+    net: nn.Module
+    if name == "resnet18":
+        net, width = _resnet((2, 2, 2, 2), (64, 128, 256, 512), in_chans), 512
+    elif name == "resnet50":
+        net, width = _resnet((3, 4, 6, 3), (64, 128, 256, 512), in_chans, bottleneck=True), 2048
+    elif name == "resnet_lite":
+        net, width = _resnet_lite(in_chans), 256
+    else:
+        import timm
+
+        if name not in timm.list_models():
+            raise ValueError(f"no picture encoder '{name}': use resnet18, resnet50, resnet_lite or a timm name")
+        net = _TimmMaps(name, in_chans)
+        width = net.width
+    if weights is not None:
+        load_encoder(net, weights)
+    return net, width
+
+
+class _R2Plus1D(nn.Module):
+    """torchvision's R(2+1)D-18 without pooling and head: 31,300,125 parameters, (N, 512, F/8, H/16, W/16)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models.video import r2plus1d_18
+
+        net = r2plus1d_18(weights=None)
+        self.stem, self.layer1, self.layer2 = net.stem, net.layer1, net.layer2
+        self.layer3, self.layer4 = net.layer3, net.layer4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
+
+
+class _S3D(nn.Module):
+    """torchvision's S3D without pooling and head: (N, 1024, F/8, H/32, W/32)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models.video import s3d
+
+        self.features = s3d(weights=None).features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+def _factorised(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """A (2+1)D convolution (Tran et al., 2018): 1 x 3 x 3 in space, then 3 x 1 x 1 in time."""
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
+        nn.BatchNorm3d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(outputs, outputs, (3, 1, 1), (1, 1, 1), (1, 0, 0), bias=False),
+        nn.BatchNorm3d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _r2plus1d_lite() -> nn.Module:
+    """Four (2+1)D layers for about four frames of 48 x 48: (N, 128, F, H/16, W/16), 0.4 million parameters."""
+    widths = (3, 24, 48, 96, 128)
+    return nn.Sequential(*(_factorised(a, b, 2) for a, b in pairwise(widths)))
+
+
+_CLIP_ENCODERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "s3d": (_S3D, 1024),
+    "r2plus1d_18": (_R2Plus1D, 512),
+    "r2plus1d_lite": (_r2plus1d_lite, 128),
+}
+
+
+def clip_encoder(name: str, weights: Path_ | None = None) -> tuple[nn.Module, int]:
+    """An encoder of short clips: ``s3d``, ``r2plus1d_18`` (torchvision) or ``r2plus1d_lite``.
+
+    Raises ValueError for an unknown name or unusable weights.
+    """
+    if name not in _CLIP_ENCODERS:
+        raise ValueError(f"no clip encoder '{name}': use one of {', '.join(_CLIP_ENCODERS)}")
+    build, width = _CLIP_ENCODERS[name]
+    net = build()
+    if weights is not None:
+        load_encoder(net, weights)
+    return net, width
+
+
+def is_clip_encoder(name: str) -> bool:
+    """Whether the name is that of an encoder that eats clips, not single pictures."""
+    return name in _CLIP_ENCODERS
+
+
+def load_encoder(encoder: nn.Module, path: Path_) -> None:
+    """Loads a user's state dict into an encoder, in place.
+
+    ``module.`` (DataParallel) before names is dropped, as are a classifier's own parameters; a wrapper with the key
+    ``state_dict`` or ``model_state_dict`` is opened. Raises ValueError where the file cannot be read without running
+    code from it, or does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has its own zoo of errors
+        raise ValueError(f"{path}: not a plain state dict or safetensors file ({type(error).__name__})") from error
+    for key in ("state_dict", "model_state_dict"):
+        state = state.get(key, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds a {type(state).__name__}, not a state dict")
+    state = {str(k).removeprefix("module."): v for k, v in state.items()}
+    state = {k: v for k, v in state.items() if not k.startswith(_HEADS)}
+    try:
+        encoder.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        first = str(error).strip().splitlines()[1:2] or [str(error)]
+        raise ValueError(f"{path}: does not fit this encoder ({first[0].strip()[:160]})") from error

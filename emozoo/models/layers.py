@@ -1,0 +1,119 @@
+"""What two papers share: the result type, exact masking, and sums that stay in float32 under autocast.
+
+Legend: B batch, C clips, F frames in a clip, T = C * F frames or steps, D feature width, K classes.
+
+Masking, everywhere in this package: a mask is True where the input is real. What is masked is replaced by zeros right
+behind the encoder, takes no part in any mean, maximum or softmax, and is not run through an encoder in training, so
+batch statistics never see it. In evaluation the result is bit-equal whatever the masked input holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Masks = Mapping[str, Tensor] | None
+
+
+class Output(NamedTuple):
+    """What every network returns.
+
+    ``logits`` (B, K) float32 or None; ``va`` (B, C, 2) valence and arousal, not clipped, or None; ``attention`` named
+    maps, each documented by its network.
+    """
+
+    logits: Tensor | None
+    va: Tensor | None
+    attention: dict[str, Tensor]
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Half and bfloat16 become float32 (sums and softmax need the digits); float32 and float64 stay as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def stream_mask(masks: Masks, name: str, like: Tensor, ndim: int) -> Tensor:
+    """The stream's mask, all True where none is given, over the first ``ndim`` dimensions of ``like``.
+
+    A mask with fewer dimensions is repeated, one with more is reduced with "any frame is real".
+    """
+    if masks is None or name not in masks:
+        return torch.ones(like.shape[:ndim], dtype=torch.bool, device=like.device)
+    mask = masks[name]
+    while mask.ndim > ndim:
+        mask = mask.any(-1)
+    while mask.ndim < ndim:
+        mask = mask.unsqueeze(-1)
+    return mask.expand(like.shape[:ndim])
+
+
+def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
+    """``x`` with zeros where ``mask``, over the leading dimensions of ``x``, is False; exact, also over NaN."""
+    return torch.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0.0)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Softmax over the True entries; masked ones get exactly 0, a row without any True entry is all 0."""
+    scores = at_least_fp32(scores)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.where(mask, scores.softmax(dim), 0.0)
+
+
+def masked_mean(x: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Mean over the True entries of dimension ``dim`` (mask: leading dimensions of x); 0 where there are none."""
+    weight = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    total = torch.where(weight, at_least_fp32(x), 0.0).sum(dim)
+    return total / weight.sum(dim).clamp(min=1)
+
+
+def masked_max(x: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Element-wise maximum over the True entries of dimension ``dim``; 0 where there are none."""
+    weight = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    best = x.masked_fill(~weight, torch.finfo(x.dtype).min).amax(dim)
+    return torch.where(weight.any(dim), best, 0.0)
+
+
+def weighted_mean(x: Tensor, weight: Tensor, dim: int) -> Tensor:
+    """Sum of ``weight * x`` over ``dim`` divided by the sum of the weights; 0 where all weights are 0."""
+    weight, x = at_least_fp32(weight).unsqueeze(-1), at_least_fp32(x)
+    total = weight.sum(dim)
+    return (weight * x).sum(dim) / torch.where(total > 0, total, 1.0)
+
+
+def encode_masked(encoder: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """Runs an encoder on every real item and returns zeros for the masked ones.
+
+    ``x`` (*mask.shape, *item) -> (*mask.shape, *out). In training mode only the real items pass through the encoder, so
+    that batch normalisation does not see padding; a batch without a single real item leaves its statistics alone.
+    """
+    lead, flat = mask.shape, mask.flatten()
+    items = x.flatten(0, mask.ndim - 1)  # (N, *item)
+    if items.ndim == 4 and items.is_floating_point():
+        items = items.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU, harmless elsewhere
+    if not encoder.training:
+        return zero_masked(encoder(items), flat).unflatten(0, lead)
+    if not flat.any():
+        encoder.eval()
+        out = zero_masked(encoder(torch.zeros_like(items)), flat)
+        encoder.train()
+        return out.unflatten(0, lead)
+    if flat.all():
+        return encoder(items).unflatten(0, lead)
+    some = encoder(items[flat])
+    out = some.new_zeros(len(items), *some.shape[1:])
+    out[flat] = some
+    return out.unflatten(0, lead)
+
+
+def strip_parallel(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the ``module.`` that DataParallel puts before every name."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def count_parameters(net: nn.Module) -> tuple[int, int]:
+    """(parameters, backbone_parameters) as the papers' tables count them: ``net.backbones`` names what counts apart."""
+    apart = sum(p.numel() for name in getattr(net, "backbones", ()) for p in net.get_submodule(name).parameters())
+    return sum(p.numel() for p in net.parameters()) - apart, apart
