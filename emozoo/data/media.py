@@ -202,7 +202,6 @@ class Scan(NamedTuple):
 
 def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[Any, bool]]:
     """(frame, whole) one after the other. What follows a damaged frame counts as damaged up to the next key frame."""
-    stream.thread_type = "NONE"  # threads would report an error some frames late
     damaged = False
     packets = box.demux(stream)
     while True:
@@ -227,9 +226,15 @@ def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[A
                 return
 
 
+def _video_stream(box: Any) -> Any:
+    stream = next(s for s in box.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+    stream.thread_type = "NONE"  # threads would report damage some frames late
+    return stream
+
+
 def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan:
     with _open(path) as box:
-        stream = box.streams.video[0]
+        stream = _video_stream(box)
         if start is not None:
             box.seek(start, stream=stream)
         ticks, lost, last_whole = [], 0, True
@@ -269,7 +274,7 @@ class AvVideo:
             where, code = ("the end is missing", "broken_tail") if scan.tail_lost else ("a part is missing", "broken_part")
             self.warnings.append(Warn(code, f"damaged file, {where}: the {n} frames that are whole, up to {end:.2f} s, were used"))
         self._box = _open(path)
-        self._stream = self._box.streams.video[0]
+        self._stream = _video_stream(self._box)
         self.size = next(self.frames([0])).shape[1::-1]
 
     def check(self, first: int, last: int) -> np.ndarray:

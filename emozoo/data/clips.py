@@ -1,0 +1,440 @@
+"""One media file under one ClipSpec → clip → batch: the one place where the data rooms meet.
+
+Training, benchmark, prediction and export all read through :meth:`ClipReader.read` and :func:`to_batch`.
+Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps, K = classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emozoo.data import audio, faces, sampling, views
+from emozoo.data.faces import Track
+from emozoo.data.media import (
+    Header,
+    Pictures,
+    Sound,
+    Still,
+    Warn,
+    frame_rate,
+    is_picture,
+    open_pictures,
+    read_header,
+)
+from emozoo.data.transforms import Augment, augment_streams
+from emozoo.errors import VideoError
+from emozoo.spec import ClipSpec, StreamSpec
+
+__all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
+
+MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
+IGNORE = -100  # class index of a sample without an emotion label, as cross-entropy ignores it
+SOUND_TICK = 0.01  # seconds: sound without pictures is sampled as if it had 100 frames a second
+LEAST_SOUND_S = 0.1  # a clip with less sound in its window counts as silent
+
+
+@dataclass
+class RawClip:
+    """Decoded, cropped and resized, but neither augmented nor normalised.
+
+    Attributes:
+        streams: pictures uint8 (C, F, H, W, 3) RGB; sound float32 (C, 1, M, S) in dB.
+        masks: bool (C, F): true = real. What is false holds zeros.
+        times: float64 (C,) seconds: the clip's middle frame; with ``trail`` sampling its last.
+        frames: int64 (C, F) indices into the file; -1 for sound.
+        boxes: float32 (C, 4) smoothed face box in pixels at ``times``; nan = none.
+        no_face: a face was wanted, none was found, and the whole frame stands in for it.
+    """
+
+    streams: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+    times: np.ndarray
+    frames: dict[str, np.ndarray]
+    boxes: np.ndarray
+    no_face: bool
+    warnings: list[Warn]
+
+
+class ClipReader:
+    """One open media file (video, sound, picture or folder of frames) under one spec; a context manager.
+
+    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for sound alone), ``size`` = (width,
+    height) in pixels, (0, 0) without pictures. ``warnings`` concern the file as a whole.
+
+    Args:
+        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that
+            it is a face crop already.
+        start, end: seconds of the labelled part; frames and sound outside do not exist for this reader.
+
+    Raises:
+        VideoError: the file cannot be read, or has nothing that the spec looks at.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        spec: ClipSpec,
+        *,
+        box: Sequence[float] | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> None:
+        self.path, self.spec = os.fspath(path), spec
+        self._own_warnings: list[Warn] = []
+        self._pictures: Pictures | None = None
+        self._sound: Sound | None = None
+        self._box = None if box is None else np.asarray(box, dtype=np.float32)
+        if is_picture(path):
+            self._open_still()
+        else:
+            self._open_media(None if os.path.isdir(path) else read_header(path))
+        self.size = self._pictures.size if self._pictures else (0, 0)
+        stamps = self._pictures.stamps if self._pictures else np.zeros(0)
+        self.fps = frame_rate(stamps)
+        self.is_still = len(stamps) == 1
+        if len(stamps) > 1:
+            self.duration = float(stamps[-1]) + 1 / self.fps
+            steps = np.diff(stamps)
+            if steps.max() > 1.5 * float(np.median(steps)):
+                text = f"frames lie {steps.min():.3f} to {steps.max():.3f} s apart; they are chosen by their time stamps"
+                self._own_warnings.append(Warn("variable_rate", text))
+        elif self._sound is not None and not self.is_still:
+            self.duration = self._sound.offset + self._sound.duration
+        else:
+            self.duration = 0.0
+        if self.is_still:
+            self._own_warnings.append(Warn("still", "a still picture: nothing temporal was seen"))
+        self.start = 0.0 if start is None else float(start)
+        self.end = self.duration if end is None else float(end)
+        if self._box is not None:
+            self._check_box(self._box)
+
+    def _open_still(self) -> None:
+        if not self.spec.needs_pictures:
+            raise VideoError(self.path, "is a picture; this model needs sound", "no_audio")
+        self._pictures = Still(self.path)
+        if self.spec.needs_audio:
+            self._own_warnings.append(Warn("no_audio", "a picture has no sound; the model went by the picture alone"))
+
+    def _open_media(self, header: Header | None) -> None:
+        has_video, has_audio = (header.has_video, header.has_audio) if header else (True, False)
+        if not has_video and not has_audio:
+            raise VideoError(self.path, "has neither pictures nor sound", "no_video")
+        if self.spec.needs_pictures:
+            if has_video:
+                self._pictures = open_pictures(self.path, header)
+            elif not self.spec.needs_audio:
+                raise VideoError(self.path, "has no pictures, only sound; this model needs pictures", "no_video")
+            else:
+                self._own_warnings.append(Warn("no_video", "no pictures; the model went by the sound alone"))
+        if self.spec.needs_audio:
+            if has_audio and header is not None:
+                rate = next(s.audio.rate for s in self.spec.streams.values() if s.audio)
+                self._sound = Sound(self.path, rate, header)
+            elif not self.spec.needs_pictures:
+                raise VideoError(self.path, "has no sound track; this model needs sound", "no_audio")
+            else:
+                self._own_warnings.append(Warn("no_audio", "no sound track; the model went by the pictures alone"))
+
+    def _check_box(self, box: np.ndarray) -> None:
+        clipped = box.clip(0, np.tile(np.maximum(np.array(self.size) - 1, 0), 2))
+        if self._pictures and not (clipped[2] > clipped[0] and clipped[3] > clipped[1]):
+            numbers = ", ".join(f"{v:g}" for v in box)
+            size = f"{self.size[0]}x{self.size[1]}"
+            raise VideoError(self.path, f"the face box ({numbers}) holds nothing of the {size} picture", "unreadable")
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._pictures is not None:
+            self._pictures.close()
+
+    @property
+    def warnings(self) -> list[Warn]:
+        """What was noticed about the file so far."""
+        sources = [s.warnings for s in (self._pictures, self._sound) if s is not None]
+        return self._own_warnings + [w for ws in sources for w in ws]
+
+    @cached_property
+    def tracks(self) -> list[Track]:
+        """Faces of the labelled part, most face frames first: found on first use, in one pass of constant memory."""
+        if self._pictures is None:
+            return []
+        stamps = self._pictures.stamps
+        lo, hi = self._inside(self.start, self.end)
+        first, last = float(stamps[lo]), float(stamps[hi])
+        wanted = np.arange(first, last + 1e-6, 1 / faces.DETECTIONS_PER_S)
+        indices = np.unique(lo + sampling.nearest(stamps[lo : hi + 1], wanted))
+        step = float(np.median(np.diff(stamps[indices]))) if len(indices) > 1 else 0.0
+        if self._box is not None:
+            return [Track(stamps[indices], np.tile(self._box, (len(indices), 1)), step)]
+        indices = indices[self._pictures.check(lo, hi)[indices - lo]]
+        detect = faces.detector(self.spec.detector)
+        pictures = self._pictures.frames(indices)
+        return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, pictures, strict=True)), step)
+
+    def _inside(self, start: float, end: float) -> tuple[int, int]:
+        """First and last index of the frames in [start, end); of a shorter stretch the frame on show."""
+        assert self._pictures is not None
+        stamps = self._pictures.stamps
+        if len(stamps) > 1 and not (start < end and start < self.duration and end > 0):
+            raise VideoError(self.path, f"has no frame from {start:.2f} to {end:.2f} s (it is {self.duration:.2f} s long)", "empty")
+        lo = int(np.searchsorted(stamps, start - 1e-6))
+        hi = int(np.searchsorted(stamps, end - 1e-6)) - 1
+        return (lo, hi) if lo <= hi else (max(hi, 0), max(hi, 0))
+
+    def read(
+        self,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        track: Track = MAIN,
+        rng: np.random.Generator | None = None,
+    ) -> RawClip:
+        """The clip from ``start`` to ``end`` seconds; by default all of the labelled part.
+
+        ``rng`` None: the deterministic test sampling; a Generator: training draws.
+
+        Raises:
+            VideoError: nothing that the model could look at lies there.
+        """
+        spec = self.spec
+        start, end = self.start if start is None else start, self.end if end is None else end
+        picture_streams = {n: s for n, s in spec.streams.items() if s.source != "audio"}
+        most = max((s.frames for s in picture_streams.values() if s.place == "all"), default=0)
+        most = max(most, max(s.frames for s in spec.streams.values()))
+        if self._pictures is not None:
+            lo, hi = self._inside(start, end)
+            offered = lo + np.flatnonzero(self._pictures.check(lo, hi))
+            if not len(offered):
+                raise VideoError(self.path, f"no frame from {start:.2f} to {end:.2f} s can be decoded", "broken")
+            stamps = self._pictures.stamps[offered]
+        else:
+            offered = np.zeros(0, dtype=np.int64)
+            stamps = np.linspace(start, end, max(2, round((end - start) / SOUND_TICK) + 1))
+        plan = sampling.plan(
+            stamps, spec.sampling, spec.clips, most, clip_s=spec.clip_s, rate=spec.rate, rng=rng
+        )
+        seconds = stamps[plan.indices]
+        raw = RawClip(
+            streams={},
+            masks={},
+            times=seconds[:, -1 if spec.sampling == "trail" else most // 2],
+            frames={},
+            boxes=np.full((spec.clips, 4), np.nan, dtype=np.float32),
+            no_face=False,
+            warnings=[],
+        )
+        found = None
+        if spec.needs_face and self._pictures is not None:
+            found = next(iter(self.tracks), None) if track is MAIN else track
+            if found is None or not any(found.box_at(t) is not None for t in np.unique(seconds)):
+                found, raw.no_face = None, True
+                raw.warnings.append(Warn("no_face", "no face was found; the whole frame was used in its place"))
+            else:
+                boxes = [found.box_at(t) for t in raw.times]
+                raw.boxes = np.array([np.full(4, np.nan) if b is None else b for b in boxes], dtype=np.float32)
+        if self._pictures is not None:
+            self._read_pictures(raw, picture_streams, offered, plan, most, found)
+        else:
+            for name, s in picture_streams.items():
+                raw.streams[name] = np.broadcast_to(np.uint8(0), (spec.clips, s.frames, *s.size, 3))
+                raw.masks[name] = np.zeros((spec.clips, s.frames), dtype=bool)
+                raw.frames[name] = np.full((spec.clips, s.frames), -1, dtype=np.int64)
+        for name, s in spec.streams.items():
+            if s.source == "audio":
+                self._read_sound(raw, name, s, seconds[:, -1], plan.mask[:, -1])
+        if not any(m.any() for m in raw.masks.values()):
+            code = "no_video" if spec.needs_pictures else "no_audio"
+            raise VideoError(self.path, f"from {start:.2f} to {end:.2f} s there is nothing that the model can look at", code)
+        raw.streams = {n: raw.streams[n] for n in spec.streams}
+        raw.warnings = self.warnings + raw.warnings
+        return raw
+
+    def _read_pictures(
+        self,
+        raw: RawClip,
+        streams: Mapping[str, StreamSpec],
+        offered: np.ndarray,
+        plan: sampling.Plan,
+        most: int,
+        track: Track | None,
+    ) -> None:
+        """Decode each needed frame once and cut every stream's view from it."""
+        assert self._pictures is not None
+        how = self.spec.interpolation
+        for name, s in streams.items():
+            taken = sampling.subset(most, s.frames, s.place)
+            raw.frames[name] = offered[plan.indices[:, taken]]
+            raw.masks[name] = plan.mask[:, taken]
+        needed = np.unique(np.concatenate([raw.frames[n][raw.masks[n]] for n in streams]))
+        seen: dict[str, dict[int, np.ndarray | None]] = {name: {} for name in streams}
+        for index, picture in zip(needed.tolist(), self._pictures.frames(needed), strict=True):
+            box = track.box_at(float(self._pictures.stamps[index])) if track else None
+            whole = box is not None and views.covers(box, *self.size)
+            for name, s in streams.items():
+                view: np.ndarray | None
+                if s.source == "frame" or raw.no_face:
+                    view = views.resize(picture, s.size, how)
+                elif s.source == "face":
+                    view = None if box is None else views.face(picture, box, s.size, self.spec.margin, how)
+                else:
+                    view = None if whole else views.context(picture, box, s.size, how)
+                seen[name][index] = view
+        for name, s in streams.items():
+            mask, frames = raw.masks[name], raw.frames[name]
+            mask = mask & np.vectorize(lambda i, v=seen[name]: v.get(i) is not None, otypes=[bool])(frames)
+            raw.masks[name] = mask
+            shape = (*frames.shape, *s.size, 3)
+            if len(needed) == 1 and mask.all():  # a still: one picture, seen C x F times
+                raw.streams[name] = np.broadcast_to(np.asarray(seen[name][int(needed[0])]), shape)
+                continue
+            out = np.zeros(shape, dtype=np.uint8)
+            for at in zip(*np.nonzero(mask), strict=True):
+                out[at] = seen[name][int(frames[at])]
+            raw.streams[name] = out
+
+    def _read_sound(self, raw: RawClip, name: str, s: StreamSpec, ends: np.ndarray, reached: np.ndarray) -> None:
+        clips, (mels, steps), a = self.spec.clips, s.size, s.audio
+        assert a is not None
+        raw.frames[name] = np.full((clips, 1), -1, dtype=np.int64)
+        mask = np.zeros(clips, dtype=bool)
+        spectra = np.zeros((clips, 1, mels, steps), dtype=np.float32)
+        if self._sound is not None:
+            samples = audio.window_samples(a, steps)
+            length = samples / a.rate
+            first = max(self.start, self._sound.offset)
+            last = min(self.end, self._sound.offset + self._sound.duration)
+            heard = np.minimum(ends, last) - np.maximum(ends - length, first)
+            mask = reached & (heard >= min(LEAST_SOUND_S, a.seconds / 2))
+            if mask.any():
+                waves = np.zeros((clips, samples), dtype=np.float32)
+                for c in np.flatnonzero(mask):
+                    begin = max(ends[c] - length, self.start)
+                    wave = self._sound.read(begin, float(ends[c]))[-samples:]
+                    waves[c, samples - len(wave) :] = wave
+                spectra[mask] = audio.log_mel(waves[mask], a, s.size)
+            if not mask.any():
+                raw.warnings.append(Warn("no_audio", "no sound in this part; the model went by the pictures alone"))
+            elif (reached & ~mask & (ends > last)).any():
+                raw.warnings.append(Warn("short_audio", f"the sound ends at {last:.2f} s, before the pictures"))
+        raw.streams[name], raw.masks[name] = spectra, mask[:, None]
+
+
+@dataclass
+class Batch:
+    """B samples as tensors.
+
+    Attributes:
+        inputs: by stream, float32 (B, C, F, 3, H, W) normalised; sound (B, C, 1, M, S). Zeros where masked.
+        masks: by stream, bool (B, C, F): true = real.
+        targets: ``emotion`` (B,) int64 (-100 = unlabelled) or (B, K) float votes; ``va`` (B, C, 2) in [-1, 1] with
+            ``va_mask`` (B, C) bool.
+        meta: ``id`` list of B names, ``times`` (B, C) float64 seconds, ``frames`` by stream (B, C, F) int64,
+            ``boxes`` (B, C, 4), ``no_face`` (B,) bool, ``warnings`` list of B lists.
+    """
+
+    inputs: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.meta["id"])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with inputs, masks and targets on a device."""
+        moved = {
+            f.name: {k: v.to(device, non_blocking=non_blocking) for k, v in getattr(self, f.name).items()}
+            for f in fields(self)
+            if f.name != "meta"
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in pinned memory, as DataLoader asks for."""
+        moved = {f.name: {k: v.pin_memory() for k, v in getattr(self, f.name).items()} for f in fields(self) if f.name != "meta"}
+        return replace(self, **moved)
+
+
+def to_batch(
+    raws: Sequence[RawClip],
+    spec: ClipSpec,
+    *,
+    augment: Augment | Mapping[str, Augment] | None = None,
+    seeds: Sequence[int] | None = None,
+    targets: Sequence[Mapping[str, Any]] | None = None,
+    ids: Sequence[str] | None = None,
+) -> Batch:
+    """Augment (training), normalise and stack.
+
+    Args:
+        seeds: one per sample, from which all of its augmentation follows; drawn from torch's generator when absent.
+        targets: one mapping per sample: ``emotion`` (class index, or K votes), ``va`` (C, 2), ``va_mask`` (C,). Samples
+            may differ in what they carry.
+        ids: names of the samples; their positions when absent.
+    """
+    if augment is not None:
+        if seeds is None:
+            seeds = torch.randint(2**31, (len(raws),)).tolist()
+        streams = [augment_streams(r.streams, augment, int(s)) for r, s in zip(raws, seeds, strict=True)]
+    else:
+        streams = [r.streams for r in raws]
+    inputs, masks = {}, {}
+    for name, s in spec.streams.items():
+        mask = torch.from_numpy(np.stack([r.masks[name] for r in raws]))
+        x = torch.from_numpy(np.stack([v[name] for v in streams]))
+        if s.source == "audio":
+            x = (x - s.mean[0]) / s.std[0]
+        else:
+            x = x.permute(0, 1, 2, 5, 3, 4).to(torch.float32, memory_format=torch.contiguous_format)
+            mean, std = torch.tensor(s.mean)[:, None, None], torch.tensor(s.std)[:, None, None]
+            x = x.mul_(1 / (255 * std)).sub_(mean / std)
+        if not mask.all():
+            x[~mask] = 0.0
+        inputs[name], masks[name] = x, mask
+    meta = {
+        "id": list(ids) if ids is not None else [str(i) for i in range(len(raws))],
+        "times": torch.from_numpy(np.stack([r.times for r in raws])),
+        "frames": {n: torch.from_numpy(np.stack([r.frames[n] for r in raws])) for n in spec.streams},
+        "boxes": torch.from_numpy(np.stack([r.boxes for r in raws])),
+        "no_face": torch.tensor([r.no_face for r in raws]),
+        "warnings": [r.warnings for r in raws],
+    }
+    return Batch(inputs, masks, _stack_targets(targets, spec.clips) if targets else {}, meta)
+
+
+def _stack_targets(targets: Sequence[Mapping[str, Any]], clips: int) -> dict[str, Tensor]:
+    out = {}
+    if any("emotion" in t for t in targets):
+        labels = [np.asarray(t.get("emotion", IGNORE)) for t in targets]
+        classes = max((v.size for v in labels if v.ndim), default=0)
+        if classes:  # votes: a plain index is one vote for it, an unlabelled sample has none
+            out["emotion"] = torch.zeros(len(labels), classes)
+            for row, v in zip(out["emotion"], labels, strict=True):
+                if v.ndim:
+                    row.copy_(torch.from_numpy(v.astype(np.float32)))
+                elif v >= 0:
+                    row[int(v)] = 1.0
+        else:
+            out["emotion"] = torch.tensor([int(v) for v in labels])
+    if any("va" in t for t in targets):
+        out["va"], out["va_mask"] = torch.zeros(len(targets), clips, 2), torch.zeros(len(targets), clips, dtype=torch.bool)
+        for i, t in enumerate(targets):
+            if "va" in t:
+                out["va"][i] = torch.as_tensor(np.asarray(t["va"], dtype=np.float32))
+                out["va_mask"][i] = torch.as_tensor(np.asarray(t.get("va_mask", np.ones(clips)), dtype=bool))
+    return out

@@ -1,0 +1,198 @@
+"""Augmentation: one draw for all frames of a clip, shared by the streams where they see the same scene.
+
+Geometry is one affine warp a frame (one resampling, whatever is asked for), which also carries the camera path that
+turns a still into a pseudo-clip; light, blur, noise, compression and erasing are albumentations'. Every draw follows
+from the sample's seed alone, so that data workers neither repeat nor depend on one another.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the package index on import
+
+import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+LUMA = np.array([0.299, 0.587, 0.114])
+# Camera path at motion = 1, as amplitudes of shift (share of the side), log zoom, radians, shear, log aspect, log light
+PATH = np.array([0.06, 0.06, 0.08, 0.10, 0.04, 0.04, 0.15])
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What training draws at random; every default is off.
+
+    Pictures: ``flip``, ``tint``, ``blur``, ``noise``, ``compress``, ``erase`` are probabilities; ``rotate`` is the
+    largest angle in degrees, ``scale`` and ``shift`` the largest change as a share of the size, ``light`` that of
+    brightness and contrast. ``tint`` gives grey pictures a random colour cast and turns coloured ones grey. ``motion``
+    (0 to 1) moves the camera smoothly through the frames, with drifting light.
+
+    Sound, on the log-mel picture: ``gain`` and ``hiss`` in dB (largest change; standard deviation of noise),
+    ``time_mask`` and ``mel_mask`` = largest share of steps and of bins that is silenced.
+    """
+
+    flip: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    light: float = 0.0
+    tint: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    compress: float = 0.0
+    erase: float = 0.0
+    motion: float = 0.0
+    gain: float = 0.0
+    hiss: float = 0.0
+    time_mask: float = 0.0
+    mel_mask: float = 0.0
+
+
+@lru_cache(maxsize=64)
+def _compose(a: Augment) -> A.Compose | None:
+    steps: list[A.BasicTransform | A.OneOf] = []
+    if a.light:
+        steps.append(A.RandomBrightnessContrast(a.light, a.light, p=0.8))
+    if a.blur:
+        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=a.blur))
+    if a.noise:
+        steps.append(A.GaussNoise(std_range=(0.01, 0.06), per_channel=False, noise_scale_factor=1.0, p=a.noise))
+    if a.compress:
+        steps.append(A.ImageCompression(quality_range=(30, 90), p=a.compress))
+    if a.erase:
+        steps.append(A.CoarseDropout((1, 1), (0.1, 0.35), (0.1, 0.35), fill=0, p=a.erase))
+    return A.Compose(steps) if steps else None
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One sample's draws that all picture streams share, in relative units."""
+
+    flip: bool
+    angle: float
+    log_scale: float
+    shift: tuple[float, float]
+    path: np.ndarray | None  # (n, 7) in the order of PATH
+    tint: bool
+    cast: np.ndarray  # (3,) gains of R, G, B
+
+
+def _draw(a: Augment, frames: int, rng: np.random.Generator) -> _Draw:
+    unit = rng.uniform(-1.0, 1.0, 4)
+    path = None
+    flips, tints = rng.random(2)
+    warmth, green = rng.normal(0.0, (0.15, 0.05))
+    if a.motion:
+        # two slow waves per quantity: smooth, and different from start to end even over few frames
+        cycles, phase = rng.uniform(0.2, 1.3, (2, 1, 7)), rng.uniform(0, 2 * np.pi, (2, 1, 7))
+        amplitude = a.motion * PATH * rng.uniform(0.0, 1.0, 7) * np.array([0.7, 0.3])[:, None, None]
+        path = (amplitude * np.sin(2 * np.pi * cycles * np.linspace(0, 1, frames)[:, None] + phase)).sum(0)
+    return _Draw(
+        flip=bool(flips < a.flip),
+        angle=math.radians(a.rotate) * unit[0],
+        log_scale=math.log1p(a.scale) * unit[1],
+        shift=(a.shift * unit[2], a.shift * unit[3]),
+        path=path,
+        tint=bool(tints < a.tint),
+        cast=np.exp([warmth, green, -warmth]),
+    )
+
+
+def _warps(draw: _Draw, n: int, height: int, width: int) -> np.ndarray | None:
+    """Affine matrices source → target, (n, 2, 3), about the centre; None where nothing moves."""
+    path = np.zeros((n, 7)) if draw.path is None else draw.path
+    if draw.path is None and not (draw.angle or draw.log_scale or any(draw.shift)):
+        return None
+    dx, dy, zoom, angle, shear, aspect = path.T[:6]
+    cos, sin = np.cos(draw.angle + angle), np.sin(draw.angle + angle)
+    sx, sy = np.exp(draw.log_scale + zoom + aspect / 2), np.exp(draw.log_scale + zoom - aspect / 2)
+    m = np.empty((n, 2, 3))
+    m[:, 0, 0], m[:, 0, 1] = sx * cos, sx * (shear * cos - sin)
+    m[:, 1, 0], m[:, 1, 1] = sy * sin, sy * (shear * sin + cos)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    target = centre + np.stack([(draw.shift[0] + dx) * width, (draw.shift[1] + dy) * height], axis=1)
+    m[:, :, 2] = target - m[:, :, :2] @ centre
+    return m
+
+
+def _colours(a: Augment, draw: _Draw, n: int, first: np.ndarray) -> np.ndarray | None:
+    """Colour matrices (n, 3, 3); None where colours stay."""
+    if not draw.tint and draw.path is None:
+        return None
+    base = np.eye(3)
+    if draw.tint:
+        grey = np.array_equal(first[..., 0], first[..., 1]) and np.array_equal(first[..., 1], first[..., 2])
+        base = np.diag(draw.cast) if grey else np.tile(LUMA, (3, 1))
+    light = np.ones(n) if draw.path is None else np.exp(draw.path[:, 6])
+    return base * light[:, None, None]
+
+
+def _pictures(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarray:
+    """uint8 (C, F, H, W, 3) → the same shape, augmented; a still without motion is worked on once."""
+    clips, frames, height, width, _ = clip.shape
+    one = draw.path is None and clip.strides[:2] == (0, 0)
+    pictures = clip[0, :1] if one else clip.reshape(-1, height, width, 3)
+    n = len(pictures)
+    warps, colours = _warps(draw, n, height, width), _colours(a, draw, n, pictures[0])
+    if draw.flip:
+        pictures = pictures[:, :, ::-1]
+    if warps is not None or colours is not None or draw.flip:
+        out = np.empty((n, height, width, 3), dtype=np.uint8)
+        for i in range(n):
+            picture = np.ascontiguousarray(pictures[i])
+            if warps is not None:
+                picture = cv2.warpAffine(
+                    picture, warps[i], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+                )
+            out[i] = picture if colours is None else cv2.transform(picture, colours[i])
+        pictures = out
+    compose = _compose(a)
+    if compose is not None:
+        compose.set_random_seed(seed)
+        pictures = compose(images=np.ascontiguousarray(pictures))["images"]
+    if one:
+        return np.broadcast_to(pictures[0], clip.shape)
+    return np.asarray(pictures).reshape(clip.shape)
+
+
+def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
+    """float32 (C, 1, M, S) in dB → the same; masks lie at the same place in every clip."""
+    out = db + np.float32(rng.uniform(-a.gain, a.gain))
+    quiet = out.min(axis=(1, 2, 3), keepdims=True)
+    if a.hiss:
+        out = out + rng.normal(0.0, a.hiss, out.shape).astype(np.float32)
+    for axis, share in ((2, a.mel_mask), (3, a.time_mask)):
+        size = db.shape[axis]
+        wide = int(rng.uniform(0, share) * size)
+        first = int(rng.integers(0, size - wide + 1))
+        part = [slice(None)] * 4
+        part[axis] = slice(first, first + wide)
+        out[tuple(part)] = quiet
+    return np.asarray(out, dtype=np.float32)
+
+
+def augment_streams(
+    streams: Mapping[str, np.ndarray], augment: Augment | Mapping[str, Augment], seed: int
+) -> dict[str, np.ndarray]:
+    """Augmented copies of a sample's streams (see :class:`~emozoo.data.clips.RawClip`), by ``seed`` alone.
+
+    A mapping gives each named stream its own settings; streams that it does not name stay as they are. Settings that
+    two picture streams have in common are drawn alike: they flip together and follow the same camera.
+    """
+    out = {}
+    for name, value in streams.items():
+        a = augment if isinstance(augment, Augment) else augment.get(name)
+        if a is None:
+            out[name] = value
+        elif value.dtype == np.uint8:
+            rng = np.random.default_rng(seed)
+            out[name] = _pictures(value, a, _draw(a, value.shape[0] * value.shape[1], rng), seed)
+        else:
+            out[name] = _sound(value, a, np.random.default_rng([seed, 1]))
+    return out
