@@ -1,8 +1,8 @@
 """Writes the tables of README.md, docs/*.md and the model cards from what was measured, never by hand.
 
 Sources: ``benchmarks/results/*.csv``, the registry and ``checkpoints/*/config.json``. A table stands between
-``<!-- generated:NAME -->`` and ``<!-- /generated -->``; ``NAME`` is a key of :data:`TABLES`, and
-``results:MODEL`` keeps the rows of one weights tag.
+``<!-- generated:NAME -->`` and ``<!-- /generated -->``; ``NAME`` is a key of :data:`TABLES`, or ``card`` in a model card:
+the results of the weights in its own folder.
 
     python benchmarks/tables.py            rewrite what differs
     python benchmarks/tables.py --check    change nothing, exit 1 where a file differs
@@ -80,7 +80,7 @@ def weights() -> str:
 
     def lines() -> Iterator[list[str]]:
         for w in registry.weights().values():
-            if "control_of" not in w.config:  # retrained controls stand in their own table
+            if not w.config.get("control_of"):  # retrained controls stand in their own table
                 size = (ROOT / "checkpoints" / w.name / "model.safetensors").stat().st_size / 1e6
                 classes = ", ".join(w.classes) or "valence, arousal"
                 yield [f"`{w.name}`", w.trained_on, classes, f"{size:.1f} MB", w.licence, w.sha256[:12]]
@@ -133,17 +133,20 @@ def controls() -> str:
     return markdown(header, lines(), "Nothing measured yet.")
 
 
-TABLES: dict[str, Callable[..., str]] = {"models": models, "weights": weights, "results": scores, "controls": controls}
+TABLES: dict[str, Callable[[], str]] = {"models": models, "weights": weights, "results": scores, "controls": controls}
 
 
 def rendered(text: str, where: Path) -> str:
     """The text with every marked table made anew."""
 
     def table(match: re.Match[str]) -> str:
-        name, _, argument = match[2].partition(":")
-        if name not in TABLES:
-            sys.exit(f"{where}: no generated table {name!r}; there are {', '.join(TABLES)}")
-        return f"{match[1]}{TABLES[name](*([argument] if argument else []))}\n{match[3]}"
+        if match[2] == "card":
+            text = scores(where.parent.name)
+        elif match[2] in TABLES:
+            text = TABLES[match[2]]()
+        else:
+            sys.exit(f"{where}: no generated table {match[2]!r}; there are {', '.join([*TABLES, 'card'])}")
+        return f"{match[1]}{text}\n{match[3]}"
 
     return MARKED.sub(table, text)
 
