@@ -1,8 +1,8 @@
 """Writes the tables of README.md, docs/*.md and the model cards from what was measured, never by hand.
 
 Sources: ``benchmarks/results/*.csv``, the registry and ``checkpoints/*/config.json``. A table stands between
-``<!-- generated:NAME -->`` and ``<!-- /generated -->``; ``NAME`` is a key of :data:`TABLES`, or ``card`` in a model card:
-the results of the weights in its own folder.
+``<!-- generated:NAME -->`` and ``<!-- /generated -->``. ``NAME`` is a key of :data:`TABLES`; ``card`` in a model card
+stands for the results of that card's weights.
 
     python benchmarks/tables.py            rewrite what differs
     python benchmarks/tables.py --check    change nothing, exit 1 where a file differs
