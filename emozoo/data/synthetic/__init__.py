@@ -1,0 +1,11 @@
+"""SynthEmo: drawn people in drawn places with a synthesised voice, with a known cause for every label.
+
+>>> from emozoo.data.synthetic import Knobs, generate
+>>> generate("synth", 70, seed=1, knobs=Knobs(burst=0.3))  # doctest: +SKIP
+PosixPath('synth/manifest.csv')
+"""
+
+from emozoo.data.synthetic.cause import EMOTIONS, POINTS, VERSION, VIEWS, Cause, Course, Knobs, course, plan, split_of
+from emozoo.data.synthetic.clip import Rendered, generate, render, write_clip
+
+__all__ = ["EMOTIONS", "POINTS", "VERSION", "VIEWS", "Cause", "Course", "Knobs", "Rendered", "course", "generate", "plan", "render", "split_of", "write_clip"]

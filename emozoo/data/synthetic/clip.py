@@ -1,0 +1,251 @@
+"""From a cause to pictures and sound, and to files with a manifest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emozoo.data.synthetic.cause import VERSION, VIEWS, Cause, Course, Knobs, course, plan
+from emozoo.data.synthetic.face import AU_INDEX, LEFT, TOP, Colour, Head, Person, Picture, body, curve, disc, fill, over, person, stroke
+from emozoo.data.synthetic.scene import Scene
+from emozoo.data.synthetic.voice import RATE, STEP, speak
+from emozoo.errors import DatasetError
+
+COLUMNS = (
+    "path", "label", "valence", "arousal", "split", "fold", "group", "start", "end", "x1", "y1", "x2", "y2",
+    *(f"{v}_shows" for v in VIEWS), "conflicts", "burst_start", "burst_end", "peak", "place", "spot_x1", "spot_y1", "spot_x2", "spot_y2",
+    "occluded", "talking", "face_x1", "face_y1", "face_x2", "face_y2", "seed", "index", "version",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A clip in memory: ``frames`` (F, h, w, 3) RGB uint8; ``waveform`` (n,) float32 in -1..1 at ``rate`` Hz, mono;
+    ``va`` (F, 2) valence and arousal in [-1, 1]; ``boxes`` (F, 4) the face in pixels."""
+
+    frames: Picture
+    waveform: NDArray[np.float32]
+    rate: int
+    va: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    cause: Cause
+
+
+def render(cause: Cause) -> Rendered:
+    """Draws and speaks one clip, without writing anything. The same cause gives the same bytes."""
+    run = course(cause)
+    who = person(cause.person)
+    waveform, opening = speak(who.pitch, cause.shows[2], run.strength, cause.seconds, cause.rng(3))
+    units = run.units.copy()
+    if cause.talking:
+        mouth = np.interp(run.times, np.arange(len(opening)) * STEP / RATE, opening)
+        units[:, AU_INDEX[25]] = np.maximum(units[:, AU_INDEX[25]], 0.8 * mouth)
+        units[:, AU_INDEX[26]] = np.clip(units[:, AU_INDEX[26]] * (0.75 + 0.25 * mouth) + 0.30 * mouth, 0, 1.1)
+        units[:, AU_INDEX[24]] *= 1 - 0.8 * mouth
+    frames = np.stack(list(_pictures(cause, run, who, units)))
+    return Rendered(frames, waveform, RATE, run.va, run.boxes(cause), cause)
+
+
+def _pictures(cause: Cause, run: Course, who: Person, units: NDArray[np.float64]) -> Iterator[Picture]:
+    w, h = cause.size
+    r = cause.rng(2)
+    scene = Scene(cause.size, cause.place, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers)
+    scale = 2.0 * cause.half  # the head is drawn at twice its final size
+    head = Head(who, scale, cause.yaw, cause.pitch, cause.light, cause.occluded)
+    torso = body(who, cause.size, cause.half, cause.centre, cause.light)
+    screen = _screen(cause) if cause.knobs.has_screen else None
+    noise = cause.rng(4)
+    grain = (noise.standard_normal((h + 31, w + 37, 3)) * cause.knobs.noise).astype(np.float32)
+    flicker = noise.uniform(0, 2 * np.pi, 2)
+    for i, t in enumerate(run.times):
+        img = scene.frame(float(t))
+        if screen is not None:
+            over(img, screen)
+        x, y, grow, roll = run.pose[i]
+        cx, cy = cause.centre[0] + x * cause.half, cause.centre[1] + y * cause.half
+        # The body follows the head's shift, not its roll.
+        moved = cv2.warpAffine(
+            torso, np.array([[grow, 0, cx - grow * cause.centre[0]], [0, grow, cy - grow * cause.centre[1]]]), cause.size, borderMode=cv2.BORDER_REPLICATE
+        )
+        over(img, moved)
+        layer = head.draw(units[i], (float(run.gaze[i, 0]), float(run.gaze[i, 1])))
+        k = 0.5 * grow
+        c, s = k * math.cos(roll), k * math.sin(roll)
+        ox, oy = -LEFT * scale, (0.9 - TOP) * scale  # it turns about the top of the neck
+        px, py = cx, cy + 0.9 * cause.half * grow
+        over(img, cv2.warpAffine(layer, np.array([[c, -s, px - c * ox + s * oy], [s, c, py - s * ox - c * oy]]), cause.size))
+        for side in (0, 2):
+            hx, hy = run.hands[i, side], run.hands[i, side + 1]
+            if cause.centre[1] + hy * cause.half < h + 0.5 * cause.half:
+                _hand(img, who, cause.centre[0] + hx * cause.half, cause.centre[1] + hy * cause.half, cause.half, side - 1, float(run.hands[i, 4]))
+        dy, dx = int(noise.integers(31)), int(noise.integers(37))
+        light = 1 + cause.knobs.flicker * (math.sin(9.1 * t + flicker[0]) + 0.6 * math.sin(23.0 * t + flicker[1]))
+        yield (img * np.float32(light) + grain[dy : dy + h, dx : dx + w]).clip(0, 255).astype(np.uint8)
+
+
+def _screen(cause: Cause) -> Picture:
+    """A plain round screen behind the head, a little larger than any crop of the face."""
+    w, h = cause.size
+    img = np.zeros((h, w, 4), np.uint8)
+    disc(img, cause.centre[0], cause.centre[1] + 0.1 * cause.half, 2.0 * cause.half, (150, 152, 156))
+    disc(img, cause.centre[0], cause.centre[1] + 0.1 * cause.half, 1.92 * cause.half, (176, 178, 182))
+    return img
+
+
+def _hand(img: Picture, who: Person, x: float, y: float, unit: float, side: int, openness: float) -> None:
+    """A forearm from below with a hand at (x, y) pixels; ``side`` -1 left, 1 right; ``openness`` 0 = fist."""
+    skin: Colour = who.skin
+    dark = (skin[0] * 0.68, skin[1] * 0.62, skin[2] * 0.6)
+    sleeve = (who.cloth[0] * 0.9, who.cloth[1] * 0.9, who.cloth[2] * 0.9)
+    elbow = np.array([x + side * 0.45 * unit, y + 2.6 * unit])
+    wrist = np.array([x + side * 0.04 * unit, y + 0.42 * unit])
+    for points, colour, width in (((elbow, wrist + [0, 0.34 * unit]), sleeve, 0.62), ((wrist + [0, 0.3 * unit], wrist - [0, 0.1 * unit]), skin, 0.34)):
+        stroke(img, np.array(points), colour, width * unit)
+    if openness > 0.5:
+        for n in range(4):
+            q = -math.pi / 2 + side * (-0.42 + 0.26 * n)
+            base = np.array([x + side * (-0.15 + 0.10 * n) * unit, y])
+            tip = base + np.array([math.cos(q), math.sin(q)]) * (0.42 + 0.06 * (n in (1, 2))) * unit
+            stroke(img, np.array([base, tip]), dark, 0.17 * unit)
+            stroke(img, np.array([base, tip]), skin, 0.13 * unit)
+        thumb = np.array([[x - side * 0.12 * unit, y + 0.25 * unit], [x - side * 0.42 * unit, y - 0.02 * unit]])
+        stroke(img, thumb, dark, 0.18 * unit)
+        stroke(img, thumb, skin, 0.14 * unit)
+        palm = [(-0.26, -0.05), (-0.1, -0.12), (0.12, -0.12), (0.26, -0.02), (0.22, 0.36), (0.0, 0.48), (-0.22, 0.36)]
+        fill(img, curve(np.array(palm)) * [side * unit, unit] + [x, y], skin)
+        stroke(img, np.array([[x - 0.14 * unit, y + 0.12 * unit], [x + 0.12 * unit, y + 0.06 * unit]]), dark, 0.03 * unit)
+    else:
+        fist = [(-0.30, -0.2), (-0.1, -0.29), (0.15, -0.28), (0.31, -0.16), (0.31, 0.2), (0.16, 0.38), (-0.16, 0.38), (-0.31, 0.18)]
+        fill(img, curve(np.array(fist)) * [side * unit, unit] + [x, y], skin)
+        for n in range(3):
+            u = x + (-0.15 + 0.15 * n) * unit
+            stroke(img, np.array([[u, y - 0.22 * unit], [u, y + 0.06 * unit]]), dark, 0.035 * unit)
+        stroke(img, np.array([[x - side * 0.3 * unit, y + 0.12 * unit], [x + side * 0.1 * unit, y + 0.16 * unit]]), dark, 0.09 * unit)
+        stroke(img, np.array([[x - side * 0.3 * unit, y + 0.12 * unit], [x + side * 0.1 * unit, y + 0.14 * unit]]), skin, 0.06 * unit)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def write_clip(clip: Rendered, path: Path) -> None:
+    """Writes H.264 / AAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
+    import av
+
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    rate = Fraction(clip.cause.fps).limit_denominator(1001)
+    with av.open(str(temporary), "w", format="mp4") as out:
+        video = out.add_stream("libx264", rate=rate, options={"crf": str(clip.cause.knobs.crf), "preset": "veryfast", "threads": "1"})
+        video.width, video.height, video.pix_fmt = clip.cause.size[0], clip.cause.size[1], "yuv420p"
+        audio = out.add_stream("aac", rate=clip.rate, layout="mono")
+        audio.bit_rate = 48000
+        for picture in clip.frames:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode())
+        step = 1024
+        for i in range(0, len(clip.waveform), step):
+            sound = av.AudioFrame.from_ndarray(clip.waveform[None, i : i + step], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = clip.rate, i, Fraction(1, clip.rate)
+            out.mux(audio.encode(sound))
+        out.mux(audio.encode())
+    table = path.with_suffix(".va.csv")
+    part = table.with_name(f".{table.name}.{os.getpid()}.part")
+    part.write_text("valence,arousal\n" + "".join(f"{v:.4f},{a:.4f}\n" for v, a in clip.va), encoding="utf-8")
+    os.replace(part, table)
+    os.replace(temporary, path)
+
+
+def row(cause: Cause, path: str) -> dict[str, object]:
+    """The manifest's line of a clip: the table's common columns, then the causes."""
+    run = course(cause)
+    valence, arousal = run.va.mean(0)
+    face = run.boxes(cause)[cause.frames // 2]
+    values: dict[str, object] = {
+        "path": path, "label": cause.label, "valence": f"{valence:.4f}", "arousal": f"{arousal:.4f}", "split": cause.split, "fold": cause.fold,
+        "group": f"p{cause.person:03d}", "conflicts": " ".join(cause.conflicts), "burst_start": f"{cause.burst_start:.3f}",
+        "burst_end": f"{cause.burst_end:.3f}", "peak": f"{cause.peak:.3f}", "place": cause.place, "occluded": cause.occluded,
+        "talking": int(cause.talking), "seed": cause.seed, "index": cause.index, "version": VERSION,
+    }  # fmt: skip
+    values |= {f"{v}_shows": e for v, e in zip(VIEWS, cause.shows, strict=True)}
+    values |= {f"spot_{n}": f"{v:.1f}" for n, v in zip(("x1", "y1", "x2", "y2"), cause.spot, strict=True)}
+    values |= {f"face_{n}": f"{v:.1f}" for n, v in zip(("x1", "y1", "x2", "y2"), face, strict=True)}
+    return {c: values.get(c, "") for c in COLUMNS}
+
+
+def _make(job: tuple[Cause, str]) -> str:
+    cause, path = job
+    cv2.setNumThreads(1)
+    write_clip(render(cause), Path(path))
+    return path
+
+
+def generate(
+    out: str | os.PathLike[str],
+    n: int,
+    seed: int = 0,
+    knobs: Knobs | None = None,
+    *,
+    size: tuple[int, int] = (192, 144),
+    seconds: float = 2.4,
+    fps: float = 12.5,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes ``n`` clips below ``out`` and returns the path of their ``manifest.csv``.
+
+    Same seed, same pixels: a clip depends on seed, index and settings, not on ``n`` or ``workers``. A run that was cut
+    short is continued: clips that are there are kept. ``size`` = (w, h); ``progress`` is called with (done, n).
+    Raises DatasetError where ``out`` holds clips made with other settings.
+    """
+    knobs = knobs or Knobs()
+    out = Path(out)
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    settings = {"version": VERSION, "seed": seed, "size": list(size), "seconds": seconds, "fps": fps, "knobs": json.loads(json.dumps(asdict(knobs)))}
+    stamp = out / "synthemo.json"
+    if stamp.exists():
+        if json.loads(stamp.read_text(encoding="utf-8")) != settings:
+            raise DatasetError(f"{out}: holds SynthEmo clips made with other settings (see {stamp.name}); choose an empty folder")
+    else:
+        _replace(stamp, json.dumps(settings, indent=1) + "\n")
+    causes = [plan(seed, i, knobs, size=size, seconds=seconds, fps=fps) for i in range(n)]
+    names = [f"clips/{c.index:06d}.mp4" for c in causes]
+    jobs = [(c, str(out / name)) for c, name in zip(causes, names, strict=True) if not (out / name).exists()]
+    done = n - len(jobs)
+    if workers > 1 and len(jobs) > 1:
+        # Fresh processes: OpenCV and torch threads do not survive a fork.
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
+            for _ in pool.map(_make, jobs, chunksize=4):
+                done += 1
+                if progress:
+                    progress(done, n)
+    else:
+        for job in jobs:
+            _make(job)
+            done += 1
+            if progress:
+                progress(done, n)
+    manifest = out / "manifest.csv"
+    part = manifest.with_name(f".{manifest.name}.{os.getpid()}.part")
+    with part.open("w", newline="", encoding="utf-8") as f:
+        table = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(row(c, name) for c, name in zip(causes, names, strict=True))
+    os.replace(part, manifest)
+    return manifest
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
