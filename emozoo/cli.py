@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,15 +21,18 @@ if TYPE_CHECKING:
     from emozoo.inference import Prediction
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-_WrongUsage = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this typer keeps it
+_WrongUsage: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this typer keeps it
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output alone on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Prior = Annotated[str, typer.Option(help="Class prior of the scores: 'train' (as in training) or 'uniform' (removed).")]
 Detector = Annotated[
-    str | None, typer.Option(help="Face detector in place of the one stored with the weights: cascade, yunet or a YuNet file.")
+    str | None, typer.Option(help="Face detector instead of the one stored with the weights: cascade or yunet.")
 ]
 
 
@@ -39,12 +41,18 @@ def main() -> int:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        code = app([a for a in arguments if a != "--debug"], prog_name="emozoo", standalone_mode=False)
+        if arguments in (
+            ["list"],
+            ["list", "--json"],
+        ):  # at once: parsing through typer imports pydantic where it is installed
+            code: int | None = list_("--json" in arguments)
+        else:
+            code = app([a for a in arguments if a != "--debug"], prog_name="emozoo", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except _WrongUsage as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "emozoo")
-        return _fail(f"{error.format_message()} (see `{where} --help`)", 2)  # type: ignore[attr-defined]
+        return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
@@ -79,8 +87,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. Works after any command too.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. Works after any command too.")
+    ] = False,
 ) -> None:
     """Emotion recognition from video: face, scene, sound and time.
 
@@ -93,7 +105,7 @@ def _common(
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: AsJson = False) -> int:
     """Models, wirings, sizes, weights, streams, licences.
 
     \b
@@ -102,16 +114,19 @@ def list_(as_json: AsJson = False) -> None:
     models = [_model_facts(spec) for spec in registry.MODELS.values()]
     if as_json:
         _print_json({"schema": 1, "models": models})
-        return
+        return 0
     for m in models:
         wirings = ", ".join(w + " (default)" * (w == m["default_wiring"]) for w in m["wirings"])
         print(f"{m['name']}: {m['title'].split(': ', 1)[-1]}")
-        print(f"  streams {', '.join(m['streams'])} → {', '.join(m['tasks'])}; wirings {wirings}; sizes {', '.join(m['sizes'])}")
+        print(f"  streams {', '.join(m['streams'])} → {', '.join(m['tasks'])}")
+        print(f"  wirings {wirings}; sizes {', '.join(m['sizes'])}")
         for w in m["weights"]:
             default = "default, " * w["default"]
-            print(f"  {w['name']} ({default}{w['size']}, {len(w['classes'])} classes, {w['licence']}): {w['trained_on']}")
+            classes = f"{len(w['classes'])} classes, " if w["classes"] else ""
+            print(f"  {w['name']} ({default}{w['size']}, {classes}{w['licence']}): {w['trained_on']}")
         if not m["weights"]:
             print("  no weights yet")
+    return 0
 
 
 def _model_facts(spec: registry.ModelSpec) -> dict[str, Any]:
@@ -140,6 +155,302 @@ def _model_facts(spec: registry.ModelSpec) -> dict[str, Any]:
             if w.arch == spec.name
         ],
     }
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="arch or arch.tag, as `emozoo list` prints them.")],
+    wiring: Annotated[str | None, typer.Option(help="Wiring of the untrained architecture.")] = None,
+    size: Annotated[str | None, typer.Option(help="'full' or 'lite'.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Paper, classes in order, input, parameters, metrics with protocol and n, hash, licence, limits.
+
+    \b
+    Example: emozoo info ceflnet --wiring official --size full --json
+    """
+    facts = _facts(name, wiring, size)
+    if as_json:
+        _print_json(facts)
+        return
+    for key, value in facts.items():
+        if key == "spec":
+            for stream, s in value["streams"].items():
+                shape = f"{value['clips']} clips of {s['frames']}, {s['size'][0]}x{s['size'][1]}"
+                print(f"stream {stream}: {s['source']}, {shape}")
+        elif key == "metrics":
+            for m in value:
+                values = ", ".join(f"{k} {v:.3f}" for k, v in m["values"].items())
+                how = f"{m['split'] or m['protocol']}, prior {m['prior']}, n={m['n']}"
+                print(f"measured on {m['dataset']} ({how}): {values}")
+        elif value not in (None, "", [], {}):
+            print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _facts(name: str, wiring: str | None, size: str | None) -> dict[str, Any]:
+    """What `info` prints; a bare architecture is untrained where its default weights have another wiring or size."""
+    spec, weights = registry.resolve(name)
+    if weights is not None and "." in name:
+        registry.check_request(weights, wiring, size)
+    elif weights is not None and (wiring not in (None, weights.wiring) or size not in (None, weights.size)):
+        weights = None
+    from emozoo.models.layers import count_parameters
+    from emozoo.module import load
+
+    if weights is None:
+        wiring, size = registry.wiring_and_size(spec.name, wiring, size)
+        module = load(spec.name, wiring=wiring, size=size, weights=None)
+    else:
+        module = load(weights.name)
+    parameters, apart = count_parameters(module.net)
+    config = weights.config if weights else {}
+    return {
+        "name": weights.name if weights else spec.name,
+        "title": spec.title,
+        "paper": spec.paper,
+        "wiring": module.wiring,
+        "size": module.size,
+        "classes": list(module.classes),
+        "tasks": list(module.tasks),
+        "parameters": parameters,
+        "backbone_parameters": apart,
+        "sha256": weights.sha256 if weights else None,
+        "licence": weights.licence if weights else None,
+        "trained_on": weights.trained_on if weights else None,
+        "metrics": _results(weights.name) if weights else [],
+        "limits": config.get("limits") or spec.note or None,
+        "wirings_missing": [f"{k}: {v}" for k, v in spec.missing.items()],
+        "spec": module.spec.to_dict(),
+    }
+
+
+def _results(name: str) -> list[dict[str, Any]]:
+    """Committed benchmark results of one weights tag: each with its protocol and n."""
+    import csv
+
+    from emozoo import packaged
+
+    found = []
+    for file in sorted(packaged.folder("benchmarks/results").glob("*.csv")):
+        with file.open(newline="", encoding="utf-8") as lines:
+            found += [
+                {
+                    **{k: row[k] for k in ("dataset", "protocol", "split", "fold", "prior", "control")},
+                    "n": int(row["n_evaluated"]),
+                    "values": {k: float(row[k]) for k in ("WAR", "UAR", "F1", "CCC_V", "CCC_A") if row.get(k)},
+                }
+                for row in csv.DictReader(lines)
+                if row["model"] == name
+            ]
+    return found
+
+
+# -- asking a model ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Videos, sound files, pictures, or folders of them.", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(help="A name from `emozoo list`, or a folder made by finetune.")] = "ceflnet",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for <name>.json, .csv, .png, .mp4; sub-folders are kept.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per file on stdout; <name>.json in --out.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write the timelines as <name>.csv.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the timelines as <name>.png.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Write the annotated video <name>.mp4.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between entries of the timeline of long media.")] = 1.0,
+    prior: Prior = "train",
+    detector: Detector = None,
+    device: Device = "cpu",
+) -> int:
+    """Emotions in videos, sound files and pictures: one answer per file, and a timeline per face.
+
+    A folder stands for all media files in it. Exit code 1: some file could not be read.
+
+    \b
+    Example: emozoo predict clip.mp4 --model ceflnet --out results --json --csv --plot --video
+    """
+    if out is None and (as_csv or plot or video):
+        raise UsageError("--csv, --plot and --video write files: say where with --out DIR")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from emozoo import inference
+    from emozoo.module import load
+
+    items = inference.find_media(paths)
+    module = load(model)
+    bad = 0
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    quiet = not console.is_terminal
+    with Progress(console=console, disable=quiet, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("predict", total=len(items))
+        number = 0
+
+        def progress(share: float) -> None:
+            bar.update(task, completed=number + 0.9 * share, description=items[number].path.name)
+
+        answers = inference.stream(
+            [item.path for item in items],
+            module,
+            every=every,
+            prior=prior,
+            detector=detector,
+            device=device,
+            progress=progress,
+        )
+        for number, (item, found) in enumerate(zip(items, answers, strict=True)):
+            if found.error:
+                bad += 1
+                _note(f"error: {found.file}: {found.error['text']}")
+            if as_json:
+                print(found.to_json(), flush=True)
+            elif not found.error:
+                print(_sentence(found), flush=True)
+            if out is not None:
+                _write(found, out / item.name, as_json or not (as_csv or plot or video), as_csv, plot, video)
+            bar.update(task, completed=number + 1)
+    return 1 if bad else 0
+
+
+def _sentence(found: Prediction) -> str:
+    """A prediction for people: one line, and one more for each warning."""
+    parts = []
+    if found.scores:
+        first, *rest = sorted(found.scores, key=found.scores.__getitem__, reverse=True)[:3]
+        others = ", ".join(f"{c} {found.scores[c]:.2f}" for c in rest)
+        parts.append(f"{first} {found.scores[first]:.2f} ({others})")
+    if found.valence is not None and found.arousal is not None:
+        parts.append(f"valence {found.valence:+.2f}, arousal {found.arousal:+.2f}")
+    if not parts:
+        parts.append("no answer")
+    if found.duration_s:
+        parts.append(f"{found.duration_s:.1f} s")
+    if len(found.tracks) > 1:
+        parts.append(f"{len(found.tracks)} faces")
+    if found.streams_used:
+        parts.append(f"seen: {', '.join(found.streams_used)}")
+    lines = [f"{found.file}: {'; '.join(parts)}"]
+    return "\n".join(lines + [f"  {w['code']}: {w['text']}" for w in found.warnings])
+
+
+def _write(found: Prediction, stem: Path, as_json: bool, as_csv: bool, plot: bool, video: bool) -> None:
+    """The files asked for. Of a file that could not be read there is only the JSON that says so."""
+    from emozoo.errors import VideoError
+    from emozoo.hub import write_atomic
+
+    def target(suffix: str) -> Path:
+        path = stem.with_name(stem.name + suffix)
+        source = Path(found.file)
+        # Never write over the media itself, as `--out .` in its own folder would.
+        return (
+            stem.with_name(f"{stem.name}.emozoo{suffix}")
+            if path.exists() and source.exists() and path.samefile(source)
+            else path
+        )
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if as_json:
+        write_atomic(target(".json"), (found.to_json(indent=1) + "\n").encode())
+    if found.error:
+        return
+    if as_csv:
+        found.to_csv(target(".csv"))
+    if plot and found.tracks:
+        found.plot(target(".png"))
+    if video:
+        try:
+            found.video(target(".mp4"))
+        except VideoError as error:
+            _note(f"note: no video written for {error}")
+
+
+# -- training and measuring ----------------------------------------------------------------------------------------
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def train(context: typer.Context) -> int:
+    """Train from a recipe; every argument goes to Lightning's own command line unchanged.
+
+    \b
+    Example: emozoo train --config benchmarks/recipes/ceflnet_synth.yaml --trainer.max_epochs 3
+    """
+    from emozoo.train import train as run
+
+    return run(context.args)
+
+
+@app.command()
+def finetune(
+    name: Annotated[str, typer.Argument(help="The weights to start from.")],
+    data: Annotated[Path, typer.Option(help="Folder with a sub-folder per class, or a manifest.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for the result; `predict --model` takes it. Run again to go on.")],
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: by the size of the data.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Items at a time.")] = 16,
+    seed: Annotated[int, typer.Option(help="Same seed, same result on the same machine.")] = 0,
+    device: Annotated[str, typer.Option(help="'auto' or 'cpu'.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Teach a model your own classes from a folder of class folders or a CSV.
+
+    \b
+    Example: emozoo finetune ceflnet --data my_clips --out my_model
+    """
+    from emozoo.train import finetune as run
+
+    found = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device)
+    if as_json:
+        _print_json(found)
+        return
+    seen = f", {found['n_val']} held out" if found["n_val"] else ""
+    scores = "".join(f", {k[4:]} {found[k]:.2f}" for k in ("val_WAR", "val_UAR") if found.get(k) is not None)
+    print(f"{found['folder']}: {', '.join(found['classes'])}; {found['n_train']} items{seen}{scores}")
+    print(f"next: emozoo predict FILE --model {found['folder']}")
+
+
+@app.command()
+def check(
+    target: Annotated[str, typer.Argument(help="A data set name (with --root), or a manifest.csv.")],
+    root: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Data doctor: unreadable, missing, doubled and leaking items. Exit code 1: something was found.
+
+    \b
+    Example: emozoo check folder --root my_clips
+    """
+    from emozoo.data import doctor
+
+    report = doctor.check(target, root)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        print(report)
+    return 1 if report.findings else 0
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="Folder for the videos and their manifest.csv.")],
+    n: Annotated[int, typer.Option(min=1, help="How many clips.")] = 21,
+    seed: Annotated[int, typer.Option(help="Same seed, same pixels.")] = 0,
+) -> None:
+    """SynthEmo: drawn faces, scenes and voices with a known cause for every label, as ordinary mp4 files.
+
+    \b
+    Example: emozoo synth --out drawn --n 14 --seed 1
+    """
+    from emozoo.data.synthetic import generate
+
+    print(generate(out, n, seed))
 
 
 if __name__ == "__main__":
