@@ -2,8 +2,8 @@
 
 Columns of a file: ``path`` (needed; relative to the file's folder) and any of ``label``, ``valence``, ``arousal``,
 ``split``, ``fold``, ``group`` (or ``identity``, ``actor``, ``subject``, ``speaker``), ``start``, ``end``, ``x1``,
-``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip) holds
-valence and arousal per frame. Every other column is kept as text in :attr:`Row.extra`.
+``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip)
+holds valence and arousal per frame. Every other column is kept as text in :attr:`Row.extra`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Benchmark: records with intervals, controls beside models, tables and files of them."""

@@ -1,0 +1,384 @@
+"""Data doctor: what is wrong with a data set, each finding with the item, the reason and the cure.
+
+Every file is read whole once: hashed, decoded (pictures, every frame of a video, its sound), and thumbnailed, so that
+copies are found inside and across splits, byte for byte and by look.
+
+Codes of findings: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``, ``broken`` (nothing can be used);
+``broken_tail``, ``broken_part`` (a part can); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
+``near_duplicate_across_splits``, ``label_conflict``; ``name_collision``, ``listed_twice``; ``empty_class``;
+``group_across_splits``. Notes are no faults: ``imbalance``, ``no_group``, ``unlabelled``, ``ignored_files``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emozoo.data import datasets
+from emozoo.data.manifest import MEDIA, Manifest, Row, key, read_va
+from emozoo.errors import DatasetError, UsageError, VideoError
+
+# Two pictures look the same when their 64-bit gradient hashes differ in at most this many bits and the correlation of
+# their 16 x 16 thumbnails reaches this much. Measured on faces that fill the picture, where everything is alike: 94 of
+# 100 recompressed, halved, brightened or noisy copies are found, and different faces are not.
+NEAR_BITS, NEAR_CORRELATION = 10, 0.985
+IMBALANCE = 10  # times as many items in the largest class as in the smallest
+_SHOWN = 5  # names listed in one finding
+_LINES = 20  # findings of one kind that are printed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``code`` for machines, ``item``: id of the item (or name of class, person), what is wrong, how to mend it."""
+
+    code: str
+    item: str
+    text: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`check` found. ``content_sha256``: hash of ids, labels and file contents, independent of the place."""
+
+    dataset: str
+    items: int
+    content_sha256: str
+    findings: list[Finding]
+    notes: list[Finding] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, the shape of ``emozoo check --json``."""
+        return {
+            "schema": 1,
+            "dataset": self.dataset,
+            "items": self.items,
+            "content_sha256": self.content_sha256,
+            "findings": [vars(f) for f in self.findings],
+            "notes": [vars(f) for f in self.notes],
+        }
+
+    def __str__(self) -> str:
+        n = len(self.findings)
+        faults = "nothing wrong found" if n == 0 else f"{n} finding{'s' * (n > 1)}"
+        lines = [f"{self.dataset}: {self.items} items, {faults}; content sha256 {self.content_sha256[:16]}"]
+        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for f in self.findings:
+            groups[f.code, f.fix].append(f)
+        for (code, fix), found in groups.items():
+            lines += ["", f"{code} ({len(found)}): {fix}"]
+            lines += [f"  {f.item}: {f.text}" for f in found[:_LINES]]
+            if len(found) > _LINES:
+                lines.append(f"  and {len(found) - _LINES} more; --json lists all")
+        lines += [""] * bool(self.notes) + [f"note: {f.text}" for f in self.notes]
+        return "\n".join(lines)
+
+
+def check(target: str | Path, root: str | Path | None = None, *, workers: int | None = None) -> Report:
+    """Examine a data set by name with its ``root``, or a manifest file, or a folder of class folders.
+
+    Shows a progress bar on stderr. Raises UsageError for a name without root, DatasetError or ManifestError where the
+    table itself cannot be read.
+    """
+    manifest = _open(str(target), root)
+    found = _examine(manifest.rows, workers or min(8, os.cpu_count() or 1))
+    findings: list[Finding] = []
+    for row, seen in zip(manifest.rows, found, strict=True):
+        findings += _of_item(row, seen)
+    findings += _copies(manifest, found)
+    findings += _look_alikes(manifest, found)
+    findings += _names(manifest)
+    findings += _classes_and_people(manifest)
+    return Report(manifest.name, len(manifest), _content(manifest, found), findings, _notes(manifest))
+
+
+def _open(target: str, root: str | Path | None) -> Manifest:
+    if root is not None:
+        return datasets.load(target, root)
+    path = Path(target).expanduser()
+    if path.is_file() or (path / "manifest.csv").is_file() or (path / "manifest.parquet").is_file():
+        return datasets.load("csv", path)
+    if path.is_dir():
+        return datasets.load("folder", path)
+    if target in datasets.DATASETS:
+        raise UsageError(f"say where {target} lies: emozoo check {target} --root DIR")
+    raise DatasetError(f"{target}: neither a data set ({', '.join(datasets.DATASETS)}) nor a manifest.csv nor a folder")
+
+
+class _Seen(NamedTuple):
+    """One file: sha256 of its bytes, picture size, one thumbnail (256 numbers) and hash per looked-at frame, faults."""
+
+    sha256: str
+    size: tuple[int, int] | None
+    thumbnails: np.ndarray
+    hashes: np.ndarray
+    faults: list[tuple[str, str]]
+
+
+def _examine(rows: Sequence[Row], workers: int) -> list[_Seen]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    parts = {r.path: (r.path, r.extra.get("va_file")) for r in rows}
+    found: dict[str, _Seen] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=len(parts))
+        for path, seen in zip(parts, _each(list(parts.values()), workers), strict=True):
+            found[path] = seen
+            bar.advance(task)
+    return [found[r.path] for r in rows]
+
+
+def _each(jobs: list[tuple[str, str | None]], workers: int) -> Iterator[_Seen]:
+    if workers == 1 or len(jobs) < 64:  # starting processes takes longer than reading a few files
+        yield from map(_look, jobs)
+        return
+    # spawn: decoders must not cross a fork
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_look, jobs, chunksize=max(1, min(64, len(jobs) // (workers * 4))))
+
+
+def _look(job: tuple[str, str | None]) -> _Seen:
+    path, va_file = job
+    faults: list[tuple[str, str]] = []
+    size: tuple[int, int] | None = None
+    frames: list[np.ndarray] = []
+    try:
+        size, frames, warnings = _decode(path)
+        faults += warnings
+    except VideoError as e:
+        faults.append((e.code, e.reason))
+    except OSError as e:
+        faults.append(("unreadable", str(e.strerror or e)))
+    if va_file is not None:
+        try:
+            read_va(va_file)
+        except DatasetError as e:
+            faults.append(("bad_va", str(e)))
+    pairs = [t for t in map(_thumbnail, frames) if t is not None]
+    thumbnails = np.stack([t for t, _ in pairs]) if pairs else np.zeros((0, 256), np.float32)
+    return _Seen(_hash(path), size, thumbnails, np.array([h for _, h in pairs], np.uint64), faults)
+
+
+def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[tuple[str, str]]]:
+    """Size, the frames at a quarter, half and three quarters, and warnings, once every frame and all sound was read."""
+    from emozoo.data import media
+
+    silent = Path(path).is_dir() or media.is_picture(path)
+    header = None if silent else media.read_header(path)
+    pictures = media.open_pictures(path, header) if header is None or header.has_video else None
+    warnings: list[media.Warn] = []
+    size: tuple[int, int] | None = None
+    frames: list[np.ndarray] = []
+    if pictures is not None:
+        try:
+            count = len(pictures.stamps)
+            if Path(path).is_dir():
+                for _ in pictures.frames(range(count)):  # a damaged picture of a folder raises
+                    pass
+            whole = np.concatenate(
+                [pictures.check(i, min(i + media.CHECK_BLOCK, count) - 1) for i in range(0, count, media.CHECK_BLOCK)]
+            )
+            usable = np.flatnonzero(whole)
+            if not len(usable):
+                raise VideoError(path, "no frame of it can be decoded", "broken")
+            places = usable[np.unique(np.array([1, 2, 3]) * (len(usable) - 1) // 4)] if count > 1 else usable
+            size, frames = pictures.size, list(pictures.frames([int(i) for i in places]))
+            warnings += pictures.warnings
+        finally:
+            pictures.close()
+    if header is not None and header.has_audio:
+        sound = media.Sound(path, 16000, header)
+        if sound.duration == 0 and pictures is None:
+            raise VideoError(path, "no sound of it can be decoded", "broken")
+        warnings += sound.warnings
+    elif pictures is None:
+        raise VideoError(path, "has neither pictures nor sound", "no_video")
+    return size, frames, [(w.code, w.text) for w in warnings]
+
+
+def _thumbnail(picture: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
+    """Standardised 16 x 16 grey thumbnail and gradient hash; None for a picture without content (one colour)."""
+    import cv2
+
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    small -= small.mean()
+    norm = float(np.linalg.norm(small))
+    if norm < 16.0:  # one grey level of standard deviation
+        return None
+    steps = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return small / norm, np.packbits(steps[:, 1:] > steps[:, :-1]).view(np.uint64)[0]
+
+
+def _hash(path: str) -> str:
+    """sha256 of a file, or of the names and contents in a folder; empty where nothing can be read."""
+    place = Path(path)
+    try:
+        if place.is_dir():
+            total = hashlib.sha256()
+            for p in sorted(q for q in place.iterdir() if q.is_file()):
+                total.update(p.name.encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
+            return total.hexdigest()
+        with place.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _content(manifest: Manifest, found: Sequence[_Seen]) -> str:
+    lines = sorted(f"{r.id}\t{r.label or ''}\t{s.sha256}" for r, s in zip(manifest.rows, found, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+_FIXES = {
+    "missing": "put the file there, or take its line out of the table",
+    "empty": "fetch or extract it again",
+    "bad_va": "mend that line; valence,arousal lie in [-1, 1], -5 = ignore",
+    "broken_tail": "fetch it again; what is left will be used",
+    "broken_part": "fetch it again; what is left will be used",
+}
+
+
+def _of_item(row: Row, seen: _Seen) -> Iterator[Finding]:
+    for code, text in seen.faults:
+        yield Finding(code, row.id, text, _FIXES.get(code, "fetch it again, or take it out of the data set"))
+    if row.box is not None and seen.size is not None and any(row.box):
+        (x1, y1, x2, y2), (w, h) = row.box, seen.size
+        corners = f"box {x1:g},{y1:g},{x2:g},{y2:g} in a picture of {w} x {h}"
+        if x2 < 0 or y2 < 0 or x1 > w - 1 or y1 > h - 1:
+            yield Finding(
+                "box_outside", row.id, f"{corners} lies outside", "mend the box, or write 0,0,0,0 for no face"
+            )
+        elif x1 < 0 or y1 < 0 or x2 > w - 1 or y2 > h - 1:
+            yield Finding("box_outside", row.id, f"{corners} leaves it", "none needed: it is clipped when read")
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _copies(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
+    same: dict[str, list[Row]] = defaultdict(list)
+    for row, seen in zip(manifest.rows, found, strict=True):
+        if seen.sha256 and not any(code == "empty" for code, _ in seen.faults):
+            same[seen.sha256].append(row)
+    for rows in same.values():
+        if len({r.path for r in rows}) < 2:  # parts of one file, or one file listed twice
+            continue
+        others = f"has the same bytes as {_some(r.id for r in rows[1:])}"
+        if len({r.split for r in rows}) > 1:
+            splits = ", ".join(sorted(f"{r.split}" for r in rows))
+            fix = "keep it in one split: a network is tested on what it has learned"
+            yield Finding("duplicate_across_splits", rows[0].id, f"{others} ({splits})", fix)
+        else:
+            yield Finding("duplicate", rows[0].id, others, "keep one of them")
+        if len({r.label for r in rows if r.label}) > 1:
+            labels = ", ".join(sorted({r.label for r in rows if r.label}))
+            yield Finding("label_conflict", rows[0].id, f"{others}, under {labels}", "find out which label is right")
+
+
+def _look_alikes(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
+    """Pictures, or videos by all three frames, that look alike in two splits without being the same bytes."""
+    for frames in sorted({len(s.hashes) for s in found} - {0}):
+        parts: dict[str, list[int]] = defaultdict(list)
+        for i, (row, seen) in enumerate(zip(manifest.rows, found, strict=True)):
+            if row.split and len(seen.hashes) == frames:
+                parts[row.split].append(i)
+        for a, b in combinations(sorted(parts, key=lambda s: len(parts[s])), 2):
+            for i, j, value in _alike(found, parts[a], parts[b]):
+                if found[i].sha256 == found[j].sha256:
+                    continue
+                text = f"in {a} looks like {manifest.rows[j].id} in {b} (correlation {value:.3f})"
+                fix = "look at both; keep them in one split if they are the same picture"
+                yield Finding("near_duplicate_across_splits", manifest.rows[i].id, text, fix)
+
+
+def _alike(found: Sequence[_Seen], left: list[int], right: list[int]) -> Iterator[tuple[int, int, float]]:
+    hashes = np.stack([found[j].hashes for j in right])
+    thumbnails = np.stack([found[j].thumbnails for j in right])
+    for i in left:
+        bits = np.bitwise_count(hashes ^ found[i].hashes).max(1)
+        for j in np.flatnonzero(bits <= NEAR_BITS):
+            value = float((thumbnails[j] * found[i].thumbnails).sum(1).min())
+            if value >= NEAR_CORRELATION:
+                yield i, right[j], value
+
+
+def _names(manifest: Manifest) -> Iterator[Finding]:
+    def short(row: Row) -> str:
+        path = Path(row.path)
+        return key(path.relative_to(manifest.root).as_posix() if path.is_relative_to(manifest.root) else row.path)
+
+    named: dict[str, set[str]] = defaultdict(set)
+    for row in manifest.rows:
+        named[short(row)].add(row.path)
+    for name, paths in named.items():
+        if len(paths) > 1:
+            files = _some(sorted(Path(p).name for p in paths))
+            yield Finding("name_collision", name, f"{files} differ in their extension only", "rename all but one")
+    listed = Counter((r.path, r.start, r.end, r.box) for r in manifest.rows)
+    for (path, *_), n in listed.items():
+        if n > 1:
+            first = next(r for r in manifest.rows if r.path == path)
+            yield Finding("listed_twice", first.id, f"stands {n} times in the table", "keep one line of it")
+
+
+def _classes_and_people(manifest: Manifest) -> Iterator[Finding]:
+    count = Counter((r.split, r.label) for r in manifest.rows if r.label)
+    for name in manifest.classes:
+        if not any(label == name for _, label in count):
+            yield Finding("empty_class", name, "no item has this class", "add items, or take it out of the classes")
+            continue
+        for split in manifest.splits:
+            if any(s == split for s, _ in count) and not count[split, name]:
+                text = f"no item of this class in {split}"
+                yield Finding("empty_class", name, text, f"move items to {split}, or leave the class out")
+    people: dict[str, set[str]] = defaultdict(set)
+    for row in manifest.rows:
+        if row.group is not None and row.split is not None:
+            people[row.group].add(row.split)
+    for person, splits in people.items():
+        if len(splits) > 1:
+            text = f"the same group in {', '.join(sorted(splits))}"
+            yield Finding("group_across_splits", person, text, "keep each person or film on one side")
+
+
+def _notes(manifest: Manifest) -> list[Finding]:
+    notes = []
+    note = partial(Finding, fix="")
+    count = Counter(r.label for r in manifest.rows if r.label)
+    if count and max(count.values()) >= IMBALANCE * min(count.values()):
+        (most, n), (least, m) = count.most_common()[0], count.most_common()[-1]
+        text = f"{most} has {n} items and {least} {m}: read UAR beside WAR, and compare --prior train with uniform"
+        notes.append(note("imbalance", manifest.name, text))
+    if len(manifest.splits) > 1 and all(r.group is None for r in manifest.rows):
+        text = "no column group, identity, actor, subject or speaker: whether a person is on two sides cannot be told"
+        notes.append(note("no_group", manifest.name, text))
+    plain = sum(not r.label and r.votes is None and r.valence is None and "va_file" not in r.extra for r in manifest)
+    if plain:
+        notes.append(note("unlabelled", manifest.name, f"{plain} items have no label, votes, valence or arousal"))
+    if manifest.protocol == "folder":
+        other = [p for p in manifest.root.rglob("*") if p.is_file() and p.suffix.lower() not in MEDIA]
+        other = [p for p in other if p.parent != manifest.root and not p.name.startswith(".") and not _known(p)]
+        if other:
+            names = _some(p.relative_to(manifest.root).as_posix() for p in sorted(other))
+            notes.append(note("ignored_files", manifest.name, f"not media, so not read: {names}"))
+    return notes
+
+
+def _known(path: Path) -> bool:
+    return path.name.endswith(".va.csv") or path.name == "n_frames"
