@@ -17,6 +17,7 @@ DATASETS = {
     "ferplus": ("ferplus", "FER+ votes on the pictures of FER2013, 8 classes"),
     "ferplus8": ("ferplus", "the same as ferplus"),
     "ferplus7": ("ferplus", "FER+ without contempt: the seven basic emotions"),
+    "synthemo": ("synthemo", "a folder written by emozoo synth: manifest.csv and synthemo.json"),
 }
 
 

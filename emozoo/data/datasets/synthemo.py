@@ -1,0 +1,26 @@
+"""SynthEmo on disk, as ``emozoo synth`` writes it: drawn clips with a known cause for every label."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from emozoo.data.manifest import Manifest, read_manifest
+from emozoo.data.synthetic import EMOTIONS, VERSION
+from emozoo.errors import DatasetError
+
+
+def load(root: Path, name: str = "synthemo") -> Manifest:
+    """The clips in ``root`` under the seven emotions. Raises DatasetError for none, or another version."""
+    stamp = root / "synthemo.json"
+    if not (root / "manifest.csv").is_file() or not stamp.is_file():
+        raise DatasetError(f"{root}: no SynthEmo there (manifest.csv, synthemo.json); run: emozoo synth --out {root}")
+    version = json.loads(stamp.read_text(encoding="utf-8")).get("version")
+    if version != VERSION:
+        raise DatasetError(
+            f"{root}: holds SynthEmo version {version}, this emozoo draws version {VERSION}; "
+            "draw it anew into an empty folder: emozoo synth --out DIR"
+        )
+    manifest = read_manifest(root / "manifest.csv").with_classes(EMOTIONS)
+    return replace(manifest, name="synthemo", protocol="synthemo", version=VERSION)
