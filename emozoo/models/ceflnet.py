@@ -48,6 +48,7 @@ from emozoo.models.layers import (
     stream_mask,
     strip_parallel,
     weighted_mean,
+    zero_masked,
 )
 
 
@@ -116,7 +117,7 @@ class CEFLNet(nn.Module):
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
         f = features["face"]  # (B, C, F, D)
         mask = stream_mask(masks, "face", f, 3)
-        clip_mask = mask.any(2)  # (B, C)
+        f, clip_mask = zero_masked(f, mask), mask.any(2)  # (B, C)
         if self.positional:
             f = f + _sinusoid(f.shape[1] * f.shape[2], f).view(f.shape[1:])
         v, beta = self.encoder(f.flatten(0, 1), mask.flatten(0, 1))  # (B·C, D), (B·C, F)

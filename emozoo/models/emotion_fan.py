@@ -32,6 +32,7 @@ from emozoo.models.layers import (
     stream_mask,
     strip_parallel,
     weighted_mean,
+    zero_masked,
 )
 
 
@@ -73,7 +74,7 @@ class EmotionFAN(nn.Module):
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
         frames = features["face"]  # (B, C, F, D)
         mask = stream_mask(masks, "face", frames, 3).flatten(1)  # (B, T)
-        f = frames.flatten(1, 2)  # (B, T, D)
+        f = zero_masked(frames.flatten(1, 2), mask)  # (B, T, D)
         if self.attention == "mean":
             weights = mask.to(at_least_fp32(f).dtype)
             video, maps = masked_mean(f, mask, 1), {}

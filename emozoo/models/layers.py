@@ -9,8 +9,9 @@ batch statistics never see it. In evaluation the result is bit-equal whatever th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,3 +118,95 @@ def count_parameters(net: nn.Module) -> tuple[int, int]:
     """(parameters, backbone_parameters) as the papers' tables count them: ``net.backbones`` names what counts apart."""
     apart = sum(p.numel() for name in getattr(net, "backbones", ()) for p in net.get_submodule(name).parameters())
     return sum(p.numel() for p in net.parameters()) - apart, apart
+
+
+class EncoderNet(nn.Module):
+    """A network whose encoders count apart and, where ``freeze``, stay as they are.
+
+    Frozen means frozen: no gradients, and evaluation mode whatever :meth:`train` asks, so that batch statistics and
+    dropout do not move either.
+    """
+
+    backbones: tuple[str, ...] = ("encoders",)
+
+    def __init__(self, encoders: Mapping[str, nn.Module], freeze: bool) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.freeze = freeze
+        if freeze:
+            self.encoders.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> EncoderNet:
+        super().train(mode)
+        if self.freeze:
+            self.encoders.eval()
+        return self
+
+
+class PooledBatchNorm(nn.BatchNorm1d):
+    """BatchNorm1d that uses its running statistics when a training batch has a single vector, which has no variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == 1:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
+
+
+class ConvEncoder(nn.Sequential):
+    """The encoder of the CAER line: five 3 x 3 convolutions with batch norm and ReLU, the first four pooled 2 x 2.
+
+    (N, 3, H, W) -> (N, widths[4], H/16, W/16).
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        inputs = (3, *widths[:-1])
+        last = len(widths) - 1
+        super().__init__(
+            *(conv_block(a, b, pool=i < last) for i, (a, b) in enumerate(zip(inputs, widths, strict=True)))
+        )
+
+
+class Highlight(nn.Sequential):
+    """The attention scores of the CAER line: convolutions ``width -> hidden -> 1``, (N, D, h, w) -> (N, 1, h, w)."""
+
+    def __init__(self, width: int, hidden: Sequence[int]) -> None:
+        widths = (width, *hidden, 1)
+        super().__init__(*(conv_block(a, b) for a, b in pairwise(widths)))
+
+
+def conv_block(inputs: int, outputs: int, pool: bool = False) -> nn.Sequential:
+    """Conv 3 x 3, batch norm, ReLU and, where asked, a 2 x 2 maximum."""
+    block = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU())
+    if pool:
+        block.append(nn.MaxPool2d(2))
+    return block
+
+
+def spatial_softmax(scores: Tensor) -> Tensor:
+    """Softmax over the positions of a map (N, 1, h, w)."""
+    return at_least_fp32(scores).flatten(2).softmax(-1).view_as(scores)
+
+
+def masked_rnn(rnn: nn.RNNBase, x: Tensor, mask: Tensor, state: Any = None) -> Tensor:
+    """One bidirectional recurrent layer (batch first) that walks over the real steps only, in the weights' precision.
+
+    ``x`` (B, T, D), ``mask`` (B, T) -> (B, T, 2H), zeros at masked steps. Masked steps neither feed the state
+    nor delay it: the forward direction runs with the real steps moved to the front, the backward one with them moved to
+    the end. (Packed sequences would do the same, but depend on data and cannot be exported.)
+    """
+    x = x.to(rnn.all_weights[0][0].dtype)
+    steps = torch.arange(x.shape[1], device=x.device)
+    halves = []
+    for front in (True, False):
+        late = ~mask if front else mask
+        order = (steps + late * x.shape[1]).argsort(1)  # distinct keys: real steps keep their order
+        with torch.autocast(x.device.type, enabled=False):  # not every CPU has a bfloat16 LSTM
+            out = rnn(_reorder(x, order), state)[0]
+        halves.append(_reorder(out, order.argsort(1)).chunk(2, -1)[0 if front else 1])
+    return zero_masked(torch.cat(halves, -1), mask)
+
+
+def _reorder(x: Tensor, order: Tensor) -> Tensor:
+    return x.gather(1, order.unsqueeze(-1).expand_as(x))
