@@ -69,7 +69,9 @@ class Weights:
         return f"{self.arch}.{self.tag}"
 
 
-def _picture(source: str, side: int, frames: int = 1, place: str = "all", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)) -> StreamSpec:
+def _picture(
+    source: str, side: int, frames: int = 1, place: str = "all", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+) -> StreamSpec:
     return StreamSpec(source=source, size=(side, side), frames=frames, place=place, mean=mean, std=std)
 
 
@@ -179,6 +181,7 @@ MODELS: dict[str, ModelSpec] = {
                 "lite": {
                     "encoders": {"face": "resnet_lite", "audio": "resnet_lite_audio"},
                     "seq_len": 8,
+                    "regions": 9,
                     "width": 128,
                     "hidden": 64,
                     "freeze": False,
@@ -292,6 +295,14 @@ MODELS: dict[str, ModelSpec] = {
             },
         ),
     )
+}
+
+# The plain-average control of each paper: keywords that replace those of its wiring and take out what the paper adds.
+CONTROLS: dict[str, Mapping[str, Any]] = {
+    "caer_cross_attention": {"fusion": "mean"},
+    "dfan": {"use_temporal": False, "use_spatial": False},
+    "recursive_joint_attention": {"num_iter": 0},
+    "ceflnet": {"pooling": "mean"},
 }
 
 
