@@ -15,9 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/emozoo synth --out demo_out/drawn --n 1 --seed 7
-	$(BIN)/emozoo predict demo_out/drawn/videos --model ceflnet.synth_v1 --out demo_out --json --csv --plot --video
-	@echo "Written to demo_out/:" && find demo_out -type f | sort
+	$(BIN)/python examples/demo_clip.py demo_out/drawn.mp4
+	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet.synth_v1 --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
+	@echo "The clip: demo_out/drawn.mp4. What emozoo says of it:" && ls demo_out/predicted/*
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow"
