@@ -130,7 +130,7 @@ MODELS: dict[str, ModelSpec] = {
             sizes={
                 "full": {"encoders": {"action": "s3d", "object": "resnet50", "scene": "resnet50"}},
                 "lite": {
-                    "encoders": {"action": "r2plus1d_lite", "object": "resnet_lite", "scene": "resnet_lite"},
+                    "encoders": {"action": "r2plus1d_lite", "object": "vgg_tiny", "scene": "vgg_tiny"},
                     "width": 128,
                     "hidden": 64,
                     "freeze": False,
@@ -179,7 +179,7 @@ MODELS: dict[str, ModelSpec] = {
             sizes={
                 "full": {"encoders": {"face": "r2plus1d_18", "audio": "resnet18_audio"}, "seq_len": 16},
                 "lite": {
-                    "encoders": {"face": "resnet_lite", "audio": "resnet_lite_audio"},
+                    "encoders": {"face": "vgg_tiny", "audio": "vgg_tiny_audio"},
                     "seq_len": 8,
                     "regions": 9,
                     "width": 128,
@@ -221,7 +221,7 @@ MODELS: dict[str, ModelSpec] = {
             tasks=("emotion",),
             wirings={"official": {"bn_mode": "per_frame"}, "stable": {"bn_mode": "flat"}},
             missing={"paper": "only the abstract was readable; use 'official', which is read from the authors' code"},
-            sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "resnet_lite"}},
+            sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "vgg_lite"}},
             specs={
                 "full": ClipSpec({"face": _picture("face", 224, 5)}, clips=7, sampling="overlap", window_s=3.5),
                 "lite": ClipSpec({"face": _picture("face", 48, 3)}, clips=3, sampling="overlap", window_s=3.0),
@@ -268,7 +268,7 @@ MODELS: dict[str, ModelSpec] = {
             tasks=("emotion",),
             wirings={"official": {"attention": "relation"}, "stable": {"attention": "relation"}},
             missing={"paper": "the wiring was read from the authors' code; use 'official'"},
-            sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "resnet_lite"}},
+            sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "vgg_lite"}},
             specs={
                 "full": ClipSpec({"face": _picture("face", 224)}, clips=3, sampling="segments", window_s=3.5),
                 "lite": ClipSpec({"face": _picture("face", 48)}, clips=3, sampling="segments", window_s=3.0),
@@ -283,7 +283,7 @@ MODELS: dict[str, ModelSpec] = {
             tasks=("emotion",),
             wirings={"stable": {}},
             missing={"paper": "there is no paper; use 'stable'", "official": "there is no official code; use 'stable'"},
-            sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "resnet_lite", "hidden": 64}},
+            sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "vgg_lite", "hidden": 64}},
             specs={
                 "full": ClipSpec(
                     {"face": _picture("face", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD)},

@@ -54,11 +54,29 @@ def _resnet_lite(in_chans: int) -> nn.Module:
     return net
 
 
+# Plain stacks of 3 x 3 convolutions (VGG, Simonyan and Zisserman, 2015) with batch norm: "M" halves the picture. On
+# 48 x 48 faces they learn several times faster per example than a residual network of the same cost.
+_VGG = {
+    "vgg_lite": [24, "M", 48, 64, "M", 128, 128, "M", 256, 256],
+    "vgg_tiny": [16, "M", 32, "M", 64, "M", 128],
+}
+
+
+def _vgg(name: str, in_chans: int) -> nn.Module:
+    from torchvision.models.vgg import make_layers
+
+    layers: Any = make_layers(_VGG[name], batch_norm=True)  # type: ignore[arg-type]
+    if in_chans != 3:
+        layers[0] = nn.Conv2d(in_chans, layers[0].out_channels, 3, padding=1)
+    return layers
+
+
 def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) -> tuple[nn.Module, int]:
     """An encoder of single pictures.
 
     ``name``: ``resnet18`` (11,176,512 parameters), ``resnet50``, ``resnet_lite`` (four basic blocks, 1.2 million
-    parameters, D = 256, for pictures of about 48 x 48), or any timm network. ``_audio`` behind a name means one input
+    parameters, D = 256, for pictures of about 48 x 48), ``vgg_lite`` (1.1 million, D = 256), ``vgg_tiny`` (0.1 million,
+    D = 128), or any timm network. ``_audio`` behind a name means one input
     channel: (N, 1, M, S) log-mel pictures. Raises ValueError for an unknown name or unusable weights.
     """
     if name.endswith("_audio"):
@@ -70,11 +88,14 @@ def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) 
         net, width = _resnet((3, 4, 6, 3), (64, 128, 256, 512), in_chans, bottleneck=True), 2048
     elif name == "resnet_lite":
         net, width = _resnet_lite(in_chans), 256
+    elif name in _VGG:
+        net, width = _vgg(name, in_chans), int(_VGG[name][-1])
     else:
         import timm
 
         if name not in timm.list_models():
-            raise ValueError(f"no picture encoder '{name}': use resnet18, resnet50, resnet_lite or a timm name")
+            known = ", ".join(("resnet18", "resnet50", "resnet_lite", *_VGG))
+            raise ValueError(f"no picture encoder '{name}': use {known} or a timm name")
         net = _TimmMaps(name, in_chans)
         width = net.width
     if weights is not None:

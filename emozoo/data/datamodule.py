@@ -1,0 +1,489 @@
+"""EmotionDataModule: any data set for any model. The same decoding, views and sampling in training and evaluation.
+
+Legend: B = batch, C = clips, K = classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from emozoo.data import datasets
+from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
+from emozoo.data.manifest import Manifest, Row
+from emozoo.data.transforms import Augment
+from emozoo.errors import DatasetError, UsageError, VideoError
+from emozoo.labels import canonical, class_mapping
+from emozoo.spec import ClipSpec
+
+
+def place(path: str | Path) -> Path:
+    """A path in which ``$EMOZOO_SHARED`` stands for the shared material (default ``../shared``)."""
+    text = str(path)
+    if text.startswith("$EMOZOO_SHARED"):
+        text = os.environ.get("EMOZOO_SHARED", "../shared") + text.removeprefix("$EMOZOO_SHARED")
+    return Path(text)
+
+
+def fold_of(group: str, folds: int) -> int:
+    """The fold, 0-based, that a person belongs to: a hash of the name, so that it never depends on order or count."""
+    return int(hashlib.sha1(f"fold:{group}".encode()).hexdigest(), 16) % folds
+
+
+def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
+    """One manifest row as a decoded clip, by the one path that prediction uses too. Raises VideoError."""
+    with ClipReader(row.path, spec, box=row.box, start=row.start, end=row.end) as reader:
+        return reader.read(rng=rng)
+
+
+class ClipDataset(Dataset[tuple[RawClip | VideoError, int, int]]):
+    """Rows to decoded clips: ``(clip or the error, row number, seed of its augmentation)``.
+
+    ``kept`` holds clips that were decoded before (:meth:`preload`), one or more draws of frames per row.
+    """
+
+    def __init__(self, rows: Sequence[Row], spec: ClipSpec, *, train: bool) -> None:
+        self.rows, self.spec, self.train = list(rows), spec, train
+        self.kept: list[list[RawClip | VideoError]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[RawClip | VideoError, int, int]:
+        # Drawn from torch's generator, which differs per worker and epoch; albumentations' own does not.
+        seed = int(torch.randint(2**31, ()))
+        if self.kept is not None:
+            draws = self.kept[index]
+            return draws[seed % len(draws)], index, seed
+        rng = np.random.default_rng(seed) if self.train else None
+        return _read_or_error(self.rows[index], self.spec, rng), index, seed
+
+    def preload(self, draws: int, workers: int) -> None:
+        """Decodes every row ``draws`` times into memory, with a progress bar; training then never waits for a decoder."""
+        from rich.progress import track
+
+        jobs = [
+            (row, self.spec, None if not self.train or draws == 0 else k)
+            for row in self.rows
+            for k in range(max(1, draws))
+        ]
+        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+            found = list(track(pool.map(_preload_one, jobs, chunksize=64), "decoding", len(jobs)))
+        per = max(1, draws)
+        self.kept = [found[i : i + per] for i in range(0, len(found), per)]
+
+
+def _read_or_error(row: Row, spec: ClipSpec, rng: np.random.Generator | None) -> RawClip | VideoError:
+    try:
+        return read_row(row, spec, rng)
+    except VideoError as error:
+        return error
+
+
+def _preload_one(job: tuple[Row, ClipSpec, int | None]) -> RawClip | VideoError:
+    row, spec, draw = job
+    key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
+    rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))
+    return _read_or_error(row, spec, rng)
+
+
+class Strided(Sampler[int]):
+    """Every ``world``-th index from ``rank``: nothing padded, nothing dropped, so that metrics are exact."""
+
+    def __init__(self, size: int, rank: int, world: int) -> None:
+        self.indices = range(rank, size, world)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class Collate:
+    """Decoded clips to one Batch: augmentation (training only), normalisation, targets. A picklable callable."""
+
+    def __init__(
+        self, rows: Sequence[Row], spec: ClipSpec, labels: Labels, augment: Mapping[str, Augment] | None, *, skip: bool
+    ) -> None:
+        self.rows, self.spec, self.labels, self.augment, self.skip = rows, spec, labels, augment, skip
+
+    def __call__(self, items: list[tuple[RawClip | VideoError, int, int]]) -> Batch | None:
+        bad = [x for x, _, _ in items if isinstance(x, VideoError)]
+        if bad and not self.skip:
+            raise bad[0]
+        good = [(x, i, s) for x, i, s in items if not isinstance(x, VideoError)]
+        if not good:
+            return None
+        raws = [x for x, _, _ in good]
+        rows = [self.rows[i] for _, i, _ in good]
+        batch = to_batch(
+            raws,
+            self.spec,
+            augment=self.augment,
+            seeds=[s for _, _, s in good],
+            ids=[r.id for r in rows],
+        )
+        batch.targets = self.labels.targets(rows, raws)
+        batch.meta["skipped"] = [str(e) for e in bad]
+        return batch
+
+
+class Labels:
+    """Turns rows into target tensors for a model's ``classes``.
+
+    A batch gets ``emotion`` (B,) or, where any row of the set has votes, (B, K) soft; ``va`` (B, C, 2) with
+    ``va_mask`` where valence and arousal are known; ``teacher`` (B, K), NaN where there is none.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        data_classes: Sequence[str],
+        classes: Sequence[str],
+        label_map: str | None,
+        teacher: Mapping[str, np.ndarray] | None,
+    ) -> None:
+        self.classes, self.teacher = tuple(classes), teacher
+        self.index: dict[str, int] = {}
+        if classes and data_classes:
+            known = {d: m for d in data_classes for m in classes if canonical(d) == canonical(m)}
+            mapping = known if set(known) == set(data_classes) else class_mapping(data_classes, classes, label_map)
+            self.index = {d: self.classes.index(m) for d, m in mapping.items()}
+        self.columns = [self.index.get(d, -1) for d in data_classes]
+        self.soft = any(r.votes is not None for r in rows)
+        self.has_va = any(r.valence is not None or "va_file" in r.extra for r in rows)
+
+    def number(self, row: Row) -> int:
+        """The class number of a row; -1 where it has none (a tie, or a class that the model does not know)."""
+        return self.index.get(row.label, -1) if row.label else -1
+
+    def soft_row(self, row: Row) -> np.ndarray:
+        out = np.zeros(len(self.classes), np.float32)
+        if row.votes is not None:
+            for column, votes in zip(self.columns, row.votes, strict=True):
+                if column >= 0:
+                    out[column] += votes
+        elif self.number(row) >= 0:
+            out[self.number(row)] = 1.0
+        total = float(out.sum())
+        return out / total if total > 0 else out
+
+    def usable(self, row: Row) -> bool:
+        """Whether a row can be trained on."""
+        return (
+            (bool(self.index) and float(self.soft_row(row).sum()) > 0)
+            or row.valence is not None
+            or "va_file" in row.extra
+        )
+
+    def targets(self, rows: Sequence[Row], raws: Sequence[RawClip]) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = {}
+        if self.index:
+            if self.soft:
+                out["emotion"] = torch.from_numpy(np.stack([self.soft_row(r) for r in rows]))
+            else:
+                numbers = [self.number(r) for r in rows]
+                out["emotion"] = torch.tensor([n if n >= 0 else IGNORE for n in numbers])
+            if self.teacher is not None:
+                empty = np.full(len(self.classes), np.nan, np.float32)
+                out["teacher"] = torch.from_numpy(
+                    np.stack([self.teacher.get(os.path.abspath(r.path), empty) for r in rows])
+                )
+        if self.has_va:
+            va = np.stack([_va_of(row, raw) for row, raw in zip(rows, raws, strict=True)])
+            mask = np.isfinite(va).all(-1)
+            out["va"] = torch.from_numpy(np.where(mask[..., None], va, 0.0).astype(np.float32))
+            out["va_mask"] = torch.from_numpy(mask)
+        return out
+
+
+def _va_of(row: Row, raw: RawClip) -> np.ndarray:
+    """Valence and arousal (C, 2) at each clip's time; NaN where unlabelled."""
+    clips = len(raw.times)
+    if "va_file" in row.extra:
+        table = np.atleast_2d(np.loadtxt(row.extra["va_file"], delimiter=",", skiprows=1, dtype=np.float32))
+        table = np.where((table < -1).any(1, keepdims=True), np.nan, table)  # -5 = this frame has no label
+        frames = next((f for f in raw.frames.values() if (f >= 0).any()), None)
+        if frames is None:
+            return np.full((clips, 2), np.nan, np.float32)
+        return table[np.clip(frames[:, -1], 0, len(table) - 1)]
+    if row.valence is None or row.arousal is None:
+        return np.full((clips, 2), np.nan, np.float32)
+    return np.tile(np.array([row.valence, row.arousal], np.float32), (clips, 1))
+
+
+class EmotionDataModule(L.LightningDataModule):
+    """Any data set, any ClipSpec.
+
+    Args:
+        dataset: name of an adapter (``folder``, ``csv``, ``ferplus`` ...).
+        root: where the data lies; it is only read, never written to.
+        spec: what the model eats (a ClipSpec, or its dict as stored with weights).
+        classes: class names in the model's order; None takes the data set's.
+        split: part that is evaluated; None takes ``test``, else ``val``, else everything.
+        fold, folds: with ``folds``, people are dealt into that many folds by a hash of ``group``, over all rows of
+            splits train and val, and ``fold`` (0-based) is held out; without, the fold column of the data is used.
+        val_share: share of the training rows set apart by group for choosing between epochs.
+        also: further training sets, each ``{"dataset", "root"[, "split", "weight"]}``; only their training part is used.
+        teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
+        label_map: name of a label map where data and model have different classes.
+        augment: per stream, fields of :class:`emozoo.data.transforms.Augment`; training only.
+        batch_size, num_workers: as in torch; ``preload`` > 0 decodes that many draws of each clip into memory first.
+        balance: 0 draws rows as they come, 1 draws every class equally often.
+        share: use only this share of the training rows (drawn by a seed), for quick trials.
+        allow_missing: evaluation leaves out unreadable clips, and counts them, instead of stopping.
+        seed: of splits and of ``share``.
+
+    Raises DatasetError, ManifestError, or UsageError for classes that do not fit.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str | Path,
+        *,
+        spec: Any = None,
+        classes: Sequence[str] | None = None,
+        split: str | None = None,
+        fold: int | None = None,
+        folds: int | None = None,
+        val_share: float = 0.1,
+        also: list[dict[str, Any]] | None = None,
+        teacher: list[str] | None = None,
+        label_map: str | None = None,
+        augment: dict[str, dict[str, Any]] | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        preload: int = 0,
+        balance: float = 0.0,
+        share: float = 1.0,
+        allow_missing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if spec is None:
+            raise UsageError("EmotionDataModule needs spec=, what the model eats: pass model.spec")
+        self.spec = spec if isinstance(spec, ClipSpec) else ClipSpec.from_dict(spec)
+        self.dataset, self.root = dataset, place(root)
+        self.classes = tuple(classes) if classes is not None else None
+        self.split, self.fold, self.folds, self.val_share = split, fold, folds, val_share
+        self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
+        self.augment = {k: Augment(**v) for k, v in augment.items()} if augment else None
+        self.batch_size, self.num_workers, self.preload, self.balance = batch_size, num_workers, preload, balance
+        self.share, self.allow_missing, self.seed = share, allow_missing, seed
+        self.manifest: Manifest | None = None
+        self.train_rows: list[Row] = []
+        self.val_rows: list[Row] = []
+        self.test_rows: list[Row] = []
+        self.skipped: list[str] = []
+        self._sets: dict[str, ClipDataset] = {}
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the table and deals rows into training, validation and test; decodes nothing."""
+        if self.manifest is not None:
+            return
+        manifest = datasets.load(self.dataset, self.root)
+        self.manifest = manifest
+        if self.classes is None:
+            self.classes = manifest.classes
+        rows, test = self._hold_out(list(manifest.rows), fitting=stage in (None, "fit"))
+        self.test_rows = test
+        self.labels = Labels([*rows, *test], manifest.classes, self.classes, self.label_map, self._teachers())
+        rows = [r for r in rows if self.labels.usable(r)]
+        has_val = (
+            self.folds is None
+            and self.fold is None
+            and self.val_share == 0
+            and any(r.split == "val" for r in manifest.rows)
+        )
+        if has_val:
+            self.train_rows, self.val_rows = rows, [r for r in manifest.rows if r.split == "val"]
+        else:
+            self.train_rows, self.val_rows = self._carve(rows, self.val_share)
+        if self.share < 1.0:
+            keep = np.random.default_rng(self.seed).permutation(len(self.train_rows))[
+                : int(self.share * len(self.train_rows))
+            ]
+            self.train_rows = [self.train_rows[i] for i in sorted(keep)]
+        for extra in self.also:
+            self._add(extra)
+
+    def _hold_out(self, rows: list[Row], *, fitting: bool) -> tuple[list[Row], list[Row]]:
+        """Training candidates and the part that is evaluated."""
+        if self.folds is not None:
+            pool = [r for r in rows if r.split in (None, "train", "val")]
+            if any(r.group is None for r in pool):
+                raise DatasetError(
+                    f"{self.root}: folds by person need a group column (group, identity, actor, subject or speaker)"
+                )
+            held = [r for r in pool if fold_of(str(r.group), self.folds) == self.fold]
+            kept = [r for r in pool if fold_of(str(r.group), self.folds) != self.fold]
+            return kept, held
+        if self.fold is not None:
+            return [r for r in rows if r.fold != self.fold], [r for r in rows if r.fold == self.fold]
+        splits = {r.split for r in rows}
+        part = self.split or next((s for s in ("test", "val") if s in splits), None)
+        if part is not None and part not in splits:
+            if self.split is not None:
+                raise DatasetError(
+                    f"{self.root}: no split '{part}'; there are {', '.join(sorted(str(s) for s in splits))}"
+                )
+            part = None
+        test = [r for r in rows if part is None or r.split == part]
+        train = [r for r in rows if r.split in (None, "train")]
+        if part is None and fitting:
+            # No split given: 80/20 by group, seeded; evaluation commands, which do not fit, take every item.
+            train, test = self._carve(rows, 0.2)
+        return train, test
+
+    def _carve(self, rows: list[Row], share: float) -> tuple[list[Row], list[Row]]:
+        """Sets ``share`` of the rows apart, class by class, never splitting a group."""
+        if share <= 0:
+            return rows, []
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.group or row.id, []).append(row)
+        by_class: dict[str, list[str]] = {}
+        for name, members in groups.items():
+            by_class.setdefault(members[0].label or "", []).append(name)
+        chosen: set[str] = set()
+        rng = np.random.default_rng(self.seed)
+        for label in sorted(by_class):
+            names = sorted(by_class[label])
+            wanted = share * sum(len(groups[n]) for n in names)
+            taken = 0
+            for i in rng.permutation(len(names)):
+                size = len(groups[names[i]])
+                if taken + size / 2 > wanted:
+                    continue
+                chosen.add(names[i])
+                taken += size
+        kept = [r for r in rows if (r.group or r.id) not in chosen]
+        return kept, [r for r in rows if (r.group or r.id) in chosen]
+
+    def _add(self, extra: Mapping[str, Any]) -> None:
+        assert self.classes is not None
+        part = datasets.load(str(extra["dataset"]), place(extra["root"]))
+        wanted = extra.get("split", "train")
+        rows = [r for r in part.rows if r.split == wanted]
+        labels = Labels(rows, part.classes, self.classes, extra.get("label_map"), None)
+        n = int(extra.get("repeat", 1))
+        votes = [
+            replace(r, votes=None, label=self.classes[labels.number(r)]) if r.votes is None else r
+            for r in rows
+            if labels.usable(r)
+        ]
+        if any(r.votes is not None for r in votes):
+            raise UsageError("a further training set must have plain labels; put the set with votes first")
+        back = {self.classes[number]: name for name, number in self.labels.index.items()}
+        self.train_rows += [replace(r, label=back[str(r.label)]) for r in votes] * n
+
+    def _teachers(self) -> dict[str, np.ndarray] | None:
+        import pandas as pd
+
+        if not self.teacher_files:
+            return None
+        assert self.classes is not None
+        found: dict[str, np.ndarray] = {}
+        for file in map(place, self.teacher_files):
+            table = pd.read_csv(file)
+            names = {canonical(c): c for c in table.columns if c != "path"}
+            missing = [c for c in self.classes if canonical(c) not in names]
+            if missing:
+                raise DatasetError(f"{file}: the teacher knows no class {', '.join(missing)}")
+            values = table[[names[canonical(c)] for c in self.classes]].to_numpy(np.float32)
+            found |= {os.path.abspath(file.parent / p): v for p, v in zip(table["path"], values, strict=True)}
+        return found
+
+    @property
+    def class_prior(self) -> np.ndarray | None:
+        """Share of each class among the training labels (K,), votes counted as such; None without classes."""
+        if not self.labels.index:
+            return None
+        total = sum(self.labels.soft_row(r) for r in self.train_rows)
+        return np.asarray(total / np.sum(total), np.float32)
+
+    # -- loaders ---------------------------------------------------------------------------------------------------
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _loader(self, name: str, rows: list[Row], *, train: bool) -> DataLoader[Any]:
+        if not rows:
+            raise DatasetError(
+                f"{self.root}: no rows for {name}; check the split column with: emozoo check {self.dataset} --root {self.root}"
+            )
+        data = self._sets.get(name)
+        if data is None:
+            data = self._sets[name] = ClipDataset(rows, self.spec, train=train)
+            if self.preload:
+                data.preload(self.preload if train else 0, self.num_workers)
+        rank, world = self._rank()
+        sampler: Sampler[int]
+        if train:
+            sampler = self._train_sampler(rows, rank, world)
+        else:
+            sampler = Strided(len(rows), rank, world)
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=train and len(rows) >= self.batch_size * world,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0 and train,
+            collate_fn=Collate(
+                rows, self.spec, self.labels, self.augment if train else None, skip=train or self.allow_missing
+            ),
+        )
+
+    def _train_sampler(self, rows: list[Row], rank: int, world: int) -> Sampler[int]:
+        from torch.utils.data import RandomSampler, WeightedRandomSampler
+        from torch.utils.data.distributed import DistributedSampler
+
+        if self.balance > 0:
+            if world > 1:
+                raise UsageError(
+                    "balance= draws with replacement in one process; use tau= (logit adjustment) across several"
+                )
+            numbers = np.array([max(0, int(self.labels.soft_row(r).argmax())) for r in rows])
+            counts = np.bincount(numbers, minlength=len(self.classes or ()))
+            weights = (1.0 / np.maximum(counts, 1)[numbers]) ** self.balance
+            return WeightedRandomSampler(weights.tolist(), len(rows))
+        if world > 1:
+            return DistributedSampler(range(len(rows)), world, rank, shuffle=True, seed=self.seed)  # type: ignore[arg-type]
+        return RandomSampler(range(len(rows)))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader("training", self.train_rows, train=True)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return self._loader("validation", self.val_rows, train=False) if self.val_rows else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test", self.test_rows, train=False)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test", self.test_rows, train=False)
+
+    def on_after_batch_transfer(self, batch: Batch | None, dataloader_idx: int) -> Batch | None:
+        """Counts what could not be read; the numbers are reported, never dropped."""
+        if batch is not None and batch.meta.get("skipped"):
+            self.skipped += batch.meta["skipped"]
+            warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)
+        return batch

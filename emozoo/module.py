@@ -1,0 +1,441 @@
+"""EmotionModule: one LightningModule around any of the networks, and :func:`load`, which gives it trained weights.
+
+Legend: B = batch, C = clips, K = classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from emozoo import hub, registry
+from emozoo.data.clips import Batch
+from emozoo.data.datamodule import place
+from emozoo.errors import UnknownModelError, UsageError, WeightsError
+from emozoo.losses import concordance_loss, cross_entropy, distillation
+from emozoo.metrics import Confusion, PooledConcordance
+from emozoo.spec import ClipSpec
+
+
+def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
+    """The plain network of a registry entry. ``options`` override the keyword arguments of wiring and size."""
+    spec = registry.model(arch)
+    module, _, name = spec.network.partition(":")
+    kwargs = {**spec.sizes[size], **spec.wirings[wiring], **options}
+    return getattr(importlib.import_module(module), name)(len(classes) or None, **kwargs)
+
+
+def clip_spec(arch: str, size: str, changes: Mapping[str, Any] | None = None) -> ClipSpec:
+    """The ClipSpec of an architecture at a size; ``changes`` replaces fields of it, or all of it (a stored dict)."""
+    base = registry.model(arch).specs[size]
+    if not changes:
+        return base
+    if "streams" in changes:
+        return ClipSpec.from_dict(changes)
+    unknown = set(changes) - set(base.to_dict())
+    if unknown:
+        raise UsageError(f"ClipSpec has no field {', '.join(sorted(unknown))}")
+    return replace(base, **changes)
+
+
+class EmotionModule(L.LightningModule):
+    """Steps, losses, metrics, optimiser and freezing, the same for every network.
+
+    All arguments are plain types, so a Lightning checkpoint loads with ``weights_only``.
+
+    Args:
+        model: architecture name.
+        wiring: None takes the recommended one.
+        size: ``full`` or ``lite``.
+        classes: class names in order; None takes the paper's.
+        options: keyword arguments of the network that differ from wiring and size.
+        spec: fields of the ClipSpec that differ from the size's, or a whole stored one.
+        lr: peak learning rate; cosine per step to ``lr * final_lr`` after ``warmup`` (share of all steps).
+        optimizer: ``adamw``, ``adam`` or ``sgd`` (momentum 0.9, nesterov).
+        lr_scale: factor per top-level part of the network, e.g. ``{"backbone": 0.1}``; 0 freezes it,
+            batch-norm statistics too.
+        weight_decay: decoupled, on matrices only.
+        tau: how much of the log prior of the training labels is added to the logits in the loss (logit adjustment).
+        smoothing, flood, flood_mode: see :func:`emozoo.losses.cross_entropy`.
+        distill: weight of the divergence from ``targets["teacher"]``; the labels keep the rest.
+        va_weight: weight of the concordance loss where ``targets["va"]`` exist.
+        stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
+        mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
+        init_from: a safetensors file or weights folder whose parts start this network.
+        init_parts: parts of that file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly.
+    """
+
+    log_prior: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        model: str,
+        wiring: str | None = None,
+        size: str = "full",
+        classes: list[str] | None = None,
+        options: dict[str, Any] | None = None,
+        spec: dict[str, Any] | None = None,
+        lr: float = 1e-3,
+        final_lr: float = 0.0,
+        warmup: float = 0.05,
+        optimizer: str = "adamw",
+        lr_scale: dict[str, float] | None = None,
+        weight_decay: float = 0.05,
+        tau: float = 0.0,
+        smoothing: float = 0.0,
+        flood: float = 0.0,
+        flood_mode: str = "ishida",
+        distill: float = 0.0,
+        va_weight: float = 1.0,
+        stream_dropout: float = 0.0,
+        mixup: float = 0.0,
+        init_from: str | None = None,
+        init_parts: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        wiring, size = registry.wiring_and_size(model, wiring, size)
+        entry = registry.model(model)
+        self.arch, self.wiring, self.size = model, wiring, size
+        self.classes: tuple[str, ...] = tuple(classes if classes is not None else entry.classes)
+        self.spec = clip_spec(model, size, spec)
+        self.net = build_network(model, wiring, size, self.classes, options or {})
+        self.save_hyperparameters()
+        # What the weights are called and hash to; an untrained network has neither.
+        self.name, self.sha256, self.card = f"{model} (untrained)", "", ""
+        self.config: Mapping[str, Any] = {}
+        self.register_buffer("log_prior", torch.zeros(max(1, len(self.classes))))
+        self.register_buffer("temperature", torch.ones(()))
+        self.confusion = Confusion(len(self.classes)) if self.classes else None
+        self.pooled = PooledConcordance()
+        if init_from is not None:
+            self._start_from(place(init_from), init_parts or {"backbone": "backbone"})
+
+    # -- forward ---------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: dict[str, Tensor], masks: dict[str, Tensor] | None = None) -> Any:
+        """The network's Output for a batch's ``inputs`` and ``masks``."""
+        return self.net(inputs, masks)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """``emotion``, ``va`` or both, as the network's heads answer them."""
+        has_va = bool(getattr(self.net, "has_va", False))
+        return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
+
+    def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
+        """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
+
+        Training with ``tau`` leaves logits that are free of ``tau`` times the log prior.
+        """
+        if prior not in ("train", "uniform"):
+            raise UsageError(f"prior must be 'train' or 'uniform', got '{prior}'")
+        tau = float(self.hparams["tau"])
+        share = tau if prior == "train" else tau - 1.0
+        return ((logits.float() + share * self.log_prior) / self.temperature).softmax(-1)
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
+        """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``."""
+        out = self.net(batch.inputs, batch.masks)
+        return {
+            "id": batch.meta["id"],
+            "logits": out.logits,
+            "va": out.va,
+            "attention": out.attention,
+            "targets": batch.targets,
+            "meta": batch.meta,
+        }
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Takes the class prior of the training labels; it is stored with the weights."""
+        prior = getattr(getattr(self.trainer, "datamodule", None), "class_prior", None)
+        if self.classes and prior is not None:
+            self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
+
+    def train(self, mode: bool = True) -> EmotionModule:
+        """Parts whose ``lr_scale`` is 0 stay in eval mode: their batch-norm statistics are frozen with their weights."""
+        super().train(mode)
+        for part in self._frozen():
+            self.net.get_submodule(part).eval()
+        return self
+
+    def _frozen(self) -> list[str]:
+        scale = self.hparams.get("lr_scale") or {}
+        return [part for part, factor in scale.items() if factor == 0]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        inputs, masks, targets = batch.inputs, batch.masks, dict(batch.targets)
+        if self.hparams["mixup"] > 0:
+            inputs, targets = self._mix(inputs, targets)
+        if self.hparams["stream_dropout"] > 0:
+            inputs, masks = self._drop_streams(inputs, masks)
+        loss, parts = self._loss(self.net(inputs, masks), targets, train=True)
+        size = next(iter(inputs.values())).shape[0]
+        self.log("loss", loss, prog_bar=True, batch_size=size)
+        self.log_dict({f"loss_{k}": v for k, v in parts.items()}, batch_size=size)
+        return loss
+
+    def _loss(self, out: Any, targets: Mapping[str, Tensor], *, train: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        h, parts = self.hparams, {}
+        if out.logits is not None and "emotion" in targets:
+            prior = h["tau"] * self.log_prior if h["tau"] else None
+            flood = h["flood"] if train else 0.0
+            label = cross_entropy(
+                out.logits, targets["emotion"], log_prior=prior, smoothing=h["smoothing"] if train else 0.0, flood=flood,
+                flood_mode=h["flood_mode"],
+            )  # fmt: skip
+            if h["distill"] and "teacher" in targets:
+                student = out.logits if prior is None else out.logits + prior
+                parts["teacher"] = distillation(student, targets["teacher"])
+                label = (1.0 - h["distill"]) * label + h["distill"] * parts["teacher"]
+            parts["emotion"] = label
+        if out.va is not None and "va" in targets and h["va_weight"] > 0:
+            parts["va"] = h["va_weight"] * concordance_loss(out.va, targets["va"], targets["va_mask"])
+        wanted = [parts[k] for k in ("emotion", "va") if k in parts]
+        if not wanted:
+            raise UsageError(f"{self.arch} answers {', '.join(self.tasks)}, but the data has no label for it")
+        return torch.stack(wanted).sum(), parts
+
+    def _mix(
+        self, inputs: dict[str, Tensor], targets: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Mixup (Zhang et al., ICLR 2018) of whole clips with their neighbours in a shuffled batch; labels become soft."""
+        alpha = self.hparams["mixup"]
+        size = next(iter(inputs.values())).shape[0]
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
+        order = torch.randperm(size, device=next(iter(inputs.values())).device)
+        inputs = {k: torch.lerp(x[order], x, share) for k, x in inputs.items()}
+        y = targets["emotion"]
+        if y.ndim == 1:
+            y = nn.functional.one_hot(y, len(self.classes)).float()
+        targets["emotion"] = torch.lerp(y[order], y, share)
+        if "teacher" in targets:
+            targets["teacher"] = torch.lerp(targets["teacher"][order], targets["teacher"], share)
+        return inputs, targets
+
+    def _drop_streams(
+        self, inputs: dict[str, Tensor], masks: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Hides whole streams of whole clips, so that a missing face or sound is in the network's world."""
+        names = list(inputs)
+        first = inputs[names[0]]
+        drop = torch.rand(first.shape[0], len(names), device=first.device) < self.hparams["stream_dropout"]
+        real = torch.stack([masks[n].flatten(1).any(1) for n in names], 1)
+        drop &= (real & ~drop).any(1, keepdim=True)  # something real stays
+        inputs, masks = dict(inputs), dict(masks)
+        for i, n in enumerate(names):
+            keep = ~drop[:, i]
+            inputs[n] = inputs[n] * keep.view(-1, *[1] * (inputs[n].ndim - 1))
+            masks[n] = masks[n] & keep[:, None, None]
+        return inputs, masks
+
+    # -- evaluation ------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        out = self.net(batch.inputs, batch.masks)
+        loss, _ = self._loss(out, batch.targets, train=False)
+        size = len(batch.meta["id"])
+        if out.logits is not None and "emotion" in batch.targets and self.confusion is not None:
+            y = batch.targets["emotion"]
+            self.confusion.update(self.scores(out.logits), y.argmax(1) if y.ndim == 2 else y)
+        if out.va is not None and "va" in batch.targets:
+            self.pooled.update(out.va, batch.targets["va"], batch.targets["va_mask"])
+        self.log(f"{stage}_loss", loss, batch_size=size, on_step=False, on_epoch=True, sync_dist=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _report(self, stage: str) -> None:
+        found: dict[str, float] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics warns about a metric that its task never updated
+            if self.confusion is not None and self.confusion.matrix.confmat.sum() > 0:
+                found |= self.confusion.compute()
+            if self.pooled.sums[0, 0] > 0:
+                found |= self.pooled.compute()
+        self.log_dict({f"{stage}_{k}": v for k, v in found.items()}, prog_bar=True)
+        if self.confusion is not None:
+            self.confusion.reset()
+        self.pooled.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    # -- optimiser -------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        h = self.hparams
+        scale: Mapping[str, float] = h.get("lr_scale") or {}
+        for part in self._frozen():
+            self.net.get_submodule(part).requires_grad_(False)
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, p in self.net.named_parameters():
+            if p.requires_grad:
+                factor = next((f for part, f in scale.items() if name.startswith(f"{part}.")), 1.0)
+                groups.setdefault((factor, p.ndim > 1), []).append(p)
+        parameters = [
+            {"params": ps, "lr": h["lr"] * factor, "weight_decay": h["weight_decay"] if matrix else 0.0}
+            for (factor, matrix), ps in groups.items()
+        ]
+        if h["optimizer"] == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=h["lr"], momentum=0.9, nesterov=True)
+        elif h["optimizer"] == "adam":
+            optimizer = torch.optim.Adam(parameters, lr=h["lr"])
+        else:
+            optimizer = torch.optim.AdamW(parameters, lr=h["lr"])
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warm = max(1, int(h["warmup"] * total))
+
+        def factor_at(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            done = (step - warm) / max(1, total - warm)
+            return h["final_lr"] + (1 - h["final_lr"]) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor_at)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def _start_from(self, path: Path, parts: Mapping[str, str]) -> None:
+        file = path / hub.WEIGHTS if path.is_dir() else path
+        sha256 = hub.read_config(path)["sha256"] if path.is_dir() else None
+        state = hub.read_weights(file, sha256)
+        for theirs, ours in parts.items():
+            part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
+            if not part:
+                raise WeightsError(f"{file}: holds no part '{theirs}'")
+            try:
+                self.net.get_submodule(ours).load_state_dict(part)
+            except RuntimeError as error:
+                raise WeightsError(f"{file}: its '{theirs}' does not fit this network's '{ours}' ({error})") from error
+
+    def head_keys(self) -> set[str]:
+        """Names of the parameters that belong to the classes: those whose shape changes with their number."""
+        with torch.device("meta"):
+            more = build_network(self.arch, self.wiring, self.size, (*self.classes, ""), self.hparams["options"] or {})
+        own = self.net.state_dict()
+        return {k for k, v in more.state_dict().items() if k not in own or own[k].shape != v.shape}
+
+    def load_weights(self, state: Mapping[str, Tensor], *, new_head: bool, where: str) -> None:
+        """Takes a state dict. ``new_head``: all but the class head. Raises WeightsError with the keys that do not fit."""
+        own = self.net.state_dict()
+        head = self.head_keys() if new_head else set()
+        fits = {k: v for k, v in state.items() if k not in head and k in own and own[k].shape == v.shape}
+        odd = sorted((set(own) | set(state)) - set(fits) - head)
+        if odd:
+            raise WeightsError(
+                f"{where}: does not fit {self.arch} ({self.wiring}, {self.size}); first keys: {', '.join(odd[:5])}"
+            )
+        self.net.load_state_dict(fits, strict=False)
+
+
+def load(
+    name: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    wiring: str | None = None,
+    size: str | None = None,
+    weights: str | Path | None = "default",
+    options: Mapping[str, Any] | None = None,
+) -> EmotionModule:
+    """A model in eval mode, its weights verified by sha256; nothing is downloaded that is not asked for.
+
+    Args:
+        name: ``arch``, ``arch.tag``, or the path of a folder written by training.
+        classes: other class names than the weights have: the class head is then new and untrained, and a warning says so.
+        wiring, size: only where there are no weights; contradicting those of a tag is an error.
+        weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
+        options: keyword arguments of the network, for an untrained one.
+
+    Returns:
+        EmotionModule with ``spec``, ``classes``, ``name`` (the full one), ``sha256``, ``config``.
+
+    Raises:
+        UnknownModelError: no such name, wiring or size (with the nearest one).
+        WeightsError: wrong hash, pickle, other keys, or weights that do not exist.
+
+    >>> import emozoo
+    >>> model = emozoo.load("ceflnet", wiring="official", size="lite", weights=None)
+    >>> model.classes[:3]
+    ('anger', 'disgust', 'fear')
+    """
+    folder = _as_folder(name)
+    if folder is None and weights is None:
+        spec = registry.model(str(name)) if "." not in str(name) else registry.resolve(str(name))[0]
+        module = EmotionModule(spec.name, wiring, size or "full", list(classes or spec.classes), dict(options or {}))
+        return module.eval()
+    if folder is None and weights not in (None, "default"):
+        folder = _as_folder(weights) or _missing(Path(weights))  # type: ignore[arg-type]
+    if folder is None:
+        spec, entry = registry.resolve(str(name))
+        if entry is None:
+            raise WeightsError(
+                f"{name} has no weights yet: train it, or ask for an untrained network with weights=None"
+            )
+        registry.check_request(entry, wiring, size)
+        folder = hub.locate(entry)
+        expected: str | None = entry.sha256
+    else:
+        expected = None
+    config = hub.read_config(folder)
+    module = EmotionModule(
+        config["arch"], config["wiring"], config["size"], list(classes or config["classes"]), config.get("options"), config["spec"],
+        tau=float(config.get("tau", 0.0)),
+    )  # fmt: skip
+    new_head = classes is not None and tuple(classes) != tuple(config["classes"])
+    state = hub.read_weights(folder / hub.WEIGHTS, expected or config["sha256"])
+    module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))
+    module.name = f"{config['arch']}.{config['tag']}" if config.get("tag") else str(folder)
+    module.sha256, module.config = config["sha256"], config
+    if new_head:
+        warnings.warn(
+            f"{module.name}: new head for {len(module.classes)} classes, untrained until you fit it", stacklevel=2
+        )
+        module.name += " (new head)"
+    else:
+        module.log_prior.copy_(torch.tensor(config.get("log_prior") or [0.0] * len(module.log_prior)))
+        module.temperature.fill_(float(config.get("temperature", 1.0)))
+    return module.eval()
+
+
+def _as_folder(name: str | Path | None) -> Path | None:
+    """The folder that a path means: itself, or that of a safetensors file in it. None for registry names."""
+    if name is None or (
+        isinstance(name, str) and name.partition(".")[0] in registry.MODELS and not Path(name).is_dir()
+    ):
+        return None
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.is_file() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl"):
+        if path.suffix != ".safetensors" or not path.is_file():
+            hub.read_weights(path, None)  # says what is wrong with it
+        return path.parent
+    if "/" in str(name) or isinstance(name, Path):
+        return _missing(path)
+    return None
+
+
+def _missing(path: Path) -> Path:
+    raise UnknownModelError(
+        f"{path}: no such weights folder; give a folder written by training, or a name from `emozoo list`"
+    )
