@@ -103,8 +103,10 @@ class ClipReader:
         if len(stamps) > 1:
             self.duration = float(stamps[-1]) + 1 / self.fps
             steps = np.diff(stamps)
-            if steps.max() > 1.5 * float(np.median(steps)):
-                text = f"frames lie {steps.min():.3f} to {steps.max():.3f} s apart; they are chosen by their time stamps"
+            if steps.max() > 1.5 * float(np.median(steps)) and not self.warnings:
+                text = (
+                    f"frames lie {steps.min():.3f} to {steps.max():.3f} s apart; they are chosen by their time stamps"
+                )
                 self._own_warnings.append(Warn("variable_rate", text))
         elif self._sound is not None and not self.is_still:
             self.duration = self._sound.offset + self._sound.duration
@@ -145,8 +147,8 @@ class ClipReader:
                 self._own_warnings.append(Warn("no_audio", "no sound track; the model went by the pictures alone"))
 
     def _check_box(self, box: np.ndarray) -> None:
-        clipped = box.clip(0, np.tile(np.maximum(np.array(self.size) - 1, 0), 2))
-        if self._pictures and not (clipped[2] > clipped[0] and clipped[3] > clipped[1]):
+        (x1, y1, x2, y2), (width, height) = box.tolist(), self.size
+        if self._pictures and not (max(x1, 0) < min(x2, width - 1) and max(y1, 0) < min(y2, height - 1)):
             numbers = ", ".join(f"{v:g}" for v in box)
             size = f"{self.size[0]}x{self.size[1]}"
             raise VideoError(self.path, f"the face box ({numbers}) holds nothing of the {size} picture", "unreadable")
@@ -191,7 +193,9 @@ class ClipReader:
         assert self._pictures is not None
         stamps = self._pictures.stamps
         if len(stamps) > 1 and not (start < end and start < self.duration and end > 0):
-            raise VideoError(self.path, f"has no frame from {start:.2f} to {end:.2f} s (it is {self.duration:.2f} s long)", "empty")
+            raise VideoError(
+                self.path, f"has no frame from {start:.2f} to {end:.2f} s (it is {self.duration:.2f} s long)", "empty"
+            )
         lo = int(np.searchsorted(stamps, start - 1e-6))
         hi = int(np.searchsorted(stamps, end - 1e-6)) - 1
         return (lo, hi) if lo <= hi else (max(hi, 0), max(hi, 0))
@@ -225,9 +229,7 @@ class ClipReader:
         else:
             offered = np.zeros(0, dtype=np.int64)
             stamps = np.linspace(start, end, max(2, round((end - start) / SOUND_TICK) + 1))
-        plan = sampling.plan(
-            stamps, spec.sampling, spec.clips, most, clip_s=spec.clip_s, rate=spec.rate, rng=rng
-        )
+        plan = sampling.plan(stamps, spec.sampling, spec.clips, most, clip_s=spec.clip_s, rate=spec.rate, rng=rng)
         seconds = stamps[plan.indices]
         raw = RawClip(
             streams={},
@@ -241,7 +243,7 @@ class ClipReader:
         found = None
         if spec.needs_face and self._pictures is not None:
             found = next(iter(self.tracks), None) if track is MAIN else track
-            if found is None or not any(found.box_at(t) is not None for t in np.unique(seconds)):
+            if found is None or all(found.box_at(t) is None for t in set(seconds[plan.mask].tolist())):
                 found, raw.no_face = None, True
                 raw.warnings.append(Warn("no_face", "no face was found; the whole frame was used in its place"))
             else:
@@ -259,7 +261,9 @@ class ClipReader:
                 self._read_sound(raw, name, s, seconds[:, -1], plan.mask[:, -1])
         if not any(m.any() for m in raw.masks.values()):
             code = "no_video" if spec.needs_pictures else "no_audio"
-            raise VideoError(self.path, f"from {start:.2f} to {end:.2f} s there is nothing that the model can look at", code)
+            raise VideoError(
+                self.path, f"from {start:.2f} to {end:.2f} s there is nothing that the model can look at", code
+            )
         raw.streams = {n: raw.streams[n] for n in spec.streams}
         raw.warnings = self.warnings + raw.warnings
         return raw
@@ -280,7 +284,10 @@ class ClipReader:
             taken = sampling.subset(most, s.frames, s.place)
             raw.frames[name] = offered[plan.indices[:, taken]]
             raw.masks[name] = plan.mask[:, taken]
-        needed = np.unique(np.concatenate([raw.frames[n][raw.masks[n]] for n in streams]))
+        if len(offered) == 1:
+            needed = offered
+        else:
+            needed = np.unique(np.concatenate([raw.frames[n][raw.masks[n]] for n in streams]))
         seen: dict[str, dict[int, np.ndarray | None]] = {name: {} for name in streams}
         for index, picture in zip(needed.tolist(), self._pictures.frames(needed), strict=True):
             box = track.box_at(float(self._pictures.stamps[index])) if track else None
@@ -296,8 +303,9 @@ class ClipReader:
                 seen[name][index] = view
         for name, s in streams.items():
             mask, frames = raw.masks[name], raw.frames[name]
-            mask = mask & np.vectorize(lambda i, v=seen[name]: v.get(i) is not None, otypes=[bool])(frames)
-            raw.masks[name] = mask
+            lost = [i for i, view in seen[name].items() if view is None]
+            if lost:
+                mask = raw.masks[name] = mask & ~np.isin(frames, lost)
             shape = (*frames.shape, *s.size, 3)
             if len(needed) == 1 and mask.all():  # a still: one picture, seen C x F times
                 raw.streams[name] = np.broadcast_to(np.asarray(seen[name][int(needed[0])]), shape)
@@ -366,7 +374,11 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in pinned memory, as DataLoader asks for."""
-        moved = {f.name: {k: v.pin_memory() for k, v in getattr(self, f.name).items()} for f in fields(self) if f.name != "meta"}
+        moved = {
+            f.name: {k: v.pin_memory() for k, v in getattr(self, f.name).items()}
+            for f in fields(self)
+            if f.name != "meta"
+        }
         return replace(self, **moved)
 
 
@@ -432,7 +444,10 @@ def _stack_targets(targets: Sequence[Mapping[str, Any]], clips: int) -> dict[str
         else:
             out["emotion"] = torch.tensor([int(v) for v in labels])
     if any("va" in t for t in targets):
-        out["va"], out["va_mask"] = torch.zeros(len(targets), clips, 2), torch.zeros(len(targets), clips, dtype=torch.bool)
+        out["va"], out["va_mask"] = (
+            torch.zeros(len(targets), clips, 2),
+            torch.zeros(len(targets), clips, dtype=torch.bool),
+        )
         for i, t in enumerate(targets):
             if "va" in t:
                 out["va"][i] = torch.as_tensor(np.asarray(t["va"], dtype=np.float32))

@@ -19,7 +19,7 @@ from emozoo.errors import UsageError, WeightsError
 
 DETECTORS = ("cascade", "yunet")
 DETECTIONS_PER_S = 5.0
-LONG_SIDE = 640  # larger pictures are shrunk to this before detection
+LONG_SIDE = 960  # larger pictures are shrunk to this before detection
 SMALL = 160  # smaller pictures are padded by a quarter on each side: the cascade wants to see what is around a face
 TINY = 96  # and enlarged to at least this before
 GAP_S = 1.0  # a track survives this long without a detection
@@ -60,11 +60,13 @@ class Track:
         if not self.start <= time <= self.end:
             return None
         after = int(np.searchsorted(self.times, time))
-        if 0 < after < len(self.times) and self.times[after] - self.times[after - 1] > GAP_S:
-            near = min(time - self.times[after - 1], self.times[after] - time)
-            if near > self.step:
-                return None
-        return np.array([np.interp(time, self.times, self.boxes[:, k]) for k in range(4)], dtype=np.float32)
+        if after == 0 or after == len(self.times):
+            return np.asarray(self.boxes[min(after, len(self.times) - 1)])
+        before, gap = after - 1, self.times[after] - self.times[after - 1]
+        if gap > GAP_S and min(time - self.times[before], self.times[after] - time) > self.step:
+            return None
+        part = np.float32((time - self.times[before]) / gap)
+        return np.asarray(self.boxes[before] * (1 - part) + self.boxes[after] * part)
 
 
 def detector(name: str) -> Detector:
@@ -80,10 +82,9 @@ def detector(name: str) -> Detector:
 def _cascade() -> Detector:
     model = cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, "haarcascade_frontalface_default.xml"))
 
-    def once(grey: np.ndarray) -> np.ndarray:
-        smallest = max(24, round(min(grey.shape) / 12))
+    def once(grey: np.ndarray, smallest: int) -> np.ndarray:
         found, _, weights = model.detectMultiScale3(
-            grey, scaleFactor=1.1, minNeighbors=6, minSize=(smallest, smallest), outputRejectLevels=True
+            grey, scaleFactor=1.15, minNeighbors=4, minSize=(smallest, smallest), outputRejectLevels=True
         )
         if not len(found):
             return np.zeros((0, 5), dtype=np.float32)
@@ -92,8 +93,10 @@ def _cascade() -> Detector:
         return np.column_stack([boxes, np.asarray(weights, dtype=np.float32).reshape(-1)])
 
     def padded(grey: np.ndarray) -> np.ndarray:
+        """Of faces that fill the picture: at least 0.4 of its shorter side."""
         by_y, by_x = grey.shape[0] // 4, grey.shape[1] // 4
-        found = once(cv2.copyMakeBorder(grey, by_y, by_y, by_x, by_x, cv2.BORDER_REPLICATE))
+        wide = cv2.copyMakeBorder(grey, by_y, by_y, by_x, by_x, cv2.BORDER_REPLICATE)
+        found = once(wide, max(24, round(min(grey.shape) * 0.4)))
         found[:, :4] -= np.array([by_x, by_y, by_x, by_y], dtype=np.float32)
         return found
 
@@ -103,10 +106,14 @@ def _cascade() -> Detector:
         scale = min(scale, LONG_SIDE / max(height, width))
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         if scale != 1.0:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        found = once(grey) if min(height, width) >= SMALL else padded(grey)
-        if not len(found) and min(height, width) >= SMALL:
-            found = padded(grey)  # a face that fills the picture
+            grey = cv2.resize(
+                grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            )
+        found = np.zeros((0, 5), dtype=np.float32)
+        if min(height, width) >= SMALL:
+            found = once(grey, max(24, round(min(grey.shape) / 12)))
+        if not len(found):
+            found = padded(grey)
         found[:, :4] /= scale
         return _inside(found, width, height)
 
@@ -128,7 +135,9 @@ def _yunet(path: str) -> Detector:
         scale = min(scale, 1.0) if min(height, width) >= TINY else TINY / min(height, width)
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         if scale != 1.0:
-            bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+            bgr = cv2.resize(
+                bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            )
         pad = max(bgr.shape[:2]) // 4 if min(height, width) < SMALL else 0
         if pad:
             bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
@@ -161,7 +170,9 @@ def _similarity(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     side, sides = box[2] - box[0], boxes[:, 2] - boxes[:, 0]
     iou = inter / (side * side + sides * sides - inter + 1e-6)
     distance = np.hypot(box[0] + box[2] - boxes[:, 0] - boxes[:, 2], box[1] + box[3] - boxes[:, 1] - boxes[:, 3]) / 2
-    near = np.clip(1 - distance / np.maximum(side, sides), 0, 1) * (np.minimum(side, sides) / np.maximum(side, sides) > 0.5)
+    near = np.clip(1 - distance / np.maximum(side, sides), 0, 1) * (
+        np.minimum(side, sides) / np.maximum(side, sides) > 0.5
+    )
     return np.asarray(iou + near)
 
 

@@ -271,8 +271,12 @@ class AvVideo:
         self.warnings: list[Warn] = []
         if scan.lost:
             n, end = len(scan.ticks), self.stamps[-1]
-            where, code = ("the end is missing", "broken_tail") if scan.tail_lost else ("a part is missing", "broken_part")
-            self.warnings.append(Warn(code, f"damaged file, {where}: the {n} frames that are whole, up to {end:.2f} s, were used"))
+            where, code = (
+                ("the end is missing", "broken_tail") if scan.tail_lost else ("a part is missing", "broken_part")
+            )
+            self.warnings.append(
+                Warn(code, f"damaged file, {where}: the {n} frames that are whole, up to {end:.2f} s, were used")
+            )
         self._box = _open(path)
         self._stream = _video_stream(self._box)
         self.size = next(self.frames([0])).shape[1::-1]
@@ -293,7 +297,9 @@ class AvVideo:
                 if following is None:
                     return
                 tick = int(self._ticks[following])
-        raise VideoError(self.path, f"the frame at {tick * float(self._stream.time_base):.2f} s cannot be decoded", "broken")
+        raise VideoError(
+            self.path, f"the frame at {tick * float(self._stream.time_base):.2f} s cannot be decoded", "broken"
+        )
 
     def close(self) -> None:
         self._box.close()
@@ -344,14 +350,21 @@ class DecordVideo:
         if not near.all():
             lost = int((~near).sum())
             code = "broken_tail" if not near[-1] and part.stop >= len(self.stamps) else "broken_part"
-            self.warnings.append(Warn(code, f"damaged file: {lost} frames after {stamps[~near][0]:.2f} s cannot be decoded whole and were left out"))
+            self.warnings.append(
+                Warn(
+                    code,
+                    f"damaged file: {lost} frames after {stamps[~near][0]:.2f} s cannot be decoded whole and were left out",
+                )
+            )
 
     def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         for i in indices:
             try:
                 yield self._reader[int(i) + self._hidden].asnumpy()
             except (RuntimeError, decord.DECORDError, IndexError):
-                raise VideoError(self.path, f"the frame at {self.stamps[i]:.2f} s cannot be decoded", "broken") from None
+                raise VideoError(
+                    self.path, f"the frame at {self.stamps[i]:.2f} s cannot be decoded", "broken"
+                ) from None
 
     def close(self) -> None:
         del self._reader
@@ -407,7 +420,9 @@ class Sound:
         n = round((end - start) * self.rate)
         if self._announced > WHOLE_SOUND_S:
             begin = max(0.0, start - self.offset)
-            samples = _decode_sound(self.path, self.rate, begin + self._audio_start, end - self.offset + self._audio_start)
+            samples = _decode_sound(
+                self.path, self.rate, begin + self._audio_start, end - self.offset + self._audio_start
+            )
             first = round((start - self.offset - begin) * self.rate)
         else:
             samples, first = self._whole(), round((start - self.offset) * self.rate)

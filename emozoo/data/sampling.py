@@ -86,7 +86,9 @@ def trail(start: float, end: float, clips: int, frames: int, clip_s: float) -> t
     unit = clip_s / (4 * frames)
     ends = end - clip_s * np.arange(clips - 1, -1, -1)
     times = np.empty((clips, frames))
-    reached = np.floor((ends - start) / unit + 1e-3).astype(int) + 1  # places between the media's start and the clip's end
+    reached = (
+        np.floor((ends - start) / unit + 1e-3).astype(int) + 1
+    )  # places between the media's start and the clip's end
     for c in range(clips):
         places = int(np.clip(reached[c], 1, 4 * frames))
         back = np.arange(min(places, frames) - 1, -1, -1) * max(1, min(4, places // frames))

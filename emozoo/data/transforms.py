@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -154,7 +155,8 @@ def _pictures(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarra
         pictures = out
     compose = _compose(a)
     if compose is not None:
-        compose.set_random_seed(seed)
+        # not set_random_seed: that gives every step the same seed, so that all of them fire together or none does
+        compose.set_random_state(np.random.default_rng([seed, 2]), random.Random(seed))
         pictures = compose(images=np.ascontiguousarray(pictures))["images"]
     if one:
         return np.broadcast_to(pictures[0], clip.shape)
