@@ -158,7 +158,7 @@ class _Pass:
         dm.test_rows = [r for r in dm.test_rows if number[r.id] >= 0 or (wants_va and _has_va(r))]
         if not dm.test_rows:
             raise DatasetError(
-                f"{self.root}: none of {part} items has a label that {first.name} ({', '.join(first.tasks)}) is scored on"
+                f"{self.root}: none of {part} items has a label for {first.name} ({', '.join(first.tasks)})"
             )
         self.n_expected, self.n_unscored = len(dm.test_rows), part - len(dm.test_rows)
         by_id = {r.id: r for r in dm.test_rows}

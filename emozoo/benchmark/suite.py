@@ -1,0 +1,123 @@
+"""The built-in suite: each paper model on drawn clips that ask for what its mechanism claims, beside its control.
+
+The clips are SynthEmo's, of people that no training clip shows. They are drawn from a fixed seed into the cache
+(``EMOZOO_HOME``) on first use and checked by settings and version on the next. They are evidence on what a network can
+do, not on people.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from emozoo import hub, registry
+from emozoo.benchmark import run as benchmark
+from emozoo.data import synthetic
+from emozoo.data.synthetic import Cause, Knobs
+from emozoo.data.synthetic.clip import COLUMNS, row
+from emozoo.errors import UsageError
+
+CLIPS, SEED = 210, 20230
+
+# What each mechanism is for: faces that matter only together with their scene; evidence in one moment and one place; a
+# voice that says what the face leaves open; an expression in a short part of the clip, among meaningless movements.
+TASKS: dict[str, Knobs] = {
+    "caer_cross_attention": Knobs(combine=("face", "scene")),
+    "dfan": Knobs(burst=0.35, spot=True, decoys=1),
+    "recursive_joint_attention": Knobs(face=0.7, voice=0.7),
+    "ceflnet": Knobs(burst=0.3, decoys=2),
+}
+
+
+def weights_of(arch: str) -> list[str]:
+    """Full names of an architecture's weights that were trained on SynthEmo, controls left out."""
+    return [
+        w.name
+        for w in registry.weights().values()
+        if w.arch == arch and w.tag.startswith("synth") and not w.config.get("control_of")
+    ]
+
+
+def suite(
+    models: Sequence[str] = (),
+    *,
+    prior: str = "train",
+    device: str = "cpu",
+    batch_size: int = 32,
+    num_workers: int | None = None,
+    clips: int = CLIPS,
+) -> list[dict[str, Any]]:
+    """Records of every model's newest SynthEmo weights, or of ``models``, each followed by its retrained control.
+
+    Raises UsageError for a model that the suite has no task for, or when no weights are there.
+    """
+    workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
+    names = list(models) or [weights_of(a)[-1] for a in TASKS if weights_of(a)]
+    if not names:
+        raise UsageError(
+            "there are no weights trained on SynthEmo yet: train some, or name --dataset, --root and --model"
+        )
+    records = []
+    for name in names:
+        spec, _ = registry.resolve(name)
+        if spec.name not in TASKS:
+            raise UsageError(
+                f"the built-in suite has no task for {spec.name}; it has {', '.join(TASKS)}: name a --dataset"
+            )
+        root = prepare(spec.name, clips=clips, workers=max(1, workers))
+        found = benchmark.run(
+            [name], "synthemo", root, split="test", prior=prior, control="all", device=device,
+            batch_size=batch_size, num_workers=workers,
+        )  # fmt: skip
+        for record in found:
+            record["protocol"] = f"synthemo_{spec.name}"
+        records += found
+    return records
+
+
+def prepare(arch: str, *, clips: int = CLIPS, workers: int = 1) -> Path:
+    """The folder of the test clips of an architecture's task, drawn now where they are not there yet."""
+    knobs = TASKS[arch]
+    out = hub.home() / "synthemo" / f"v{synthetic.VERSION}" / arch
+    settings = {
+        "version": synthetic.VERSION,
+        "seed": SEED,
+        "clips": clips,
+        "knobs": json.loads(json.dumps(asdict(knobs))),
+    }
+    stamp = out / "synthemo.json"
+    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings:
+        return out
+    causes = [synthetic.plan(SEED, i, knobs, split="test") for i in range(clips)]
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    names = [f"clips/{c.index:06d}.mp4" for c in causes]
+    _draw([(c, str(out / n)) for c, n in zip(causes, names, strict=True)], workers, arch)
+    with (out / "manifest.csv").open("w", newline="", encoding="utf-8") as f:
+        table = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(row(c, n) for c, n in zip(causes, names, strict=True))
+    hub.write_atomic(stamp, json.dumps(settings, indent=1).encode())  # last: without it the folder is drawn again
+    return out
+
+
+def _draw(jobs: list[tuple[Cause, str]], workers: int, arch: str) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    # Fresh processes: OpenCV's and torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = pool.map(_draw_one, jobs, chunksize=4)
+        for _ in track(done, f"drawing clips for {arch}", len(jobs), console=Console(stderr=True), transient=True):
+            pass
+
+
+def _draw_one(job: tuple[Cause, str]) -> None:
+    cause, path = job
+    synthetic.write_clip(synthetic.render(cause), Path(path))
