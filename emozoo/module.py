@@ -127,10 +127,22 @@ class EmotionModule(L.LightningModule):
         """The network's Output for a batch's ``inputs`` and ``masks``."""
         return self.net(inputs, masks)
 
+    def output(self, batch: Batch) -> Any:
+        """The network's Output for a batch. Stills, whose frames are all one picture, are encoded once and spread out."""
+        if not (batch.meta.get("one_picture") and getattr(self.net, "per_frame", False)):
+            return self.net(batch.inputs, batch.masks)
+        first = {k: x[:, :1, :1] for k, x in batch.inputs.items()}
+        features = self.net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
+        features = {
+            k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
+            for k, f in features.items()
+        }
+        return self.net.head(features, batch.masks)
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """``emotion``, ``va`` or both, as the network's heads answer them."""
-        has_va = bool(getattr(self.net, "has_va", False))
+        has_va = bool(getattr(self.net, "va", False))
         return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
 
     def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
@@ -146,7 +158,7 @@ class EmotionModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``."""
-        out = self.net(batch.inputs, batch.masks)
+        out = self.output(batch)
         return {
             "id": batch.meta["id"],
             "logits": out.logits,
@@ -181,8 +193,9 @@ class EmotionModule(L.LightningModule):
             inputs, targets = self._mix(inputs, targets)
         if self.hparams["stream_dropout"] > 0:
             inputs, masks = self._drop_streams(inputs, masks)
-        loss, parts = self._loss(self.net(inputs, masks), targets, train=True)
-        size = next(iter(inputs.values())).shape[0]
+        batch = replace(batch, inputs=inputs, masks=masks)
+        loss, parts = self._loss(self.output(batch), targets, train=True)
+        size = len(batch)
         self.log("loss", loss, prog_bar=True, batch_size=size)
         self.log_dict({f"loss_{k}": v for k, v in parts.items()}, batch_size=size)
         return loss
@@ -244,7 +257,7 @@ class EmotionModule(L.LightningModule):
     # -- evaluation ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
-        out = self.net(batch.inputs, batch.masks)
+        out = self.output(batch)
         loss, _ = self._loss(out, batch.targets, train=False)
         size = len(batch.meta["id"])
         if out.logits is not None and "emotion" in batch.targets and self.confusion is not None:

@@ -191,9 +191,7 @@ def train(argv: list[str]) -> int:
     words = argv if argv and argv[0] in ("fit", "validate", "test") else ["fit", *argv]
     if any(w in ("-h", "--help") for w in argv) and words[0] == "fit" and argv[0] != "fit":
         words = ["fit", "--help"]
-    EmozooCLI(
-        EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_kwargs={"overwrite": True}
-    )
+    EmozooCLI(EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_callback=None)
     return 0
 
 
@@ -245,7 +243,7 @@ def finetune(
     steps = max(1, len(dm.train_rows) // batch_size)
     # Small sets see enough steps to fit a new head, large ones a few epochs.
     epochs = epochs or max(4, min(30, 240 // steps))
-    head = {k.partition(".")[0] for k in module.head_keys()}
+    head = {k.partition(".")[0] for k in start.head_keys()}
     encoder = {p: 0.1 for p, _ in start.net.named_children() if p not in head}
     module = EmotionModule(
         start.arch, start.wiring, start.size, list(manifest.classes), config.get("options"), start.spec.to_dict(),

@@ -118,6 +118,7 @@ class _Pass:
     label_map: str | None
     detector: str | None
     device: str
+    folds: int | None = None
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -139,6 +140,7 @@ class _Pass:
             classes=first.classes,
             split=self.split,
             fold=self.fold,
+            folds=self.folds,
             label_map=self.label_map,
             batch_size=batch_size,
             num_workers=num_workers,

@@ -352,7 +352,8 @@ class Batch:
         targets: ``emotion`` (B,) int64 (-100 = unlabelled) or (B, K) float votes; ``va`` (B, C, 2) in [-1, 1] with
             ``va_mask`` (B, C) bool.
         meta: ``id`` list of B names, ``times`` (B, C) float64 seconds, ``frames`` by stream (B, C, F) int64,
-            ``boxes`` (B, C, 4), ``no_face`` (B,) bool, ``warnings`` list of B lists.
+            ``boxes`` (B, C, 4), ``no_face`` (B,) bool, ``warnings`` list of B lists, ``one_picture``: every stream of
+            every sample shows one picture throughout.
     """
 
     inputs: dict[str, Tensor]
@@ -425,8 +426,14 @@ def to_batch(
         "boxes": torch.from_numpy(np.stack([r.boxes for r in raws])),
         "no_face": torch.tensor([r.no_face for r in raws]),
         "warnings": [r.warnings for r in raws],
+        "one_picture": all(_one_picture(v[n]) for v in streams for n, s in spec.streams.items() if s.source != "audio"),
     }
     return Batch(inputs, masks, _stack_targets(targets, spec.clips) if targets else {}, meta)
+
+
+def _one_picture(stream: np.ndarray) -> bool:
+    """Whether all frames of a stream are one and the same picture in memory, as those of a still are."""
+    return stream.strides[:2] == (0, 0)
 
 
 def _stack_targets(targets: Sequence[Mapping[str, Any]], clips: int) -> dict[str, Tensor]:

@@ -72,18 +72,34 @@ class ClipDataset(Dataset[tuple[RawClip | VideoError, int, int]]):
         return _read_or_error(self.rows[index], self.spec, rng), index, seed
 
     def preload(self, draws: int, workers: int) -> None:
-        """Decodes every row ``draws`` times into memory, with a progress bar; training then never waits for a decoder."""
+        """Decodes every row ``draws`` times into memory, with a progress bar; training then never waits for a decoder.
+
+        Clips that this process decoded before under the same spec (another fold's, say) are taken from there.
+        """
         from rich.progress import track
 
-        jobs = [
-            (row, self.spec, None if not self.train or draws == 0 else k)
-            for row in self.rows
-            for k in range(max(1, draws))
-        ]
-        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
-            found = list(track(pool.map(_preload_one, jobs, chunksize=64), "decoding", len(jobs)))
         per = max(1, draws)
-        self.kept = [found[i : i + per] for i in range(0, len(found), per)]
+        jobs = [(row, self.spec, k if self.train and draws else None) for row in self.rows for k in range(per)]
+        keys = [(row.path, row.start, row.end, row.box, str(spec), draw) for row, spec, draw in jobs]
+        todo = [i for i, key in enumerate(keys) if key not in _DECODED]
+        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+            found = pool.map(_preload_one, [jobs[i] for i in todo], chunksize=64)
+            for i, raw in zip(todo, track(found, "decoding", len(todo), disable=not todo), strict=True):
+                _DECODED[keys[i]] = _spread(raw)
+        self.kept = [[_DECODED[k] for k in keys[i : i + per]] for i in range(0, len(keys), per)]
+
+
+_DECODED: dict[tuple[Any, ...], RawClip | VideoError] = {}
+
+
+def _spread(raw: RawClip | VideoError) -> RawClip | VideoError:
+    """Holds a still once, however many frames show it: what crosses processes comes back as full arrays."""
+    if isinstance(raw, RawClip):
+        for name, x in raw.streams.items():
+            seen = raw.frames[name][raw.masks[name]]
+            if x.dtype == np.uint8 and raw.masks[name].all() and len(np.unique(seen)) == 1:
+                raw.streams[name] = np.broadcast_to(x[:1, :1].copy(), x.shape)
+    return raw
 
 
 def _read_or_error(row: Row, spec: ClipSpec, rng: np.random.Generator | None) -> RawClip | VideoError:
@@ -117,9 +133,18 @@ class Collate:
     """Decoded clips to one Batch: augmentation (training only), normalisation, targets. A picklable callable."""
 
     def __init__(
-        self, rows: Sequence[Row], spec: ClipSpec, labels: Labels, augment: Mapping[str, Augment] | None, *, skip: bool
+        self,
+        rows: Sequence[Row],
+        spec: ClipSpec,
+        labels: Labels,
+        augment: Mapping[str, Augment] | None,
+        *,
+        motion_share: float = 1.0,
+        skip: bool,
     ) -> None:
         self.rows, self.spec, self.labels, self.augment, self.skip = rows, spec, labels, augment, skip
+        self.motion_share = motion_share
+        self.still_augment = augment and {k: replace(a, motion=0.0) for k, a in augment.items()}
 
     def __call__(self, items: list[tuple[RawClip | VideoError, int, int]]) -> Batch | None:
         bad = [x for x, _, _ in items if isinstance(x, VideoError)]
@@ -130,10 +155,11 @@ class Collate:
             return None
         raws = [x for x, _, _ in good]
         rows = [self.rows[i] for _, i, _ in good]
+        moves = good[0][2] % 1000 < 1000 * self.motion_share
         batch = to_batch(
             raws,
             self.spec,
-            augment=self.augment,
+            augment=self.augment if moves else self.still_augment,
             seeds=[s for _, _, s in good],
             ids=[r.id for r in rows],
         )
@@ -242,6 +268,8 @@ class EmotionDataModule(L.LightningDataModule):
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
         label_map: name of a label map where data and model have different classes.
         augment: per stream, fields of :class:`emozoo.data.transforms.Augment`; training only.
+        motion_share: share of the training batches that ``motion`` moves; in the others stills stand still, and a
+            network that looks at every frame alone then encodes each picture once.
         batch_size, num_workers: as in torch; ``preload`` > 0 decodes that many draws of each clip into memory first.
         balance: 0 draws rows as they come, 1 draws every class equally often.
         share: use only this share of the training rows (drawn by a seed), for quick trials.
@@ -266,6 +294,7 @@ class EmotionDataModule(L.LightningDataModule):
         teacher: list[str] | None = None,
         label_map: str | None = None,
         augment: dict[str, dict[str, Any]] | None = None,
+        motion_share: float = 1.0,
         batch_size: int = 32,
         num_workers: int = 0,
         preload: int = 0,
@@ -285,6 +314,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.augment = {k: Augment(**v) for k, v in augment.items()} if augment else None
         self.batch_size, self.num_workers, self.preload, self.balance = batch_size, num_workers, preload, balance
         self.share, self.allow_missing, self.seed = share, allow_missing, seed
+        self.motion_share = motion_share
         self.manifest: Manifest | None = None
         self.train_rows: list[Row] = []
         self.val_rows: list[Row] = []

@@ -86,6 +86,7 @@ class CEFLNet(nn.Module):
             if value not in known:
                 raise ValueError(f"{word} must be one of {known}, got {value!r}")
         self.bn_mode, self.pooling, self.positional = bn_mode, pooling, positional
+        self.per_frame = bn_mode == "flat"  # encode() treats every frame alone
         self.backbone, width = picture_encoder(backbone, weights=backbone_weights)
         self.encoder = ClipEncoder(width, relation=pooling == "activation")
         if pooling == "activation":

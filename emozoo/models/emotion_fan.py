@@ -44,6 +44,7 @@ class EmotionFAN(nn.Module):
     """
 
     backbones: tuple[str, ...] = ()
+    per_frame = True  # encode() treats every frame alone
 
     def __init__(
         self,
