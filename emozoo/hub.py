@@ -64,7 +64,8 @@ def _download(entry: registry.Weights, folder: Path) -> Path:
             write_atomic(folder / name, Path(found).read_bytes())
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
-            f"{entry.name}: could not be had from the hub ({type(error).__name__}); go online once, or put {WEIGHTS} into {folder}"
+            f"{entry.name}: could not be had from the hub ({type(error).__name__}); "
+            f"go online once, or put {WEIGHTS} into {folder}"
         ) from error
     return folder
 
@@ -72,18 +73,21 @@ def _download(entry: registry.Weights, folder: Path) -> Path:
 def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     """The state dict in a safetensors file whose hash was checked first; float16 is widened to float32.
 
-    Raises WeightsError for a missing file, a wrong hash, or anything that is not safetensors (pickles are never opened).
+    Raises WeightsError for a missing file, a wrong hash, or anything but safetensors (pickles are never opened).
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"):
-        raise WeightsError(f"{path}: pickled checkpoints can run code and are never opened; convert it to {WEIGHTS} (safetensors)")
+        raise WeightsError(
+            f"{path}: pickled checkpoints can run code and are never opened; convert it to {WEIGHTS} (safetensors)"
+        )
     data = path.read_bytes()
     if data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
         raise WeightsError(f"{path}: is a pickled checkpoint under another name; only safetensors files are opened")
     if sha256 is not None and sha256_of(data) != sha256:
         raise WeightsError(
-            f"{path}: sha256 is {sha256_of(data)[:12]}…, expected {sha256[:12]}…: the file is damaged or not the published one; fetch it again"
+            f"{path}: sha256 is {sha256_of(data)[:12]}…, expected {sha256[:12]}…: "
+            "the file is damaged or not the published one; fetch it again"
         )
     try:
         state = load_tensors(data)
@@ -109,12 +113,15 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     ``half`` stores floating tensors as float16. Each file appears whole or not at all.
     """
     tensors = {
-        k: (v.detach().cpu().half() if half and v.is_floating_point() else v.detach().cpu()).contiguous() for k, v in state.items()
+        k: (v.detach().cpu().half() if half and v.is_floating_point() else v.detach().cpu()).contiguous()
+        for k, v in state.items()
     }
     data = save_tensors(tensors)
     digest = sha256_of(data)
     write_atomic(folder / WEIGHTS, data)
-    write_atomic(folder / CONFIG, (json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomic(
+        folder / CONFIG, (json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n").encode()
+    )
     write_atomic(folder / CARD, card.encode())
     return digest
 

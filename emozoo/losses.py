@@ -67,6 +67,6 @@ def concordance(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def concordance_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``(1 - CCC_V) + (1 - CCC_A)`` for tensors (..., 2) of valence and arousal; ``mask`` (...) counts labelled ones."""
+    """``(1 - CCC_V) + (1 - CCC_A)`` for tensors (..., 2); ``mask`` (...) is true where labelled."""
     parts = [1.0 - concordance(predicted[..., i], target[..., i], mask) for i in (0, 1)]
     return parts[0] + parts[1]

@@ -128,7 +128,7 @@ class EmotionModule(L.LightningModule):
         return self.net(inputs, masks)
 
     def output(self, batch: Batch) -> Any:
-        """The network's Output for a batch. Stills, whose frames are all one picture, are encoded once and spread out."""
+        """The network's Output for a batch. Stills, whose frames are all one picture, are encoded once."""
         if not (batch.meta.get("one_picture") and getattr(self.net, "per_frame", False)):
             return self.net(batch.inputs, batch.masks)
         first = {k: x[:, :1, :1] for k, x in batch.inputs.items()}
@@ -177,7 +177,7 @@ class EmotionModule(L.LightningModule):
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
 
     def train(self, mode: bool = True) -> EmotionModule:
-        """Parts whose ``lr_scale`` is 0 stay in eval mode: their batch-norm statistics are frozen with their weights."""
+        """Parts whose ``lr_scale`` is 0 stay in eval mode: frozen weights, frozen batch-norm statistics."""
         super().train(mode)
         for part in self._frozen():
             self.net.get_submodule(part).eval()
@@ -206,9 +206,13 @@ class EmotionModule(L.LightningModule):
             prior = h["tau"] * self.log_prior if h["tau"] else None
             flood = h["flood"] if train else 0.0
             label = cross_entropy(
-                out.logits, targets["emotion"], log_prior=prior, smoothing=h["smoothing"] if train else 0.0, flood=flood,
+                out.logits,
+                targets["emotion"],
+                log_prior=prior,
+                smoothing=h["smoothing"] if train else 0.0,
+                flood=flood,
                 flood_mode=h["flood_mode"],
-            )  # fmt: skip
+            )
             if h["distill"] and "teacher" in targets:
                 student = out.logits if prior is None else out.logits + prior
                 parts["teacher"] = distillation(student, targets["teacher"])
@@ -224,7 +228,7 @@ class EmotionModule(L.LightningModule):
     def _mix(
         self, inputs: dict[str, Tensor], targets: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Mixup (Zhang et al., ICLR 2018) of whole clips with their neighbours in a shuffled batch; labels become soft."""
+        """Mixup (Zhang et al., ICLR 2018) of whole clips with others of the batch; labels become soft."""
         alpha = self.hparams["mixup"]
         size = next(iter(inputs.values())).shape[0]
         share = float(torch.distributions.Beta(alpha, alpha).sample())
@@ -349,7 +353,7 @@ class EmotionModule(L.LightningModule):
         return {k for k, v in more.state_dict().items() if k not in own or own[k].shape != v.shape}
 
     def load_weights(self, state: Mapping[str, Tensor], *, new_head: bool, where: str) -> None:
-        """Takes a state dict. ``new_head``: all but the class head. Raises WeightsError with the keys that do not fit."""
+        """Takes a state dict, with ``new_head`` all but the class head. Raises WeightsError that names keys."""
         own = self.net.state_dict()
         head = self.head_keys() if new_head else set()
         fits = {k: v for k, v in state.items() if k not in head and k in own and own[k].shape == v.shape}
@@ -374,7 +378,7 @@ def load(
 
     Args:
         name: ``arch``, ``arch.tag``, or the path of a folder written by training.
-        classes: other class names than the weights have: the class head is then new and untrained, and a warning says so.
+        classes: other class names than the weights have; the class head is then new, and a warning says so.
         wiring, size: only where there are no weights; contradicting those of a tag is an error.
         weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
         options: keyword arguments of the network, for an untrained one.
@@ -411,9 +415,14 @@ def load(
         expected = None
     config = hub.read_config(folder)
     module = EmotionModule(
-        config["arch"], config["wiring"], config["size"], list(classes or config["classes"]), config.get("options"), config["spec"],
+        config["arch"],
+        config["wiring"],
+        config["size"],
+        list(classes or config["classes"]),
+        config.get("options"),
+        config["spec"],
         tau=float(config.get("tau", 0.0)),
-    )  # fmt: skip
+    )
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
     state = hub.read_weights(folder / hub.WEIGHTS, expected or config["sha256"])
     module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))

@@ -85,8 +85,8 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             name="caer_cross_attention",
             title="CAER cross-attention (CAHFW-Net): face and scene context",
-            paper="Zhou, Wu, Jiang, Huang, Huang: Emotion Recognition from Large-Scale Video Clips with Cross-Attention "
-            "and Hybrid Feature Weighting Neural Networks, IJERPH 2023, 20(2), 1400",
+            paper="Zhou, Wu, Jiang, Huang, Huang: Emotion Recognition from Large-Scale Video Clips with "
+            "Cross-Attention and Hybrid Feature Weighting Neural Networks, IJERPH 2023, 20(2), 1400",
             network="emozoo.models.caer_cross_attention:CAERCrossAttention",
             classes=CAER7,
             tasks=("emotion",),
@@ -214,8 +214,8 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             name="ceflnet",
             title="CEFLNet: clip-aware facial expression",
-            paper="Liu, Feng, Yuan, Zhou, Wang, Qin, Luo: Clip-aware expressive feature learning for video-based facial "
-            "expression recognition, Information Sciences 598 (2022) 182-195",
+            paper="Liu, Feng, Yuan, Zhou, Wang, Qin, Luo: Clip-aware expressive feature learning for video-based "
+            "facial expression recognition, Information Sciences 598 (2022) 182-195",
             network="emozoo.models.ceflnet:CEFLNet",
             classes=BASIC7,
             tasks=("emotion",),
@@ -387,5 +387,6 @@ def check_request(entry: Weights, wiring: str | None, size: str | None) -> None:
     for word, asked, have in (("wiring", wiring, entry.wiring), ("size", size, entry.size)):
         if asked is not None and asked != have:
             raise UsageError(
-                f"{entry.name} has {word} '{have}', not '{asked}': drop {word}= or ask for untrained {entry.arch} with weights=None"
+                f"{entry.name} has {word} '{have}', not '{asked}': drop {word}=, "
+                f"or ask for an untrained {entry.arch} with weights=None"
             )

@@ -56,7 +56,9 @@ class StreamSpec:
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES or self.place not in PLACES:
-            raise UsageError(f"stream source must be one of {SOURCES} and place one of {PLACES}, got {self.source!r}, {self.place!r}")
+            raise UsageError(
+                f"source must be one of {SOURCES}, place one of {PLACES}; got {self.source!r}, {self.place!r}"
+            )
         if (self.source == "audio") != (self.audio is not None):
             raise UsageError("a stream has audio settings exactly when its source is 'audio'")
 

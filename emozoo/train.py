@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -141,16 +140,17 @@ def card(config: Mapping[str, Any]) -> str:
         "",
         f"{spec.title}. {spec.paper}. {spec.note}".strip(),
         "",
-        f"- Wiring `{config['wiring']}`, size `{config['size']}`; classes in order: {', '.join(config['classes']) or 'none'}.",
+        f"- Wiring `{config['wiring']}`, size `{config['size']}`. "
+        f"Classes in order: {', '.join(config['classes']) or 'none'}.",
         f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}. "
         f"Face detector: `{config['spec']['detector']}`.",
-        f"- {config['n_train']} training items, {config['epochs']} epochs, seed {config['seed']}, {config['precision']}, "
+        f"- {config['n_train']} training items, {config['epochs']} epochs, seed {config['seed']}, "
+        f"precision {config['precision']}, "
         f"{config['train_seconds'] / 60:.0f} minutes. Recipe: `{config['recipe'] or 'not recorded'}`.",
     ]
     if config.get("control_of"):
-        lines.append(
-            f"- A control, not a model to use: {config['control']} instead of the attention of `{config['control_of']}`."
-        )
+        what = f"{config['control']} instead of the attention of `{config['control_of']}`"
+        lines.append(f"- A control, not a model to use: {what}.")
     lines += [
         "",
         "## Measured",
@@ -162,8 +162,8 @@ def card(config: Mapping[str, Any]) -> str:
         "## Limits",
         "",
         *[f"- {x}" for x in config["limits"]],
-        "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ between "
-        "people, cultures, ages and situations; errors are not spread evenly over them.",
+        "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ "
+        "between people, cultures, ages and situations; errors are not spread evenly over them.",
         "- Not for decisions about people. Inferring emotions of people at work or in education is prohibited in the "
         "European Union (AI Act, Article 5(1)(f)).",
         "",
@@ -250,20 +250,28 @@ def finetune(
         lr=lr, lr_scale=encoder, tau=1.0, smoothing=0.05,
     )  # fmt: skip
     module.net.load_state_dict(start.net.state_dict())
+    origin = f"{config['arch']}.{config['tag']}" if config.get("tag") else str(name)
     save = SaveWeights(
         str(out),
-        trained_on=f"{len(dm.train_rows)} items of {len(manifest.classes)} classes of the user's own, from {start.config['arch']}.{start.config.get('tag', '')}",
+        trained_on=f"{len(dm.train_rows)} items of {len(manifest.classes)} classes of the user's own, from {origin}",
         licence=config["licence"],
         half=False,
     )
     checkpoint = ModelCheckpoint(
-        dirpath=out, filename="last", save_last=False, save_top_k=1, every_n_epochs=1, enable_version_counter=False
+        dirpath=out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     trainer = L.Trainer(
-        max_epochs=epochs, accelerator="cpu" if device == "cpu" else "auto", devices=1, logger=False, enable_model_summary=False,
-        callbacks=[save, checkpoint, TQDMProgressBar(leave=False)], num_sanity_val_steps=0, log_every_n_steps=1,
-        default_root_dir=out, check_val_every_n_epoch=max(1, epochs),
-    )  # fmt: skip
+        max_epochs=epochs,
+        accelerator="cpu" if device == "cpu" else "auto",
+        devices=1,
+        logger=False,
+        enable_model_summary=False,
+        callbacks=[save, checkpoint, TQDMProgressBar(leave=False)],
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        default_root_dir=out,
+        check_val_every_n_epoch=epochs,
+    )
     last = out / "last.ckpt"
     trainer.fit(module, dm, ckpt_path=str(last) if resume and last.is_file() else None, weights_only=True)
     found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}

@@ -28,9 +28,8 @@ def cross_validate(
         folder = Path(out) / f"fold{k}"
         if not (folder / "model.safetensors").is_file():
             override = _saved_elsewhere(recipe, folder)
-            train([
-                "--config", str(recipe), "--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k), *override,
-            ])  # fmt: skip
+            part = ["--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k)]
+            train(["--config", str(recipe), *part, *override])
         module = load(folder)
         scored = _Pass([module], dataset, root, None, k, None, None, "cpu", folds=folds)
         scored.predict(batch_size=64, num_workers=0, allow_missing=False)

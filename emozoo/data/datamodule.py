@@ -264,7 +264,7 @@ class EmotionDataModule(L.LightningDataModule):
         fold, folds: with ``folds``, people are dealt into that many folds by a hash of ``group``, over all rows of
             splits train and val, and ``fold`` (0-based) is held out; without, the fold column of the data is used.
         val_share: share of the training rows set apart by group for choosing between epochs.
-        also: further training sets, each ``{"dataset", "root"[, "split", "weight"]}``; only their training part is used.
+        also: further training sets, each ``{"dataset", "root"[, "split", "repeat"]}``.
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
         label_map: name of a label map where data and model have different classes.
         augment: per stream, fields of :class:`emozoo.data.transforms.Augment`; training only.
@@ -457,7 +457,7 @@ class EmotionDataModule(L.LightningDataModule):
     def _loader(self, name: str, rows: list[Row], *, train: bool) -> DataLoader[Any]:
         if not rows:
             raise DatasetError(
-                f"{self.root}: no rows for {name}; check the split column with: emozoo check {self.dataset} --root {self.root}"
+                f"{self.root}: no rows for {name}; see its splits with: emozoo check {self.dataset} --root {self.root}"
             )
         data = self._sets.get(name)
         if data is None:
