@@ -94,7 +94,9 @@ def scores(model: str = "") -> str:
         [
             f"`{r['model']}`",
             r["dataset"],
-            r["protocol"] + (f", {r['split']}" if r["split"] else "") + (f", fold {r['fold']}" if r["fold"] else ""),
+            r["protocol"]
+            + (f", {r['split']}" if r["split"] else "")
+            + (f", fold {r['fold']}" if r["fold"].isdigit() else ""),
             PRIORS.get(r["prior"], r["prior"] or "–"),
             counted(r),
             *(interval(r, m) for m in ("WAR", "UAR")),
@@ -119,17 +121,19 @@ def scores(model: str = "") -> str:
 
 def controls() -> str:
     """Each network beside its retrained control: what the mechanism adds."""
-    all_rows = results()
+    known = registry.weights()
 
     def lines() -> Iterator[list[str]]:
-        for r in all_rows:
+        for r in results():
             if r["control"] and r["delta"]:
+                name = known[r["model"]].config["control_of"] if r["model"] in known else r["model"]
                 delta = f"{float(r['delta']):+.3f}"
                 if r["delta_lo"] and r["delta_hi"]:
                     delta += f" ({float(r['delta_lo']):+.3f} to {float(r['delta_hi']):+.3f})"
-                yield [f"`{r['model']}`", r["dataset"], r["control"], counted(r), r["delta_metric"], delta]
+                value = f"{float(r[r['delta_metric']]):.3f}"
+                yield [f"`{name}`", r["dataset"], r["control"], counted(r), r["delta_metric"], value, delta]
 
-    header = ["Weights", "Data", "Control", "n", "Metric", "Model minus control (95 %)"]
+    header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
     return markdown(header, lines(), "Nothing measured yet.")
 
 
