@@ -131,13 +131,14 @@ class EmotionModule(L.LightningModule):
         """The network's Output for a batch. Stills, whose frames are all one picture, are encoded once."""
         if not (batch.meta.get("one_picture") and getattr(self.net, "per_frame", False)):
             return self.net(batch.inputs, batch.masks)
+        net: Any = self.net
         first = {k: x[:, :1, :1] for k, x in batch.inputs.items()}
-        features = self.net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
+        features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
         features = {
             k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
             for k, f in features.items()
         }
-        return self.net.head(features, batch.masks)
+        return net.head(features, batch.masks)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -401,7 +402,7 @@ def load(
         module = EmotionModule(spec.name, wiring, size or "full", list(classes or spec.classes), dict(options or {}))
         return module.eval()
     if folder is None and weights not in (None, "default"):
-        folder = _as_folder(weights) or _missing(Path(weights))  # type: ignore[arg-type]
+        folder = _as_folder(weights) or _missing(Path(weights))
     if folder is None:
         spec, entry = registry.resolve(str(name))
         if entry is None:

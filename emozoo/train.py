@@ -85,7 +85,7 @@ class SaveWeights(Callback):
         self.seconds = float(state_dict["seconds"])
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
         assert isinstance(pl_module, EmotionModule)
         h = pl_module.hparams

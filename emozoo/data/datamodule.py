@@ -78,18 +78,18 @@ class ClipDataset(Dataset[tuple[RawClip | VideoError, int, int]]):
         """
         from rich.progress import track
 
-        per = max(1, draws)
-        jobs = [(row, self.spec, k if self.train and draws else None) for row in self.rows for k in range(per)]
-        keys = [(row.path, row.start, row.end, row.box, str(spec), draw) for row, spec, draw in jobs]
+        wanted = tuple(range(draws)) if self.train and draws else (None,)
+        keys = [(row.path, row.start, row.end, row.box, str(self.spec), wanted) for row in self.rows]
         todo = [i for i, key in enumerate(keys) if key not in _DECODED]
+        jobs = [(self.rows[i], self.spec, wanted) for i in todo]
         with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
-            found = pool.map(_preload_one, [jobs[i] for i in todo], chunksize=64)
-            for i, raw in zip(todo, track(found, "decoding", len(todo), disable=not todo), strict=True):
-                _DECODED[keys[i]] = _spread(raw)
-        self.kept = [[_DECODED[k] for k in keys[i : i + per]] for i in range(0, len(keys), per)]
+            found = pool.map(_preload_one, jobs, chunksize=16)
+            for i, raws in zip(todo, track(found, "decoding", len(todo), disable=not todo), strict=True):
+                _DECODED[keys[i]] = [_spread(raw) for raw in raws]
+        self.kept = [_DECODED[key] for key in keys]
 
 
-_DECODED: dict[tuple[Any, ...], RawClip | VideoError] = {}
+_DECODED: dict[tuple[Any, ...], list[RawClip | VideoError]] = {}
 
 
 def _spread(raw: RawClip | VideoError) -> RawClip | VideoError:
@@ -109,11 +109,21 @@ def _read_or_error(row: Row, spec: ClipSpec, rng: np.random.Generator | None) ->
         return error
 
 
-def _preload_one(job: tuple[Row, ClipSpec, int | None]) -> RawClip | VideoError:
-    row, spec, draw = job
-    key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
-    rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))
-    return _read_or_error(row, spec, rng)
+def _preload_one(job: tuple[Row, ClipSpec, tuple[int | None, ...]]) -> list[RawClip | VideoError]:
+    """All wanted draws of one row through one open file, so that its faces are looked for once."""
+    row, spec, draws = job
+    found: list[RawClip | VideoError] = []
+    try:
+        with ClipReader(row.path, spec, box=row.box, start=row.start, end=row.end) as reader:
+            for draw in draws:
+                key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
+                rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))
+                found.append(reader.read(rng=rng))
+                if reader.is_still:
+                    break  # every draw of a still is the same
+    except VideoError as error:
+        return [error]
+    return found
 
 
 class Strided(Sampler[int]):
