@@ -1,0 +1,574 @@
+"""Predictions as pictures: the timeline figure and the annotated video.
+
+Colours follow the emotion, not its place in a model's list, and are told apart with any kind of colour vision (Okabe
+and Ito, 2008); names and numbers stand beside them all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import matplotlib
+import numpy as np
+from av.error import FFmpegError
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from PIL import Image, ImageDraw, ImageFont
+
+from emozoo.data import media
+from emozoo.errors import VideoError
+from emozoo.labels import canonical
+
+if TYPE_CHECKING:
+    from emozoo.inference import FaceTrack, Moment, Prediction
+
+COLOURS = {
+    "anger": "#D55E00",
+    "disgust": "#009E73",
+    "fear": "#8E5AA8",
+    "happiness": "#F0B429",
+    "neutral": "#A8ADB5",
+    "sadness": "#0072B2",
+    "surprise": "#56B4E9",
+    "contempt": "#5C4A3D",
+    "calm": "#B9D7C4",
+}
+SPARE = ("#CC79A7", "#0B6E4F", "#C9A227", "#3D5A80", "#EE9B83", "#6B705C", "#9D4EDD", "#2A9D8F")
+VALENCE, AROUSAL = "#0072B2", "#D55E00"
+INK, FAINT = "#1F2430", "#6B7280"
+MAX_PANELS = 4
+THUMBNAILS = 9
+STRIP = 0.85  # side of a thumbnail, inches
+
+
+def colours(classes: Sequence[str]) -> dict[str, str]:
+    """A colour for each class: the emotion's own, and for other words spare ones in order."""
+    spare = iter(SPARE * (1 + len(classes) // len(SPARE)))
+    return {c: COLOURS.get(canonical(c)) or next(spare) for c in classes}
+
+
+# -- the figure ----------------------------------------------------------------------------------------------------
+
+
+def timeline(found: Prediction, path: Path) -> None:
+    """Class probabilities and valence/arousal over time, a strip of the face, and the file's means.
+
+    Raises VideoError for a file without an answer; ``path`` appears whole or not at all.
+    """
+    if not found.tracks:
+        raise VideoError(found.file, "there is no answer to draw", "no_answer")
+    emotion = [t for t in found.tracks if t.scores][:MAX_PANELS]
+    va = found.valence is not None
+    strip = _thumbnails(found)
+    heights = [2.3 if len(emotion) == 1 else 1.5] * len(emotion) + [2.3] * va
+    top = 0.92 + (STRIP + 0.15) * bool(strip)  # inches
+    figure = Figure(figsize=(11, sum(heights) + 0.55 * (len(heights) - 1) + top + 0.5), facecolor="white")
+    grid = figure.add_gridspec(
+        len(heights), 2, height_ratios=heights, width_ratios=(4.2, 1), left=0.065, right=0.975, wspace=0.16,
+        hspace=0.55 * len(heights) / sum(heights), top=1 - top / figure.get_figheight(),
+        bottom=0.5 / figure.get_figheight(),
+    )  # fmt: skip
+    with matplotlib.rc_context({"font.size": 9, "axes.edgecolor": FAINT, "text.color": INK, "xtick.color": FAINT}):
+        _title(figure, found)
+        until = max(found.duration_s or 0.0, found.timeline[-1].end_s)
+        if strip:
+            _draw_strip(figure, grid[0, 0].get_position(figure), strip)
+        for row, t in enumerate(emotion):
+            left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
+            _draw_bands(left, t, until, several=len(found.tracks) > 1)
+            _draw_means(right, t)
+        if va:
+            _draw_va(figure.add_subplot(grid[-1, 0]), found.timeline, until)
+            _draw_plane(figure.add_subplot(grid[-1, 1]), found.timeline)
+        _save(figure, path)
+
+
+def _title(figure: Figure, found: Prediction) -> None:
+    height = figure.get_figheight()
+    figure.text(0.065, 1 - 0.3 / height, Path(found.file).name, fontsize=13, fontweight="bold", va="center")
+    answer = []
+    if found.label and found.scores:
+        answer.append(f"{found.label} {found.scores[found.label]:.2f}")
+    if found.valence is not None and found.arousal is not None:
+        answer.append(f"valence {found.valence:+.2f}, arousal {found.arousal:+.2f}")
+    figure.text(0.975, 1 - 0.3 / height, "   ".join(answer), fontsize=13, va="center", ha="right")
+    notes = [found.model, f"seen: {', '.join(found.streams_used)}"]
+    if found.detector:
+        notes.append(f"faces by {found.detector}")
+    hidden = len(found.tracks) - MAX_PANELS
+    if hidden > 0 and found.label:
+        notes.append(f"{hidden} more faces not drawn")
+    notes += [w["code"].replace("_", " ") for w in found.warnings]
+    figure.text(0.065, 1 - 0.58 / height, " · ".join(notes), fontsize=9, va="center", color=FAINT)
+
+
+def _plain(ax: Axes) -> None:
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(length=3, labelsize=8)
+
+
+def _span(ax: Axes, until: float) -> None:
+    ax.set_xlim(0, until or 1)
+    if not until:
+        ax.set_xticks([])
+        ax.set_xlabel("a still picture", fontsize=8, color=FAINT)
+
+
+def _thumbnails(found: Prediction) -> list[np.ndarray]:
+    """RGB squares of the main face, or of the picture's middle, evenly over the file; none for sound alone."""
+    count = min(THUMBNAILS, max(1, round((found.duration_s or 0) / 0.3)))
+    until = found.duration_s or 0.0
+    times = [(i + 0.5) * until / count for i in range(count)]
+    face = found.tracks[0].path
+    wanted: list[tuple[float, Any]] = [
+        (t, face.box_at(t) if face is not None else _nearest_box(found.timeline, t)) for t in times
+    ]
+    strip = []
+    try:
+        pictures = media.open_pictures(found.file)
+    except VideoError:  # sound alone
+        return []
+    try:
+        whole = np.flatnonzero(pictures.check(0, len(pictures.stamps) - 1)) if len(pictures.stamps) < 3000 else None
+        stamps = pictures.stamps if whole is None else pictures.stamps[whole]
+        at = [int(np.abs(stamps - t).argmin()) for t, _ in wanted]
+        indices = at if whole is None else [int(whole[i]) for i in at]
+        for (_, box), index in zip(wanted, indices, strict=True):
+            strip.append(_square(next(pictures.frames([index])), box))
+    except VideoError:  # damaged where a thumbnail would be
+        pass
+    finally:
+        pictures.close()
+    return strip
+
+
+def _nearest_box(timeline_: list[Moment], time: float) -> list[float] | None:
+    return min(timeline_, key=lambda m: abs((m.start_s + m.end_s) / 2 - time)).box
+
+
+def _square(picture: np.ndarray, box: Any) -> np.ndarray:
+    """The face with some air around it, or the middle of the picture."""
+    height, width = picture.shape[:2]
+    if box is None:
+        x, y, half = width / 2, height / 2, min(height, width) / 2
+    else:
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        half = 0.62 * max(box[2] - box[0], box[3] - box[1])
+    corners = (round(x - half), round(y - half), round(x + half), round(y + half))
+    return np.asarray(Image.fromarray(picture).crop(corners).resize((160, 160), Image.Resampling.LANCZOS))
+
+
+def _draw_strip(figure: Figure, below: Bbox, strip: list[np.ndarray]) -> None:
+    """Thumbnails side by side over the full width of the timeline, each at its own time."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    side = STRIP / width
+    for i, picture in enumerate(strip):
+        middle = below.x0 + below.width * (i + 0.5) / len(strip)
+        inset = figure.add_axes((middle - side / 2, below.y1 + 0.12 / height, side, STRIP / height))
+        inset.imshow(picture)
+        inset.axis("off")
+
+
+def _runs(moments: list[Moment]) -> Iterator[list[Moment]]:
+    """Stretches of the timeline without a gap."""
+    run: list[Moment] = []
+    for m in moments:
+        if run and m.start_s > run[-1].end_s + 1e-3:
+            yield run
+            run = []
+        run.append(m)
+    if run:
+        yield run
+
+
+def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None:
+    """Probabilities as stacked bands: at each moment their heights add up to 1."""
+    palette = colours(list(track.scores))
+    _span(ax, until)
+    for run in _runs(track.timeline):
+        edges = np.array([run[0].start_s] + [m.end_s for m in run])
+        if edges[-1] <= edges[0]:
+            edges = np.array([0.0, 1.0])  # a still has no length
+        base = np.zeros(len(run))
+        for name, colour in palette.items():
+            height = np.array([m.scores[name] for m in run])
+            ax.stairs(base + height, edges, baseline=base, fill=True, color=colour, lw=0)
+            ax.stairs(base + height, edges, color="white", lw=0.7)
+            _name_band(ax, name, colour, edges, base, height)
+            base = base + height
+    ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.5, 1])
+    ax.set_ylabel("probability", fontsize=8, color=FAINT)
+    if until:
+        ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
+    if several:
+        ax.set_title(f"face {track.id}: {track.label}", loc="left", fontsize=9, pad=4)
+    _plain(ax)
+
+
+def _name_band(ax: Axes, name: str, colour: str, edges: np.ndarray, base: np.ndarray, height: np.ndarray) -> None:
+    """Writes the class into the broadest place of its band, where there is one."""
+    width = np.diff(edges) / (ax.get_xlim()[1] - ax.get_xlim()[0])
+    best = int((height * np.minimum(width, 0.2)).argmax())
+    reach = [i for i in range(len(height)) if abs(i - best) <= 2 and height[i] > 0.16]
+    if height[best] > 0.16 and width[reach].sum() > 0.012 * len(name) and best in reach:
+        ax.text(
+            (edges[best] + edges[best + 1]) / 2,
+            base[best] + height[best] / 2,
+            name,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if _dark(colour) else INK,
+            clip_on=True,
+        )
+
+
+def _dark(colour: str) -> bool:
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return 0.299 * r + 0.587 * g + 0.114 * b < 140
+
+
+def _draw_means(ax: Axes, track: FaceTrack) -> None:
+    names = list(track.scores)[::-1]
+    palette = colours(names[::-1])
+    values = [track.scores[n] for n in names]
+    ax.barh(range(len(names)), values, color=[palette[n] for n in names], height=0.7)
+    for i, (n, v) in enumerate(zip(names, values, strict=True)):
+        weight = "bold" if n == track.label else "normal"
+        ax.text(v + 0.02, i, f"{v:.2f}", va="center", fontsize=8, color=INK, fontweight=weight)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    for label in ax.get_yticklabels():
+        label.set_color(INK)
+        label.set_fontweight("bold" if label.get_text() == track.label else "normal")
+    ax.set_xlim(0, 1.18)
+    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_xlabel("mean over time", fontsize=8, color=FAINT, labelpad=1)
+    _plain(ax)
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_va(ax: Axes, moments: list[Moment], until: float) -> None:
+    _span(ax, until)
+    ax.axhline(0, color="#D1D5DB", lw=0.8, zorder=0)
+    for name, colour in (("valence", VALENCE), ("arousal", AROUSAL)):
+        for run in _runs(moments):
+            times = [(m.start_s + m.end_s) / 2 for m in run]
+            ax.plot(
+                times, [getattr(m, name) for m in run], color=colour, lw=1.8, marker="o" if len(moments) <= 60 else "",
+                ms=3.5, label=name,
+            )  # fmt: skip
+    lines = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    ax.legend(
+        lines.values(), lines.keys(), loc="upper right", ncols=2, frameon=False, fontsize=8, bbox_to_anchor=(1, 1.14)
+    )
+    ax.set_ylim(-1.02, 1.02)
+    ax.set_yticks([-1, -0.5, 0, 0.5, 1])
+    ax.set_ylabel("valence, arousal", fontsize=8, color=FAINT)
+    if until:
+        ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
+    _plain(ax)
+
+
+def _draw_plane(ax: Axes, moments: list[Moment]) -> None:
+    """The path through the valence-arousal plane, later moments darker."""
+    ax.add_artist(matplotlib.patches.Circle((0, 0), 1, fill=False, color="#D1D5DB", lw=1))
+    ax.axhline(0, color="#E5E7EB", lw=0.8, zorder=0)
+    ax.axvline(0, color="#E5E7EB", lw=0.8, zorder=0)
+    v, a = [m.valence for m in moments], [m.arousal for m in moments]
+    ax.plot(v, a, color=FAINT, lw=0.8, alpha=0.6)  # type: ignore[arg-type]
+    ax.scatter(v, a, c=range(len(v)), cmap="cividis_r", s=16, zorder=3)  # type: ignore[arg-type]
+    ax.set_xlim(-1.08, 1.08)
+    ax.set_ylim(-1.08, 1.08)
+    ax.set_aspect("equal")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel("valence →", fontsize=8, color=FAINT, labelpad=2)
+    ax.set_ylabel("arousal →", fontsize=8, color=FAINT, labelpad=2)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replaced(path) as part:
+        figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
+
+
+class _replaced:
+    """A temporary name beside ``path`` that takes its place when all went well, and vanishes when not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Path:
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=self.path.suffix)
+        os.close(handle)
+        os.chmod(name, 0o644)
+        self.part = Path(name)
+        return self.part
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            os.replace(self.part, self.path)
+        else:
+            self.part.unlink(missing_ok=True)
+
+
+# -- the annotated video -------------------------------------------------------------------------------------------
+
+
+def video(found: Prediction, path: Path, progress: Callable[[float], None] | None = None) -> None:
+    """The file again as H.264 and AAC, with boxes, labels and score bars; one frame in memory at a time.
+
+    Frames keep their time stamps, so a variable frame rate stays one. Raises VideoError: stills and sound alone have
+    no video; a file with an error has nothing to draw.
+    """
+    if found.error:
+        raise VideoError(found.file, found.error["text"], found.error["code"])
+    pictures = media.open_pictures(found.file)
+    try:
+        if len(pictures.stamps) < 2:
+            raise VideoError(found.file, "is a still picture", "still")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replaced(path) as part:
+            _write_video(found, pictures, part, progress or (lambda share: None))
+    finally:
+        pictures.close()
+
+
+def _write_video(found: Prediction, pictures: media.Pictures, part: Path, progress: Callable[[float], None]) -> None:
+    width, height = pictures.size
+    painter = _Painter(found, width, height)
+    unit = Fraction(1, 90000)
+    with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        rate = Fraction(media.frame_rate(pictures.stamps)).limit_denominator(1001)
+        stream: Any = out.add_stream("libx264", rate=rate, options={"crf": "19", "preset": "veryfast"})
+        stream.width, stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", unit
+        sound = _Sound(found.file, out, float(pictures.stamps[-1]) + 0.1)
+        for index, shown in _whole_frames(pictures):
+            time = float(pictures.stamps[index])
+            picture = painter.paint(shown, time)
+            if width % 2 or height % 2:
+                picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time / unit), unit
+            out.mux(stream.encode(frame))
+            sound.write(time)
+            progress((index + 1) / len(pictures.stamps))
+        out.mux(stream.encode())
+        sound.write(None)
+
+
+def _whole_frames(pictures: media.Pictures) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames that decode whole, with their indices, read on without seeking back."""
+    count = len(pictures.stamps)
+    for first in range(0, count, 1000):
+        last = min(first + 1000, count) - 1
+        indices = first + np.flatnonzero(pictures.check(first, last))
+        yield from zip(indices.tolist(), pictures.frames(indices.tolist()), strict=True)
+
+
+class _Sound:
+    """The file's own sound, encoded again beside the pictures, never far ahead of them."""
+
+    def __init__(self, path: str, out: Any, until: float) -> None:
+        self.frames: Iterator[Any] = iter(())
+        self.until = until
+        if os.path.isdir(path):
+            return
+        header = media.read_header(path)
+        if not header.has_audio:
+            return
+        self.zero = header.video_start
+        self.source = av.open(path)
+        inside: Any = self.source.streams.audio[0]
+        rate = inside.rate if inside.rate in (16000, 22050, 24000, 32000, 44100, 48000) else 48000
+        layout = "mono" if inside.channels == 1 else "stereo"
+        self.stream: Any = out.add_stream("aac", rate=rate, layout=layout)
+        self.resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        self.out, self.unit = out, Fraction(1, rate)
+        self.frames = self._decode(inside)
+
+    def _decode(self, inside: Any) -> Iterator[Any]:
+        with suppress(FFmpegError):  # damaged sound ends where the damage begins
+            for frame in self.source.decode(inside):
+                if frame.time is None or frame.time > self.until + self.zero:
+                    continue
+                yield from self.resampler.resample(frame)
+        with suppress(FFmpegError, ValueError):
+            yield from self.resampler.resample(None)
+
+    def write(self, until: float | None) -> None:
+        """Encodes sound up to that time in seconds; None: all that is left, and closes the file."""
+        for frame in self.frames:
+            time = float(frame.time or 0.0) - self.zero
+            if time < 0:
+                continue
+            frame.pts, frame.time_base = round(time / self.unit), self.unit
+            self.out.mux(self.stream.encode(frame))
+            if until is not None and time > until:
+                return
+        if until is None and hasattr(self, "source"):
+            self.out.mux(self.stream.encode())
+            self.source.close()
+
+
+@lru_cache(maxsize=8)
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+
+
+@dataclass
+class _Patch:
+    """Drawn once, laid over many frames: colour (h, w, 3) in [0, 255], and how much it covers, (h, w, 1) in [0, 1]."""
+
+    colour: np.ndarray
+    cover: np.ndarray
+
+    @staticmethod
+    def of(picture: Image.Image) -> _Patch:
+        data = np.asarray(picture, dtype=np.float32)
+        return _Patch(data[..., :3], data[..., 3:] / 255)
+
+    def lay(self, picture: np.ndarray, x: int, y: int) -> None:
+        """Over the picture with its corner at x, y, moved inside where it would stick out."""
+        height, width = self.colour.shape[:2]
+        x, y = max(0, min(x, picture.shape[1] - width)), max(0, min(y, picture.shape[0] - height))
+        part = picture[y : y + height, x : x + width]
+        h, w = part.shape[:2]
+        part[:] = (part * (1 - self.cover[:h, :w]) + self.colour[:h, :w] * self.cover[:h, :w]).astype(np.uint8)
+
+
+class _Painter:
+    """Draws one prediction over the frames of its file; what does not move is drawn once per moment."""
+
+    def __init__(self, found: Prediction, width: int, height: int) -> None:
+        self.found, self.width, self.height = found, width, height
+        self.unit = max(10, round(min(height, 0.75 * width) / 24))  # size of the writing in pixels
+        self.line = max(2, round(self.unit / 6))
+        self.palette = colours(found.classes)
+        self.chip = lru_cache(maxsize=64)(self._chip)
+        self.strip = self._strip()
+        self.cursor = {t.id: 0 for t in found.tracks}
+
+    def paint(self, picture: np.ndarray, time: float) -> np.ndarray:
+        picture = np.array(picture, copy=True)
+        for track in reversed(self.found.tracks):  # the main face last, on top
+            number = self._moment(track, time)
+            if number is None:
+                continue
+            moment = track.timeline[number]
+            chip = self.chip(track.id, number)
+            box = track.path.box_at(time) if track.path is not None else None
+            if box is None:
+                if track.path is None:
+                    chip.lay(picture, self.unit // 2, self.unit // 2)
+                continue
+            colour = self.palette[moment.label] if moment.label else "#FFFFFF"
+            x1, y1, x2, y2 = (round(float(v)) for v in box)
+            self._frame(picture, x1, y1, x2, y2, colour)
+            high = chip.colour.shape[0]
+            above = y1 - high - self.line
+            below = y2 + self.line + 1
+            chip.lay(picture, x1 - self.line, above if above >= 0 or below + high > self.height else below)
+        if self.strip is not None:
+            self._progress(picture, time)
+        return picture
+
+    def _moment(self, track: FaceTrack, time: float) -> int | None:
+        """The entry of the timeline at that time; times only ever go forward."""
+        at = self.cursor[track.id]
+        while at < len(track.timeline) - 1 and track.timeline[at].end_s <= time:
+            at += 1
+        self.cursor[track.id] = at
+        moment = track.timeline[at]
+        alone = len(track.timeline) == 1
+        return at if alone or moment.start_s <= time <= moment.end_s + 0.05 else None
+
+    def _frame(self, picture: np.ndarray, x1: int, y1: int, x2: int, y2: int, colour: str) -> None:
+        """A box with open sides: its corners hold the face without covering it."""
+        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)
+        t, arm = self.line, max(2 * self.line, round(0.22 * min(x2 - x1, y2 - y1)))
+
+        def fill(left: int, top: int, right: int, bottom: int, value: Any) -> None:
+            picture[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = value
+
+        for grow, value in ((1, 20), (0, rgb)):  # a dark rim keeps the line visible on any ground
+            for x, towards in ((x1, 1), (x2, -1)):
+                for y, down in ((y1, 1), (y2, -1)):
+                    far_x, far_y = x + towards * arm, y + down * arm
+                    fill(min(x, far_x) - grow, y - t // 2 - grow, max(x, far_x) + grow, y - t // 2 + t + grow, value)
+                    fill(x - t // 2 - grow, min(y, far_y) - grow, x - t // 2 + t + grow, max(y, far_y) + grow, value)
+
+    def _chip(self, track_id: int, number: int) -> _Patch:
+        """Label with its probability, a bar for each of the three likeliest, and valence and arousal where known."""
+        moment = next(t for t in self.found.tracks if t.id == track_id).timeline[number]
+        u = self.unit
+        big, small = _font(u, bold=True), _font(max(8, round(0.78 * u)))
+        best = sorted(moment.scores, key=moment.scores.__getitem__, reverse=True)[:3]
+        rows: list[tuple[str, float, str, bool]] = [(n, moment.scores[n], self.palette[n], False) for n in best]
+        if moment.valence is not None and moment.arousal is not None:
+            rows += [("valence", moment.valence, VALENCE, True), ("arousal", moment.arousal, AROUSAL, True)]
+        names = self.found.classes + ["valence", "arousal"]
+        wide = max(int(big.getlength(n)) for n in names if n in self.found.classes or moment.valence is not None)
+        number_width = int(big.getlength("+0.00"))
+        bar = 4 * u
+        pad, step = u // 2, round(1.32 * u)
+        width = pad + wide + pad + bar + pad + number_width + pad
+        height = pad + step * len(rows) + pad // 2
+        picture = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(picture)
+        draw.rounded_rectangle((0, 0, width - 1, height - 1), radius=u // 3, fill=(18, 21, 28, 205))
+        for i, (name, value, colour, signed) in enumerate(rows):
+            first = i == 0 and bool(moment.scores)
+            font, ink = (big, "#FFFFFF") if first else (small, "#D7DBE2")
+            middle = pad + step * i + step // 2 - u // 8
+            draw.text((pad, middle), name, font=font, fill=ink, anchor="lm")
+            left, half = pad + wide + pad, max(2, u // 4)
+            draw.rectangle((left, middle - half, left + bar, middle + half), fill=(255, 255, 255, 40))
+            if signed:
+                zero = left + bar // 2
+                end = zero + round(bar / 2 * max(-1.0, min(1.0, value)))
+                draw.rectangle((min(zero, end), middle - half, max(zero, end), middle + half), fill=colour)
+                draw.line((zero, middle - half - 1, zero, middle + half + 1), fill=(255, 255, 255, 160))
+            else:
+                draw.rectangle((left, middle - half, left + round(bar * value), middle + half), fill=colour)
+            text = f"{value:+.2f}" if signed else f"{value:.2f}"
+            draw.text((width - pad, middle), text, font=font, fill=ink, anchor="rm")
+        return _Patch.of(picture)
+
+    def _strip(self) -> _Patch | None:
+        """The whole file at the lower edge, in the colours of the main track's labels."""
+        moments, until = self.found.timeline, self.found.duration_s or 0.0
+        if len(moments) < 2 or until <= 0 or not moments[0].scores:
+            return None
+        high = max(3, self.unit // 3)
+        picture = Image.new("RGBA", (self.width, high), (18, 21, 28, 120))
+        draw = ImageDraw.Draw(picture)
+        for m in moments:
+            left, right = (round(self.width * s / until) for s in (m.start_s, m.end_s))
+            draw.rectangle((left, 0, max(left, right - 1), high), fill=self.palette[m.label] if m.label else "#888888")
+        return _Patch.of(picture)
+
+    def _progress(self, picture: np.ndarray, time: float) -> None:
+        assert self.strip is not None
+        high = self.strip.colour.shape[0]
+        self.strip.lay(picture, 0, self.height - high)
+        x = round(self.width * time / (self.found.duration_s or 1.0))
+        picture[self.height - 2 * high :, max(0, x - self.line // 2) : x + max(1, self.line // 2)] = 255
