@@ -417,6 +417,55 @@ def finetune(
 
 
 @app.command()
+def benchmark(
+    more: Annotated[list[str] | None, typer.Argument(help="Further models.", hidden=True)] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Weights to score; may be given again.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="folder, csv, ferplus7 …; without: the built-in suite.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    split: Annotated[str | None, typer.Option(help="Part to score; default: test, else val, else every item.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Items tested in that fold; may be given again.")] = None,
+    prior: Annotated[str, typer.Option(help="Class prior in the scores: 'train', 'uniform' or 'both'.")] = "train",
+    label_map: Annotated[str | None, typer.Option(help="Named map where data and weights differ in classes.")] = None,
+    control: Annotated[
+        str | None, typer.Option(help="Also score the models' retrained controls: 'all' or one.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the records to this file.")] = None,
+    detector: Detector = None,
+    device: Device = "cpu",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out, and count, unreadable items.")
+    ] = False,
+) -> None:
+    """Score models under a named protocol, with 95 % intervals; without arguments, the built-in suite on drawn clips.
+
+    \b
+    Example: emozoo benchmark --dataset folder --root my_clips/val --model ceflnet.faces5 --prior both --json r.json
+    """
+    from emozoo.benchmark import report
+    from emozoo.benchmark import run as runner
+    from emozoo.benchmark.suite import suite
+
+    models = [*(model or []), *(more or [])]
+    if dataset is None:
+        if root is not None or split is not None or fold or label_map or detector:
+            raise UsageError("--root, --split, --fold, --label-map and --detector need a --dataset")
+        records = suite(models, prior=prior, device=device)
+    elif root is None:
+        raise UsageError(f"say where {dataset} lies: --root DIR")
+    else:
+        workers = min(4, os.cpu_count() or 1)
+        records = []
+        for one in fold or [None]:
+            records += runner.run(
+                models, dataset, root, split=split, fold=one, prior=prior, label_map=label_map, control=control,
+                detector=detector, device=device, num_workers=workers, allow_missing=allow_missing,
+            )  # fmt: skip
+    if json_file is not None:
+        report.write_json(records, json_file)
+    report.show(records)
+
+
+@app.command()
 def check(
     target: Annotated[str, typer.Argument(help="A data set name (with --root), or a manifest.csv.")],
     root: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
@@ -448,9 +497,17 @@ def synth(
     \b
     Example: emozoo synth --out drawn --n 14 --seed 1
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     from emozoo.data.synthetic import generate
 
-    print(generate(out, n, seed))
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("drawing", total=n)
+        workers = min(n, os.cpu_count() or 1)
+        path = generate(out, n, seed, workers=workers, progress=lambda done, of: bar.update(task, completed=done))
+    print(path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""What the command line tests share: a weights folder, small media made on the spot, and the command itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Done:
+    """A finished command: ``code``, ``out``, ``err``, and its standard output as JSON lines."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def emozoo() -> Callable[..., Done]:
+    """``emozoo(*arguments)`` in a process of its own."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> Done:
+        # Tests of messages must not depend on whether warnings of libraries are shown.
+        env = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "emozoo.cli", *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``folder_of(arch)``: a weights folder of a small network that has learned nothing, as training writes them."""
+    import torch
+
+    from emozoo import hub
+    from emozoo.module import EmotionModule
+
+    made: dict[str, Path] = {}
+
+    def make(arch: str) -> Path:
+        if arch not in made:
+            torch.manual_seed(0)
+            module = EmotionModule(arch, size="lite").eval()
+            config = {
+                "schema": 1, "arch": arch, "tag": "", "wiring": module.wiring, "size": "lite",
+                "classes": list(module.classes), "options": {}, "spec": module.spec.to_dict(), "licence": "Apache-2.0",
+                "trained_on": "nothing",
+            }  # fmt: skip
+            made[arch] = tmp_path_factory.mktemp("weights") / arch
+            hub.save(made[arch], module.net.state_dict(), config, "Trained on nothing.\n", half=False)
+        return made[arch]
+
+    return make
+
+
+def write_video(path: Path, frames: list[np.ndarray], fps: int = 10, sound: np.ndarray | None = None) -> Path:
+    """RGB frames (H, W, 3), and mono sound at 16 kHz in [-1, 1], as an ordinary mp4."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "ultrafast"})
+        video.height, video.width = frames[0].shape[:2]
+        video.pix_fmt = "yuv420p"
+        audio = out.add_stream("aac", rate=16000, layout="mono") if sound is not None else None
+        for frame in frames:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(video.encode())
+        if audio is not None and sound is not None:
+            samples = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), format="fltp", layout="mono")
+            samples.rate, samples.pts, samples.time_base = 16000, 0, Fraction(1, 16000)
+            out.mux(audio.encode(samples))
+            out.mux(audio.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def person() -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames (144, 192, 3) of one drawn person at 10 a second, and the voice at 16 kHz."""
+    from emozoo.data.synthetic import Knobs, plan, render
+
+    shown = render(plan(3, 0, Knobs(), size=(192, 144), seconds=2.0, fps=10))
+    return list(shown.frames), shown.waveform
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory, person: tuple[list[np.ndarray], np.ndarray]) -> Path:
+    """A folder with one file of each kind: face, two faces, no face, a picture, sound alone, and what is no video."""
+    folder = tmp_path_factory.mktemp("media")
+    frames, sound = person
+    write_video(folder / "face.mp4", frames, sound=sound)
+    (folder / "inner").mkdir()
+    write_video(folder / "inner" / "long.mp4", (frames + frames[::-1]) * 2)  # 8 s: longer than a window
+    write_video(folder / "two.mp4", [np.concatenate([f, f[:, ::-1]], axis=1) for f in frames])
+    ramp = np.broadcast_to(np.linspace(40, 200, 192, dtype=np.uint8)[None, :, None], (144, 192, 3))
+    write_video(folder / "no_face.mp4", [np.ascontiguousarray(ramp)] * 20)
+    from PIL import Image
+
+    Image.fromarray(frames[0]).save(folder / "picture.png")
+    (folder / "broken.mp4").write_bytes(b"this is no video")
+    (folder / "notes.txt").write_text("no media")
+    return folder

@@ -1,0 +1,126 @@
+"""The other commands, and how the command line fails."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+COMMANDS = ("list", "info", "predict", "train", "finetune", "benchmark", "check", "synth")
+
+
+def test_list(emozoo):
+    """Protects the overview: every architecture with wirings, sizes, streams and weights, for people and programs."""
+    models = json.loads(emozoo("list", "--json").out)["models"]
+    text = emozoo("list").out
+    assert {"caer_cross_attention", "dfan", "recursive_joint_attention", "ceflnet", "caer_net_s"} <= {
+        m["name"] for m in models
+    }
+    for m in models:
+        assert m["name"] in text
+        assert m["default_wiring"] in m["wirings"]
+        assert m["streams"]
+        assert all({"name", "licence", "sha256"} <= set(w) for w in m["weights"])
+
+
+@pytest.mark.parametrize(
+    ("arch", "wiring", "parameters"),
+    [("ceflnet", "official", 12_919_624), ("recursive_joint_attention", "official", 15_947_859)],
+)
+def test_info_counts_as_the_paper_does(emozoo, arch, wiring, parameters):
+    """Protects the parameter counts: those of the papers' tables, frozen backbones apart."""
+    facts = json.loads(emozoo("info", arch, "--wiring", wiring, "--size", "full", "--json").out)
+    assert (facts["name"], facts["wiring"], facts["size"]) == (arch, wiring, "full")
+    assert facts["parameters"] == parameters
+    assert facts["sha256"] is None
+    assert facts["spec"]["clips"] > 1
+
+
+@pytest.mark.parametrize("command", COMMANDS[:3] + COMMANDS[4:])
+def test_help_has_an_example(emozoo, command):
+    """Protects newcomers: every command shows how it is used."""
+    done = emozoo(command, "--help")
+    assert done.code == 0
+    assert f"Example: emozoo {command}" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["predict", "x.mp4", "--model", "ceflnt"], 2, "did you mean 'ceflnet'"),
+        (["predict", "x.mp4", "--model", "nowhere/model"], 2, "no such weights folder"),
+        (["predict"], 2, "--help"),
+        (["predict", "x.mp4", "--bogus"], 2, "--bogus"),
+        (["predict", "x.mp4", "--csv"], 2, "--out"),
+        (["info", "ceflnet", "--wiring", "paper"], 2, "official"),
+        (["benchmark", "--dataset", "folder"], 2, "--root"),
+        (["benchmark", "--dataset", "folder", "--root", "nowhere", "--model", "ceflnet"], 3, "nowhere"),
+        (["check", "nowhere.csv"], 3, "nowhere.csv"),
+        (["bogus"], 2, "bogus"),
+    ],
+)
+def test_errors_are_one_line(emozoo, arguments, code, says, tmp_path):
+    """Protects users from tracebacks: wrong requests get one line that says what to do, and the exit code for it."""
+    done = emozoo(*arguments, cwd=tmp_path)
+    assert done.code == code, done.err
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert done.err.startswith("error: ")
+    assert says in done.err
+    assert not done.out
+
+
+def test_pickled_and_altered_weights_are_refused(emozoo, folder_of, media, tmp_path):
+    """Protects from foreign code and damaged files: one line each, and nothing is run."""
+    import shutil
+
+    pickled = tmp_path / "model.pt"
+    pickled.write_bytes(b"\x80\x02}q\x00.")
+    done = emozoo("predict", media / "face.mp4", "--model", pickled)
+    assert (done.code, len(done.err.strip().splitlines())) == (3, 1)
+    assert "safetensors" in done.err
+    altered = shutil.copytree(folder_of("ceflnet"), tmp_path / "altered")
+    data = bytearray((altered / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (altered / "model.safetensors").write_bytes(data)
+    done = emozoo("predict", media / "face.mp4", "--model", altered)
+    assert (done.code, len(done.err.strip().splitlines())) == (3, 1)
+    assert "sha256" in done.err
+
+
+def test_missing_file_is_answered(emozoo, folder_of, tmp_path):
+    """Protects lists of files: one that is not there is one line and exit code 1, and the JSON says so."""
+    done = emozoo("predict", "nowhere.mp4", "--model", folder_of("ceflnet"), "--json", cwd=tmp_path)
+    assert done.code == 1
+    assert done.lines[0]["error"]["code"] == "missing"
+    assert done.err.count("\n") == 1
+
+
+def test_synth_then_check(emozoo, tmp_path):
+    """Protects the drawn data: ordinary files with a manifest, in which the doctor finds nothing broken."""
+    done = emozoo("synth", "--out", tmp_path / "drawn", "--n", 2, "--seed", 5)
+    assert done.code == 0, done.err
+    manifest = tmp_path / "drawn" / "manifest.csv"
+    assert done.out.strip() == str(manifest)
+    assert len(list((tmp_path / "drawn").rglob("*.mp4"))) == 2
+    report = json.loads(emozoo("check", manifest, "--json").out)
+    assert report["items"] == 2
+    assert len(report["content_sha256"]) == 64
+    assert {f["code"] for f in report["findings"]} <= {"empty_class", "group_across_splits"}
+
+
+def test_check_finds_and_says_so(emozoo, tmp_path, media):
+    """Protects data from silent faults: a broken file is a finding with a cure, and exit code 1."""
+    for name, file in (("happy", "face.mp4"), ("sad", "broken.mp4")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_bytes((media / file).read_bytes())
+    done = emozoo("check", "folder", "--root", tmp_path, "--json")
+    assert done.code == 1
+    finding = next(f for f in json.loads(done.out)["findings"] if f["item"] == "sad/broken")
+    assert set(finding) == {"code", "item", "text", "fix"}
+
+
+def test_train_hands_arguments_on(emozoo):
+    """Protects `emozoo train`: Lightning's command line answers, with its own help."""
+    done = emozoo("train", "--help")
+    assert done.code == 0
+    assert "--trainer" in done.out

@@ -1,0 +1,126 @@
+"""Prediction from Python: one path with the benchmark, and constant memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from emozoo import inference
+from emozoo.data.clips import ClipReader, to_batch
+from emozoo.errors import UsageError
+from emozoo.module import EmotionModule
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[np.ndarray]:
+    """Twenty frames (144, 192, 3) of a drawn person."""
+    from emozoo.data.synthetic import Knobs, plan, render
+
+    return list(render(plan(3, 0, Knobs(), size=(192, 144), seconds=2.0, fps=10)).frames)
+
+
+def write(path: Path, frames: list[np.ndarray], repeat: int = 1) -> Path:
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=10, options={"crf": "23", "preset": "ultrafast"})
+        video.height, video.width, video.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for _ in range(repeat):
+            for frame in frames:
+                out.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(video.encode())
+    return path
+
+
+def small(arch: str, **options) -> EmotionModule:
+    torch.manual_seed(0)
+    return EmotionModule(arch, size="lite", **options).eval()
+
+
+@pytest.mark.parametrize("arch", ["ceflnet", "caer_cross_attention", "dfan"])
+def test_short_media_is_seen_as_the_benchmark_sees_it(arch, drawn, tmp_path):
+    """Protects the one path: prediction and the data module's reading give the same scores for one clip."""
+    module, path = small(arch), write(tmp_path / "clip.mp4", drawn)
+    with ClipReader(path, module.spec) as reader:
+        batch = to_batch([reader.read()], module.spec)
+    with torch.inference_mode():
+        logits = module.predict_step(batch, 0)["logits"]
+    expected = module.scores(logits)[0].tolist()
+    found = inference.predict(path, module)
+    assert list(found.scores.values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_list_gives_list_and_order(drawn, tmp_path):
+    """Protects callers: a path gives a Prediction, a list a list in its order, a bad file does not end it."""
+    good, module = write(tmp_path / "clip.mp4", drawn), small("ceflnet")
+    one = inference.predict(str(good), module)
+    assert isinstance(one, inference.Prediction)
+    bad, again = inference.predict([tmp_path / "none.mp4", good], module)
+    assert bad.error["code"] == "missing"
+    assert again.to_dict() == one.to_dict()
+
+
+def test_batches_do_not_change_answers(drawn, tmp_path):
+    """Protects long media: how many windows are answered at a time changes nothing."""
+    module, path = small("ceflnet"), write(tmp_path / "clip.mp4", drawn, repeat=3)
+    alone = inference.predict(path, module, batch_size=1)
+    together = inference.predict(path, module, batch_size=8)
+    for a, b in zip(alone.timeline, together.timeline, strict=True):
+        assert list(a.scores.values()) == pytest.approx(list(b.scores.values()), abs=1e-5)
+
+
+def test_prior_is_taken_out(drawn, tmp_path):
+    """Protects `prior`: without the class prior of training, scores move towards the rare classes."""
+    module, path = small("ceflnet"), write(tmp_path / "clip.mp4", drawn)
+    module.log_prior.copy_(torch.tensor([0.01, 0.02, 0.07, 0.3, 0.4, 0.1, 0.1]).log())
+    with_prior, without = (inference.predict(path, module, prior=p) for p in ("train", "uniform"))
+    assert without.scores["anger"] > with_prior.scores["anger"]
+    with pytest.raises(UsageError, match="prior"):
+        inference.predict(path, module, prior="none")
+
+
+@pytest.mark.parametrize("every", [0.0, -1.0, float("nan")])
+def test_every_must_be_positive(every, tmp_path):
+    """Protects from endless timelines."""
+    with pytest.raises(UsageError, match="every"):
+        inference.predict(tmp_path / "x.mp4", small("ceflnet"), every=every)
+
+
+def test_names_of_results_never_collide(tmp_path):
+    """Protects written results: files that differ in suffix or folder alone get names of their own."""
+    for name in ("a/x.mp4", "a/x.mov", "b/x.mp4", ".hidden/x.mp4", "a/note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    items = inference.find_media([tmp_path])
+    assert [i.name for i in items] == ["a/x.mov", "a/x.mp4", "b/x"]
+    items = inference.find_media([tmp_path / "a" / "x.mp4", tmp_path / "b" / "x.mp4"])
+    assert len({i.name for i in items}) == 2
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no media file"):
+        inference.find_media([tmp_path / "empty"])
+
+
+MEMORY = """
+import resource, sys
+from emozoo import inference
+from emozoo.module import EmotionModule
+found = inference.predict(sys.argv[1], EmotionModule("ceflnet", size="lite"), every=float(sys.argv[2]))
+assert found.error is None and len(found.timeline) == 8, found
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_long_video_needs_no_more_memory(drawn, tmp_path):
+    """Protects long files: ten times the length, the same memory (MiB of the process at its highest)."""
+    short, long = write(tmp_path / "short.mp4", drawn, 4), write(tmp_path / "long.mp4", drawn, 40)
+
+    def highest(path: Path, every: float) -> int:
+        done = subprocess.run([sys.executable, "-c", MEMORY, path, str(every)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    assert highest(long, 10.0) < highest(short, 1.0) + 24
