@@ -26,10 +26,10 @@ from emozoo.errors import UsageError
 
 CLIPS, SEED = 210, 20230
 
-# What each mechanism is for: faces that matter only together with their scene; evidence in one moment and one place; a
+# What each mechanism is for: a face and a scene that correct each other; evidence in one moment and one place; a
 # voice that says what the face leaves open; an expression in a short part of the clip, among meaningless movements.
 TASKS: dict[str, Knobs] = {
-    "caer_cross_attention": Knobs(combine=("face", "scene")),
+    "caer_cross_attention": Knobs(face=0.75, scene=0.75),
     "dfan": Knobs(burst=0.35, spot=True, decoys=1),
     "recursive_joint_attention": Knobs(face=0.7, voice=0.7),
     "ceflnet": Knobs(burst=0.3, decoys=2),
@@ -82,20 +82,29 @@ def suite(
     return records
 
 
-def prepare(arch: str, *, clips: int = CLIPS, workers: int = 1) -> Path:
-    """The folder of the test clips of an architecture's task, drawn now where they are not there yet."""
+def prepare(
+    arch: str,
+    *,
+    clips: int = CLIPS,
+    seed: int = SEED,
+    split: str = "test",
+    out: Path | None = None,
+    workers: int = 1,
+) -> Path:
+    """The folder of the clips of an architecture's task, drawn now where they are not there yet."""
     knobs = TASKS[arch]
-    out = hub.home() / "synthemo" / f"v{synthetic.VERSION}" / arch
+    out = out or hub.home() / "synthemo" / f"v{synthetic.VERSION}" / arch
     settings = {
         "version": synthetic.VERSION,
-        "seed": SEED,
+        "seed": seed,
+        "split": split,
         "clips": clips,
         "knobs": json.loads(json.dumps(asdict(knobs))),
     }
     stamp = out / "synthemo.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings:
         return out
-    causes = [synthetic.plan(SEED, i, knobs, split="test") for i in range(clips)]
+    causes = [synthetic.plan(seed, i, knobs, split=split) for i in range(clips)]
     (out / "clips").mkdir(parents=True, exist_ok=True)
     names = [f"clips/{c.index:06d}.mp4" for c in causes]
     _draw([(c, str(out / n)) for c, n in zip(causes, names, strict=True)], workers, arch)
