@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emozoo.data.synthetic.face import AU_INDEX, DECOYS, PROTOTYPES, expression
-from emozoo.data.synthetic.scene import PLACES, TYPICAL
+from emozoo.data.synthetic.draw import Array
+from emozoo.data.synthetic.person import AU_INDEX, DECOYS, PROTOTYPES, expression
+from emozoo.data.synthetic.places import PLACES
+from emozoo.data.synthetic.scene import TYPICAL
 from emozoo.errors import UsageError
 
 # Grows whenever the same seed gives other pixels or sounds; weights and results name it.
@@ -18,8 +19,8 @@ EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surp
 VIEWS = ("face", "scene", "voice", "action")
 
 # (angle in degrees, length) on the circle of valence (0) and arousal (90) of Russell (1980), whose order is pleasure 0,
-# excitement 45, arousal 90, distress 135, displeasure 180, depression 225. The angles lie near his words glad, astonished,
-# angry, afraid, distressed (for disgust, which he has not) and sad; the lengths are ours.
+# excitement 45, arousal 90, distress 135, displeasure 180, depression 225. The order follows him; angles and lengths
+# are ours.
 POINTS: dict[str, tuple[float, float]] = {
     "anger": (105.0, 0.85),
     "disgust": (150.0, 0.75),
@@ -38,7 +39,8 @@ class Knobs:
     ``face``, ``scene``, ``voice``, ``action``: how often that view shows the clip's emotion; else it shows neutral or
     another emotion, half and half. 1 / number of emotions or less carries nothing.
     ``combine``: two or more views that decide the label only together: numbering the emotions, the label is the sum of
-    what these views show, modulo their number. Each alone, and each proper subset, is at chance; other views are random.
+    what these views show, modulo their number. Each alone, and each proper subset, is at chance; other views are
+    random.
     Their reliability then says how often a view is left alone rather than redrawn at random.
     ``burst``: share of the clip in which face, voice and action show anything (0: most of it).
     ``spot``: the scene shows its emotion by one thing in one place (else by colours, weather and several things).
@@ -79,8 +81,14 @@ class Knobs:
                 raise UsageError(f"SynthEmo knob {name} must lie in 0..1, got {getattr(self, name)}")
         if len(self.combine) == 1 or len(set(self.combine)) < len(self.combine) or not set(self.combine) <= set(VIEWS):
             raise UsageError(f"SynthEmo knob combine takes two or more different views of {VIEWS}, got {self.combine}")
-        if len(self.emotions) < 2 or len(set(self.emotions)) < len(self.emotions) or not set(self.emotions) <= set(EMOTIONS):
-            raise UsageError(f"SynthEmo knob emotions takes two or more different ones of {EMOTIONS}, got {self.emotions}")
+        if (
+            len(self.emotions) < 2
+            or len(set(self.emotions)) < len(self.emotions)
+            or not set(self.emotions) <= set(EMOTIONS)
+        ):
+            raise UsageError(
+                f"SynthEmo knob emotions takes two or more different ones of {EMOTIONS}, got {self.emotions}"
+            )
         if self.people < 10:
             raise UsageError(f"SynthEmo needs at least 10 people, so that every split has some; got {self.people}")
 
@@ -148,7 +156,14 @@ def split_of(number: int) -> str:
 
 
 def plan(
-    seed: int, index: int, knobs: Knobs | None = None, *, size: tuple[int, int] = (192, 144), seconds: float = 2.4, fps: float = 12.5, split: str | None = None
+    seed: int,
+    index: int,
+    knobs: Knobs | None = None,
+    *,
+    size: tuple[int, int] = (192, 144),
+    seconds: float = 2.4,
+    fps: float = 12.5,
+    split: str | None = None,
 ) -> Cause:
     """The cause of clip ``index``: a pure function of its arguments, so independent of how many clips are made.
 
@@ -159,6 +174,8 @@ def plan(
     w, h = size
     if w < 64 or h < 64 or w % 2 or h % 2:
         raise UsageError(f"SynthEmo size must be even and at least 64 pixels each way, got {w}x{h}")
+    if seed < 0 or index < 0:
+        raise UsageError(f"SynthEmo seed and index must not be negative, got {seed} and {index}")
     if seconds * fps < 2:
         raise UsageError(f"SynthEmo clips need two frames or more, got {seconds} s at {fps} frames/s")
     k = len(knobs.emotions)
@@ -205,14 +222,40 @@ def plan(
     place = places[int(r.integers(len(places)))]
     spots = _spots(r, centre[0] / w, 1.28 * half / w, w / h)
     x, y, q = spots[0]
+    walkers = int(r.integers(1, 3)) if r.random() < knobs.motion else 0
+    # A mouth that follows the voice would show the voice's rate to the face's view.
+    talking = r.random() < knobs.talking and not {"face", "voice"} <= set(knobs.combine)
+    occluded = str(r.choice(["eyes", "mouth"])) if r.random() < knobs.occlusion else ""
+    yaw, pitch, roll = (by * float(np.clip(r.normal(), -2.2, 2.2)) for by in (0.13, 0.05, 0.045))
     return Cause(
-        seed=seed, index=index, label=label, shows=tuple(shows), person=number, split=split_of(number), fold=number % 5 + 1,
-        burst_start=start, burst_end=start + length, peak=float(r.uniform(0.6, 1.0)), variant=int(r.integers(6)), place=place, spots=spots,
-        spot=(x * w - q * h, (y - q) * h, x * w + q * h, (y + q) * h), walkers=int(r.integers(1, 3)) if r.random() < knobs.motion else 0,
-        talking=bool(r.random() < knobs.talking), occluded=str(r.choice(["eyes", "mouth"])) if r.random() < knobs.occlusion else "",
-        yaw=float(np.clip(r.normal(0, 0.13), -0.3, 0.3)), pitch=float(np.clip(r.normal(0, 0.05), -0.1, 0.1)), roll=float(np.clip(r.normal(0, 0.045), -0.1, 0.1)),
-        light=float(r.uniform(-0.9, 0.9)), centre=centre, half=half, size=size, seconds=seconds, fps=fps, knobs=knobs,
-    )  # fmt: skip
+        seed=seed,
+        index=index,
+        label=label,
+        shows=tuple(shows),
+        person=number,
+        split=split_of(number),
+        fold=number % 5 + 1,
+        burst_start=start,
+        burst_end=start + length,
+        peak=float(r.uniform(0.6, 1.0)),
+        variant=int(r.integers(6)),
+        place=place,
+        spots=spots,
+        spot=(x * w - q * h, (y - q) * h, x * w + q * h, (y + q) * h),
+        walkers=walkers,
+        talking=bool(talking),
+        occluded=occluded,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        light=float(r.uniform(-0.9, 0.9)),
+        centre=centre,
+        half=half,
+        size=size,
+        seconds=seconds,
+        fps=fps,
+        knobs=knobs,
+    )
 
 
 def _spots(r: np.random.Generator, cx: float, reach: float, aspect: float) -> tuple[tuple[float, float, float], ...]:
@@ -242,15 +285,15 @@ class Course:
     ``hands`` (F, 5) = left x, y, right x, y in half face widths from the head, and how open (0 fist .. 1).
     """
 
-    times: NDArray[np.float64]
-    strength: NDArray[np.float64]
-    va: NDArray[np.float64]
-    units: NDArray[np.float64]
-    gaze: NDArray[np.float64]
-    pose: NDArray[np.float64]
-    hands: NDArray[np.float64]
+    times: Array
+    strength: Array
+    va: Array
+    units: Array
+    gaze: Array
+    pose: Array
+    hands: Array
 
-    def boxes(self, cause: Cause) -> NDArray[np.float64]:
+    def boxes(self, cause: Cause) -> Array:
         """The face's box in every frame, pixels: (F, 4), brow to chin."""
         s = cause.half * self.pose[:, 2]
         x = cause.centre[0] + (self.pose[:, 0] - np.sin(self.pose[:, 3]) * 0.1) * cause.half
@@ -258,7 +301,7 @@ class Course:
         return np.stack([x - 1.0 * s, y - 0.85 * s, x + 1.0 * s, y + 1.25 * s], 1)
 
 
-def _pulse(t: NDArray[np.float64], start: float, end: float, rise: float) -> NDArray[np.float64]:
+def _pulse(t: Array, start: float, end: float, rise: float) -> Array:
     """Onset, apex, offset: 0 outside start..end, 1 inside, smooth over ``rise`` seconds at both ends."""
     q = np.clip(np.minimum((t - start) / rise, (end - t) / rise), 0, 1)
     return q * q * (3 - 2 * q)
@@ -274,7 +317,11 @@ def course(cause: Cause) -> Course:
     strength = _pulse(t, cause.burst_start, cause.burst_end, rise)
     if k.burst == 0:  # a long clip swells and fades
         knots = max(3, round(cause.seconds / 1.2) + 1)
-        wave = np.interp(t, np.linspace(0, cause.seconds, knots), r.uniform(0.7, 1.0, knots) if cause.seconds < 4 else r.uniform(0.25, 1.0, knots))
+        wave = np.interp(
+            t,
+            np.linspace(0, cause.seconds, knots),
+            r.uniform(0.7, 1.0, knots) if cause.seconds < 4 else r.uniform(0.25, 1.0, knots),
+        )
         strength = strength * wave
     strength = strength * cause.peak
     angle, radius = POINTS[cause.label]
@@ -283,7 +330,10 @@ def course(cause: Cause) -> Course:
     ways = PROTOTYPES[cause.shows[0]]
     target = expression(ways[cause.variant % len(ways)]) * r.uniform(0.82, 1.12, len(AU_INDEX))
     units = strength[:, None] * target
-    units += np.abs(np.stack([_drift(r, t, 0.05) for _ in range(4)], 1)) @ np.eye(len(AU_INDEX))[[AU_INDEX[a] for a in (1, 4, 12, 7)]]
+    units += (
+        np.abs(np.stack([_drift(r, t, 0.05) for _ in range(4)], 1))
+        @ np.eye(len(AU_INDEX))[[AU_INDEX[a] for a in (1, 4, 12, 7)]]
+    )
     asymmetric = r.random()
     gaze = np.stack([_drift(r, t, 0.45), _drift(r, t, 0.25)], 1) + (asymmetric - 0.5) * np.array([[0.3, 0.0]])
     at = float(r.exponential(1 / k.blinking)) if k.blinking > 0 else np.inf
@@ -293,13 +343,15 @@ def course(cause: Cause) -> Course:
     for _ in range(k.decoys):
         at, many = float(r.uniform(0, cause.seconds)), DECOYS[int(r.integers(len(DECOYS)))]
         units = np.maximum(units, _pulse(t, at - 0.16, at + 0.16, 0.1)[:, None] * expression(many))
-    pose = np.stack([_drift(r, t, 0.05), _drift(r, t, 0.035), 1 + _drift(r, t, 0.012), cause.roll + _drift(r, t, 0.03)], 1)
+    pose = np.stack(
+        [_drift(r, t, 0.05), _drift(r, t, 0.035), 1 + _drift(r, t, 0.012), cause.roll + _drift(r, t, 0.03)], 1
+    )
     hands = np.tile([-1.9, 4.6, 1.9, 4.6, 1.0], (len(t), 1))
     _act(cause.shows[3], t, strength, r, pose, hands)
     return Course(t, strength, va, units, gaze, pose, hands)
 
 
-def _drift(r: np.random.Generator, t: NDArray[np.float64], by: float) -> NDArray[np.float64]:
+def _drift(r: np.random.Generator, t: Array, by: float) -> Array:
     """Slow idle movement of about ``by``."""
     out = np.zeros_like(t)
     for f in (0.23, 0.51, 0.9):
@@ -308,7 +360,12 @@ def _drift(r: np.random.Generator, t: NDArray[np.float64], by: float) -> NDArray
 
 
 def _act(
-    shows: str, t: NDArray[np.float64], strength: NDArray[np.float64], r: np.random.Generator, pose: NDArray[np.float64], hands: NDArray[np.float64]
+    shows: str,
+    t: Array,
+    strength: Array,
+    r: np.random.Generator,
+    pose: Array,
+    hands: Array,
 ) -> None:
     """Adds an emotion's movement of head, body and hands, in place."""
     i = strength
@@ -316,7 +373,7 @@ def _act(
     tempo = float(r.uniform(0.9, 1.1))
     beat = np.sin(2 * np.pi * (2.1 * tempo * t + phase))
 
-    def put(column: int, x: NDArray[np.float64] | float, y: NDArray[np.float64] | float) -> None:
+    def put(column: int, x: Array | float, y: Array | float) -> None:
         sign = -1 if column == 0 else 1
         hands[:, column] = sign * x
         hands[:, column + 1] = 4.6 + (y - 4.6) * np.clip(1.35 * i, 0, 1)

@@ -15,18 +15,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from emozoo.data.synthetic.body import body, hand
 from emozoo.data.synthetic.cause import VERSION, VIEWS, Cause, Course, Knobs, course, plan
-from emozoo.data.synthetic.face import AU_INDEX, LEFT, TOP, Colour, Head, Person, Picture, body, curve, disc, fill, over, person, stroke
+from emozoo.data.synthetic.draw import Array, Picture, disc, over
+from emozoo.data.synthetic.head import Head
+from emozoo.data.synthetic.person import AU_INDEX, Person, person
 from emozoo.data.synthetic.scene import Scene
+from emozoo.data.synthetic.skull import LEFT, TOP
 from emozoo.data.synthetic.voice import RATE, STEP, speak
 from emozoo.errors import DatasetError
 
 COLUMNS = (
     "path", "label", "valence", "arousal", "split", "fold", "group", "start", "end", "x1", "y1", "x2", "y2",
-    *(f"{v}_shows" for v in VIEWS), "conflicts", "burst_start", "burst_end", "peak", "place", "spot_x1", "spot_y1", "spot_x2", "spot_y2",
-    "occluded", "talking", "face_x1", "face_y1", "face_x2", "face_y2", "seed", "index", "version",
+    *(f"{v}_shows" for v in VIEWS), "conflicts", "burst_start", "burst_end", "peak", "place",
+    "spot_x1", "spot_y1", "spot_x2", "spot_y2", "occluded", "talking", "face_x1", "face_y1", "face_x2", "face_y2",
+    "seed", "index", "version",
 )  # fmt: skip
 
 
@@ -36,10 +40,10 @@ class Rendered:
     ``va`` (F, 2) valence and arousal in [-1, 1]; ``boxes`` (F, 4) the face in pixels."""
 
     frames: Picture
-    waveform: NDArray[np.float32]
+    waveform: Array
     rate: int
-    va: NDArray[np.float64]
-    boxes: NDArray[np.float64]
+    va: Array
+    boxes: Array
     cause: Cause
 
 
@@ -58,16 +62,18 @@ def render(cause: Cause) -> Rendered:
     return Rendered(frames, waveform, RATE, run.va, run.boxes(cause), cause)
 
 
-def _pictures(cause: Cause, run: Course, who: Person, units: NDArray[np.float64]) -> Iterator[Picture]:
+def _pictures(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Picture]:
     w, h = cause.size
     r = cause.rng(2)
-    scene = Scene(cause.size, cause.place, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers)
+    scene = Scene(
+        cause.size, cause.place, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers
+    )
     scale = 2.0 * cause.half  # the head is drawn at twice its final size
     head = Head(who, scale, cause.yaw, cause.pitch, cause.light, cause.occluded)
     torso = body(who, cause.size, cause.half, cause.centre, cause.light)
     screen = _screen(cause) if cause.knobs.has_screen else None
     noise = cause.rng(4)
-    grain = (noise.standard_normal((h + 31, w + 37, 3)) * cause.knobs.noise).astype(np.float32)
+    grain = (noise.standard_normal((h + 31, w + 37, 3), np.float32) * cause.knobs.noise).round().astype(np.int16)
     flicker = noise.uniform(0, 2 * np.pi, 2)
     for i, t in enumerate(run.times):
         img = scene.frame(float(t))
@@ -76,23 +82,23 @@ def _pictures(cause: Cause, run: Course, who: Person, units: NDArray[np.float64]
         x, y, grow, roll = run.pose[i]
         cx, cy = cause.centre[0] + x * cause.half, cause.centre[1] + y * cause.half
         # The body follows the head's shift, not its roll.
-        moved = cv2.warpAffine(
-            torso, np.array([[grow, 0, cx - grow * cause.centre[0]], [0, grow, cy - grow * cause.centre[1]]]), cause.size, borderMode=cv2.BORDER_REPLICATE
-        )
-        over(img, moved)
+        shift = np.array([[grow, 0, cx - grow * cause.centre[0]], [0, grow, cy - grow * cause.centre[1]]])
+        over(img, cv2.warpAffine(torso, shift, cause.size, borderMode=cv2.BORDER_REPLICATE))
         layer = head.draw(units[i], (float(run.gaze[i, 0]), float(run.gaze[i, 1])))
         k = 0.5 * grow
         c, s = k * math.cos(roll), k * math.sin(roll)
         ox, oy = -LEFT * scale, (0.9 - TOP) * scale  # it turns about the top of the neck
         px, py = cx, cy + 0.9 * cause.half * grow
-        over(img, cv2.warpAffine(layer, np.array([[c, -s, px - c * ox + s * oy], [s, c, py - s * ox - c * oy]]), cause.size))
+        turn = np.array([[c, -s, px - c * ox + s * oy], [s, c, py - s * ox - c * oy]])
+        over(img, cv2.warpAffine(layer, turn, cause.size))
         for side in (0, 2):
             hx, hy = run.hands[i, side], run.hands[i, side + 1]
             if cause.centre[1] + hy * cause.half < h + 0.5 * cause.half:
-                _hand(img, who, cause.centre[0] + hx * cause.half, cause.centre[1] + hy * cause.half, cause.half, side - 1, float(run.hands[i, 4]))
+                at = (cause.centre[0] + hx * cause.half, cause.centre[1] + hy * cause.half)
+                hand(img, who, at, cause.half, side - 1, openness=float(run.hands[i, 4]))
         dy, dx = int(noise.integers(31)), int(noise.integers(37))
         light = 1 + cause.knobs.flicker * (math.sin(9.1 * t + flicker[0]) + 0.6 * math.sin(23.0 * t + flicker[1]))
-        yield (img * np.float32(light) + grain[dy : dy + h, dx : dx + w]).clip(0, 255).astype(np.uint8)
+        yield cv2.add(cv2.convertScaleAbs(img, alpha=light), grain[dy : dy + h, dx : dx + w], dtype=cv2.CV_8U)
 
 
 def _screen(cause: Cause) -> Picture:
@@ -104,38 +110,6 @@ def _screen(cause: Cause) -> Picture:
     return img
 
 
-def _hand(img: Picture, who: Person, x: float, y: float, unit: float, side: int, openness: float) -> None:
-    """A forearm from below with a hand at (x, y) pixels; ``side`` -1 left, 1 right; ``openness`` 0 = fist."""
-    skin: Colour = who.skin
-    dark = (skin[0] * 0.68, skin[1] * 0.62, skin[2] * 0.6)
-    sleeve = (who.cloth[0] * 0.9, who.cloth[1] * 0.9, who.cloth[2] * 0.9)
-    elbow = np.array([x + side * 0.45 * unit, y + 2.6 * unit])
-    wrist = np.array([x + side * 0.04 * unit, y + 0.42 * unit])
-    for points, colour, width in (((elbow, wrist + [0, 0.34 * unit]), sleeve, 0.62), ((wrist + [0, 0.3 * unit], wrist - [0, 0.1 * unit]), skin, 0.34)):
-        stroke(img, np.array(points), colour, width * unit)
-    if openness > 0.5:
-        for n in range(4):
-            q = -math.pi / 2 + side * (-0.42 + 0.26 * n)
-            base = np.array([x + side * (-0.15 + 0.10 * n) * unit, y])
-            tip = base + np.array([math.cos(q), math.sin(q)]) * (0.42 + 0.06 * (n in (1, 2))) * unit
-            stroke(img, np.array([base, tip]), dark, 0.17 * unit)
-            stroke(img, np.array([base, tip]), skin, 0.13 * unit)
-        thumb = np.array([[x - side * 0.12 * unit, y + 0.25 * unit], [x - side * 0.42 * unit, y - 0.02 * unit]])
-        stroke(img, thumb, dark, 0.18 * unit)
-        stroke(img, thumb, skin, 0.14 * unit)
-        palm = [(-0.26, -0.05), (-0.1, -0.12), (0.12, -0.12), (0.26, -0.02), (0.22, 0.36), (0.0, 0.48), (-0.22, 0.36)]
-        fill(img, curve(np.array(palm)) * [side * unit, unit] + [x, y], skin)
-        stroke(img, np.array([[x - 0.14 * unit, y + 0.12 * unit], [x + 0.12 * unit, y + 0.06 * unit]]), dark, 0.03 * unit)
-    else:
-        fist = [(-0.30, -0.2), (-0.1, -0.29), (0.15, -0.28), (0.31, -0.16), (0.31, 0.2), (0.16, 0.38), (-0.16, 0.38), (-0.31, 0.18)]
-        fill(img, curve(np.array(fist)) * [side * unit, unit] + [x, y], skin)
-        for n in range(3):
-            u = x + (-0.15 + 0.15 * n) * unit
-            stroke(img, np.array([[u, y - 0.22 * unit], [u, y + 0.06 * unit]]), dark, 0.035 * unit)
-        stroke(img, np.array([[x - side * 0.3 * unit, y + 0.12 * unit], [x + side * 0.1 * unit, y + 0.16 * unit]]), dark, 0.09 * unit)
-        stroke(img, np.array([[x - side * 0.3 * unit, y + 0.12 * unit], [x + side * 0.1 * unit, y + 0.14 * unit]]), skin, 0.06 * unit)
-
-
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
@@ -143,10 +117,12 @@ def write_clip(clip: Rendered, path: Path) -> None:
     """Writes H.264 / AAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
     import av
 
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.stem}.part")
     rate = Fraction(clip.cause.fps).limit_denominator(1001)
     with av.open(str(temporary), "w", format="mp4") as out:
-        video = out.add_stream("libx264", rate=rate, options={"crf": str(clip.cause.knobs.crf), "preset": "veryfast", "threads": "1"})
+        video = out.add_stream(
+            "libx264", rate=rate, options={"crf": str(clip.cause.knobs.crf), "preset": "veryfast", "threads": "1"}
+        )
         video.width, video.height, video.pix_fmt = clip.cause.size[0], clip.cause.size[1], "yuv420p"
         audio = out.add_stream("aac", rate=clip.rate, layout="mono")
         audio.bit_rate = 48000
@@ -160,7 +136,7 @@ def write_clip(clip: Rendered, path: Path) -> None:
             out.mux(audio.encode(sound))
         out.mux(audio.encode())
     table = path.with_suffix(".va.csv")
-    part = table.with_name(f".{table.name}.{os.getpid()}.part")
+    part = table.with_name(f".{table.name}.part")
     part.write_text("valence,arousal\n" + "".join(f"{v:.4f},{a:.4f}\n" for v, a in clip.va), encoding="utf-8")
     os.replace(part, table)
     os.replace(temporary, path)
@@ -172,11 +148,24 @@ def row(cause: Cause, path: str) -> dict[str, object]:
     valence, arousal = run.va.mean(0)
     face = run.boxes(cause)[cause.frames // 2]
     values: dict[str, object] = {
-        "path": path, "label": cause.label, "valence": f"{valence:.4f}", "arousal": f"{arousal:.4f}", "split": cause.split, "fold": cause.fold,
-        "group": f"p{cause.person:03d}", "conflicts": " ".join(cause.conflicts), "burst_start": f"{cause.burst_start:.3f}",
-        "burst_end": f"{cause.burst_end:.3f}", "peak": f"{cause.peak:.3f}", "place": cause.place, "occluded": cause.occluded,
-        "talking": int(cause.talking), "seed": cause.seed, "index": cause.index, "version": VERSION,
-    }  # fmt: skip
+        "path": path,
+        "label": cause.label,
+        "valence": f"{valence:.4f}",
+        "arousal": f"{arousal:.4f}",
+        "split": cause.split,
+        "fold": cause.fold,
+        "group": f"p{cause.person:03d}",
+        "conflicts": " ".join(cause.conflicts),
+        "burst_start": f"{cause.burst_start:.3f}",
+        "burst_end": f"{cause.burst_end:.3f}",
+        "peak": f"{cause.peak:.3f}",
+        "place": cause.place,
+        "occluded": cause.occluded,
+        "talking": int(cause.talking),
+        "seed": cause.seed,
+        "index": cause.index,
+        "version": VERSION,
+    }
     values |= {f"{v}_shows": e for v, e in zip(VIEWS, cause.shows, strict=True)}
     values |= {f"spot_{n}": f"{v:.1f}" for n, v in zip(("x1", "y1", "x2", "y2"), cause.spot, strict=True)}
     values |= {f"face_{n}": f"{v:.1f}" for n, v in zip(("x1", "y1", "x2", "y2"), face, strict=True)}
@@ -209,13 +198,23 @@ def generate(
     Raises DatasetError where ``out`` holds clips made with other settings.
     """
     knobs = knobs or Knobs()
+    plan(seed, 0, knobs, size=size, seconds=seconds, fps=fps)  # refuses bad settings before anything is written
     out = Path(out)
     (out / "clips").mkdir(parents=True, exist_ok=True)
-    settings = {"version": VERSION, "seed": seed, "size": list(size), "seconds": seconds, "fps": fps, "knobs": json.loads(json.dumps(asdict(knobs)))}
+    settings = {
+        "version": VERSION,
+        "seed": seed,
+        "size": list(size),
+        "seconds": seconds,
+        "fps": fps,
+        "knobs": json.loads(json.dumps(asdict(knobs))),
+    }
     stamp = out / "synthemo.json"
     if stamp.exists():
         if json.loads(stamp.read_text(encoding="utf-8")) != settings:
-            raise DatasetError(f"{out}: holds SynthEmo clips made with other settings (see {stamp.name}); choose an empty folder")
+            raise DatasetError(
+                f"{out}: holds SynthEmo clips made with other settings (see {stamp.name}); choose an empty folder"
+            )
     else:
         _replace(stamp, json.dumps(settings, indent=1) + "\n")
     causes = [plan(seed, i, knobs, size=size, seconds=seconds, fps=fps) for i in range(n)]
@@ -236,7 +235,7 @@ def generate(
             if progress:
                 progress(done, n)
     manifest = out / "manifest.csv"
-    part = manifest.with_name(f".{manifest.name}.{os.getpid()}.part")
+    part = manifest.with_name(f".{manifest.name}.part")
     with part.open("w", newline="", encoding="utf-8") as f:
         table = csv.DictWriter(f, COLUMNS, lineterminator="\n")
         table.writeheader()
@@ -246,6 +245,6 @@ def generate(
 
 
 def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)

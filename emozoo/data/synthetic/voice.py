@@ -10,12 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from emozoo.data.synthetic.draw import Array
 
 RATE = 16000
 STEP = 80  # samples between control points: 5 ms
 _HARMONICS = 44
-_VOWELS = np.array([(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (500, 1500, 2500)], float)
+_VOWELS = np.array(
+    [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (500, 1500, 2500)],
+    float,
+)
 _BANDWIDTHS = np.array([70.0, 100.0, 150.0])
 
 
@@ -23,7 +27,8 @@ _BANDWIDTHS = np.array([70.0, 100.0, 150.0])
 class Prosody:
     """``pitch`` = factor on the speaker's f0; ``swing`` semitones up and down within a syllable; ``rate`` syllables a
     second; ``level`` dB; ``tilt`` dB an octave on top of the source's fall; ``jitter`` relative f0 noise; ``breath``
-    share of noise; ``slope`` semitones from the start to the end of a phrase; ``gap`` share of a syllable that is silent.
+    share of noise; ``slope`` semitones from the start to the end of a phrase; ``gap`` share of a syllable
+    that is silent.
     """
 
     pitch: float
@@ -48,7 +53,7 @@ PROSODY: dict[str, Prosody] = {
 }
 
 
-def speak(pitch: float, shows: str, strength: NDArray[np.float64], seconds: float, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def speak(pitch: float, shows: str, strength: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """A voice of ``pitch`` Hz that shows an emotion as strongly as ``strength`` (0..1, at even times over the clip).
 
     Returns the waveform (n,), mono at ``RATE``, within -1..1, and how far the mouth is open (0..1) every ``STEP``
@@ -59,7 +64,7 @@ def speak(pitch: float, shows: str, strength: NDArray[np.float64], seconds: floa
     amount = np.interp(t, np.linspace(0, seconds, len(strength)), strength)
     calm, moved = PROSODY["neutral"], PROSODY[shows]
 
-    def blend(name: str) -> NDArray[np.float64]:
+    def blend(name: str) -> Array:
         a, b = getattr(calm, name), getattr(moved, name)
         return np.asarray(a + (b - a) * amount)
 
@@ -87,9 +92,16 @@ def speak(pitch: float, shows: str, strength: NDArray[np.float64], seconds: floa
     smooth /= smooth.sum()
     envelope = np.convolve(envelope, smooth, "same")
     tract = 1 + 0.17 * np.clip((pitch - 120) / 80, 0, 1) + (0.04 * amount if shows == "happiness" else 0.0 * amount)
-    formants = np.stack([np.convolve(np.pad(vowel[:, k], 8, "edge"), np.full(17, 1 / 17), "valid") for k in range(3)], 1) * tract[:, None]
+    formants = (
+        np.stack([np.convolve(np.pad(vowel[:, k], 8, "edge"), np.full(17, 1 / 17), "valid") for k in range(3)], 1)
+        * tract[:, None]
+    )
     wobble = np.convolve(rng.normal(0, 1, len(t)), np.full(3, 1 / 3), "same") * blend("jitter")
-    semitones = swing * blend("swing") + blend("slope") * (t / seconds - 0.5) + (amount * 0.8 * np.sin(2 * np.pi * 9 * t) if shows == "fear" else 0.0)
+    semitones = (
+        swing * blend("swing")
+        + blend("slope") * (t / seconds - 0.5)
+        + (amount * 0.8 * np.sin(2 * np.pi * 9 * t) if shows == "fear" else 0.0)
+    )
     f0 = pitch * (calm.pitch + (moved.pitch - calm.pitch) * amount) * 2 ** (semitones / 12) * (1 + wobble)
     f0 = np.clip(f0, 60, 520)
 
