@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -144,8 +145,9 @@ def _there_are(names: Sequence[object], what: str) -> str:
 
 def key(path: str) -> str:
     """``a/b/clip.mp4`` -> ``a/b/clip``; a folder of frames keeps its whole name."""
-    p = PurePosixPath(path.replace("\\", "/"))
-    return str(p.with_suffix("")) if p.suffix.lower() in MEDIA else str(p)
+    path = path.replace("\\", "/")
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in MEDIA else path
 
 
 def unique_ids(rows: Sequence[Row], root: Path) -> list[Row]:
@@ -226,7 +228,7 @@ def read_va(path: Path | str) -> np.ndarray:
     return values
 
 
-def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every line, as text; the first is the header."""
     if path.suffix.lower() in (".parquet", ".pq"):
         import pandas as pd
@@ -238,24 +240,16 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         except (OSError, ValueError) as e:
             raise DatasetError(f"{path}: not a parquet file ({e})") from e
         frame = frame.astype(object).where(frame.notna(), "")
-        yield 1, {str(c): str(c) for c in frame.columns}
-        for i, record in enumerate(frame.to_dict("records")):
-            yield i + 2, {str(k): str(v) for k, v in record.items()}
+        yield 1, [str(c) for c in frame.columns]
+        for i, cells in enumerate(frame.itertuples(index=False)):
+            yield i + 2, [str(v) for v in cells]
         return
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            header = list(reader.fieldnames or ())
-            yield 1, {c: c for c in header}
+            reader = csv.reader(f)
             for cells in reader:
-                if None in cells or None in cells.values():
-                    found = sum(v is not None for k, v in cells.items() if k is not None) + len(cells.get(None) or ())
-                    raise ManifestError(
-                        path,
-                        reader.line_num,
-                        f"{found} cells under a header of {len(header)}: quote names that hold commas",
-                    )
-                yield reader.line_num, cells
+                if cells:  # a blank line is none
+                    yield reader.line_num, cells
     except UnicodeDecodeError as e:
         raise DatasetError(f"{path}: not UTF-8 at byte {e.start}: save it as UTF-8") from e
     except csv.Error as e:
@@ -276,7 +270,7 @@ def read_manifest(path: Path | str) -> Manifest:
         raise DatasetError(f"{path}: no such manifest; it is a csv file whose header has 'path' and 'label'")
     root = path.parent.resolve()
     table = _table(path)
-    header = list(next(table)[1])
+    header = next(table, (1, []))[1]
     if "path" not in header:
         hint = "; columns are separated by commas" if len(header) == 1 and any(c in header[0] for c in ";\t") else ""
         raise ManifestError(path, 1, f"the header needs a column 'path', found {', '.join(header) or 'nothing'}{hint}")
@@ -290,8 +284,15 @@ def read_manifest(path: Path | str) -> Manifest:
     vote_columns = {c: name for c, name in vote_columns.items() if name.lower() not in NOT_CLASSES}
     group_column = next((c for c in GROUP_COLUMNS if c in header), None)
 
+    others = [c for c in header if c not in _KNOWN and not c.startswith("votes_")]
+    place = str(root)
     rows, raw_votes, labels = [], [], set(vote_columns.values())
-    for line, cells in table:
+    for line, values in table:
+        if len(values) != len(header):
+            raise ManifestError(
+                path, line, f"{len(values)} cells under a header of {len(header)}: quote names that hold commas"
+            )
+        cells = dict(zip(header, values, strict=True))
         cell = _Line(path, line, cells)
         name = cell.text("path")
         if not name:
@@ -301,7 +302,7 @@ def read_manifest(path: Path | str) -> Manifest:
             label = None
         if label is not None:
             labels.add(label)
-        raw_votes.append({n: cell.number(c, 0, math.inf) or 0.0 for c, n in vote_columns.items()})
+        raw_votes.append([cell.number(c, 0, math.inf) or 0.0 for c in vote_columns])
         split = cell.text("split").lower() or None
         fold = cell.number("fold", -math.inf, math.inf)
         start, end = cell.number("start", 0, math.inf), cell.number("end", 0, math.inf)
@@ -309,16 +310,18 @@ def read_manifest(path: Path | str) -> Manifest:
             raise ManifestError(path, line, f"end {end:g} does not lie behind start {start:g}")
         if fold is not None and fold != int(fold):
             raise ManifestError(path, line, f"fold is a whole number, found {fold}")
-        file = Path(name.replace("\\", "/"))
-        file = file if file.is_absolute() else root / file
-        extra = {k: v for k, v in cells.items() if k not in _KNOWN and not k.startswith("votes_")}
-        sidecar = root / extra["va_file"] if extra.get("va_file") else file.with_suffix(".va.csv")
-        if extra.get("va_file") or (file.suffix.lower() not in PICTURES and sidecar.is_file()):
-            extra["va_file"] = str(sidecar)
+        name = os.path.normpath(name.replace("\\", "/"))
+        file = os.path.join(place, name)
+        extra = {k: cells[k] for k in others}
+        stem, suffix = os.path.splitext(file)
+        if extra.get("va_file"):
+            extra["va_file"] = os.path.join(place, extra["va_file"])
+        elif suffix.lower() not in PICTURES and os.path.isfile(f"{stem}.va.csv"):
+            extra["va_file"] = f"{stem}.va.csv"
         rows.append(
             Row(
                 id=key(name),
-                path=str(file),
+                path=file,
                 label=label,
                 valence=cell.number("valence", -1, 1, ignore=-5),
                 arousal=cell.number("arousal", -1, 1, ignore=-5),
@@ -335,8 +338,10 @@ def read_manifest(path: Path | str) -> Manifest:
         raise ManifestError(path, 1, "no items below the header")
     classes = class_order(root, labels)
     if vote_columns:
+        at = {name: i for i, name in enumerate(vote_columns.values())}
+        order = [at.get(c, -1) for c in classes]
         for i, votes in enumerate(raw_votes):
-            ordered = [votes.get(c, 0.0) for c in classes]
+            ordered = [votes[j] if j >= 0 else 0.0 for j in order]
             label = rows[i].label if "label" in header else plurality(ordered, classes)
             rows[i] = replace(rows[i], votes=share(ordered), label=label)
     return Manifest(path.parent.resolve().name, root, classes, tuple(unique_ids(rows, root)))
