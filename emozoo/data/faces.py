@@ -80,7 +80,7 @@ def detector(name: str) -> Detector:
 
 @lru_cache(maxsize=1)
 def _cascade() -> Detector:
-    model = cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, "haarcascade_frontalface_default.xml"))
+    model = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
 
     def once(grey: np.ndarray, smallest: int) -> np.ndarray:
         found, _, weights = model.detectMultiScale3(

@@ -67,7 +67,7 @@ class Pictures(Protocol):
     def check(self, first: int, last: int) -> np.ndarray:
         """Bool (last - first + 1,): which of these frames are whole."""
 
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """RGB uint8 (H, W, 3) for each of the ascending indices, one at a time."""
 
     def close(self) -> None: ...
@@ -113,7 +113,7 @@ class Still:
     def check(self, first: int, last: int) -> np.ndarray:
         return np.ones(last - first + 1, dtype=bool)
 
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for _ in indices:
             yield self._picture
 
@@ -149,7 +149,7 @@ class FrameFolder:
     def check(self, first: int, last: int) -> np.ndarray:
         return np.ones(last - first + 1, dtype=bool)
 
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for i in indices:
             yield read_picture(self.files[i])[0]
 
@@ -284,7 +284,7 @@ class AvVideo:
     def check(self, first: int, last: int) -> np.ndarray:
         return np.ones(last - first + 1, dtype=bool)
 
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         if not len(indices):
             return
         wanted = iter(indices)
@@ -350,21 +350,25 @@ class DecordVideo:
         if not near.all():
             lost = int((~near).sum())
             code = "broken_tail" if not near[-1] and part.stop >= len(self.stamps) else "broken_part"
-            self.warnings.append(
-                Warn(
-                    code,
-                    f"damaged file: {lost} frames after {stamps[~near][0]:.2f} s cannot be decoded whole and were left out",
-                )
-            )
+            text = f"damaged file: {lost} frames from {stamps[~near][0]:.2f} s on do not decode whole and were left out"
+            self.warnings.append(Warn(code, text))
 
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for i in indices:
+            at = int(i) + self._hidden
             try:
-                yield self._reader[int(i) + self._hidden].asnumpy()
+                yield self._reader[at].asnumpy()
             except (RuntimeError, decord.DECORDError, IndexError):
-                raise VideoError(
-                    self.path, f"the frame at {self.stamps[i]:.2f} s cannot be decoded", "broken"
-                ) from None
+                yield self._again(at)
+
+    def _again(self, at: int) -> np.ndarray:
+        """A reader that has met damage fails for ever after, a fresh one finds whole frames behind it."""
+        try:
+            self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
+            return np.asarray(self._reader[at].asnumpy())
+        except (RuntimeError, decord.DECORDError, IndexError):
+            time = self.stamps[at - self._hidden]
+            raise VideoError(self.path, f"the frame at {time:.2f} s cannot be decoded", "broken") from None
 
     def close(self) -> None:
         del self._reader

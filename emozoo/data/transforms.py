@@ -16,9 +16,9 @@ from functools import lru_cache
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the package index on import
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Camera path at motion = 1, as amplitudes of shift (share of the side), log zoom, radians, shear, log aspect, log light
@@ -136,7 +136,7 @@ def _colours(a: Augment, draw: _Draw, n: int, first: np.ndarray) -> np.ndarray |
 
 def _pictures(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarray:
     """uint8 (C, F, H, W, 3) → the same shape, augmented; a still without motion is worked on once."""
-    clips, frames, height, width, _ = clip.shape
+    height, width = clip.shape[2:4]
     one = draw.path is None and clip.strides[:2] == (0, 0)
     pictures = clip[0, :1] if one else clip.reshape(-1, height, width, 3)
     n = len(pictures)
