@@ -181,7 +181,7 @@ MODELS: dict[str, ModelSpec] = {
                 "lite": {
                     "encoders": {"face": "vgg_tiny", "audio": "vgg_tiny_audio"},
                     "seq_len": 8,
-                    "regions": 9,
+                    "regions": 36,  # 48-pixel faces end on a 6 x 6 map
                     "width": 128,
                     "hidden": 64,
                     "freeze": False,
