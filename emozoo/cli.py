@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,8 +40,11 @@ Detector = Annotated[
 
 def main() -> int:
     """Runs one command; returns its exit code."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"] or ["--help"]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be no text
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # those of libraries; ours are part of results
     try:
         if arguments in (
             ["list"],
@@ -47,7 +52,9 @@ def main() -> int:
         ):  # at once: parsing through typer imports pydantic where it is installed
             code: int | None = list_("--json" in arguments)
         else:
-            code = app([a for a in arguments if a != "--debug"], prog_name="emozoo", standalone_mode=False)
+            code = app(arguments, prog_name="emozoo", standalone_mode=False)
+        if code == 130:
+            _note("interrupted")
         sys.stdout.flush()
         return int(code or 0)
     except _WrongUsage as error:
@@ -356,7 +363,7 @@ def _write(found: Prediction, stem: Path, as_json: bool, as_csv: bool, plot: boo
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     if as_json:
-        write_atomic(target(".json"), (found.to_json(indent=1) + "\n").encode())
+        write_atomic(target(".json"), (found.to_json(indent=1) + "\n").encode(errors="backslashreplace"))
     if found.error:
         return
     if as_csv:
@@ -406,7 +413,8 @@ def finetune(
     """
     from emozoo.train import finetune as run
 
-    found = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device)
+    with redirect_stdout(sys.stderr):  # where progress belongs
+        found = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device)
     if as_json:
         _print_json(found)
         return

@@ -149,7 +149,7 @@ class Prediction:
                 scores = [_short(m.scores[c]) if m.scores else None for c in self.classes]
                 row = [self.file, self.model, t.id, _short(m.start_s), _short(m.end_s), m.label, *scores]
                 table.writerow([*row, _short(m.valence), _short(m.arousal), *(_short(m.box) or [None] * 4)])
-        hub.write_atomic(Path(path), text.getvalue().encode())
+        hub.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
 
     def plot(self, path: MediaPath) -> None:
         """Draws the timelines as a picture; the suffix says which kind (.png, .svg, .pdf)."""
@@ -302,7 +302,10 @@ class _Answer(NamedTuple):
 
 @dataclass
 class _File:
-    """What was learned about one open file: streams that were real, warnings, windows asked and those passed over."""
+    """What was learned about one open file: streams that were real, warnings, and of the main track's windows how many.
+
+    ``passed`` = windows passed over because nothing in them was real.
+    """
 
     reader: ClipReader
     used: set[str]
@@ -432,8 +435,8 @@ class _Question:
             done(min(1.0, (first + self.batch_size) / len(windows)))
         if failure is not None and not answered:
             raise failure
-        file.asked += len(windows)
-        file.passed += len(windows) - answered
+        if face is MAIN:  # a passer-by is expected to be out of sight
+            file.asked, file.passed = len(windows), len(windows) - answered
 
     @torch.inference_mode()
     def _run(self, chunk: list[tuple[_Window, RawClip]]) -> list[_Answer]:

@@ -407,8 +407,10 @@ class _Sound:
     def _decode(self, inside: Any) -> Iterator[Any]:
         with suppress(FFmpegError):  # damaged sound ends where the damage begins
             for frame in self.source.decode(inside):
-                if frame.time is None or frame.time > self.until + self.zero:
+                if frame.time is None:
                     continue
+                if frame.time > self.until + self.zero:
+                    break
                 yield from self.resampler.resample(frame)
         with suppress(FFmpegError, ValueError):
             yield from self.resampler.resample(None)
@@ -465,6 +467,7 @@ class _Painter:
         self.palette = colours(found.classes)
         self.chip = lru_cache(maxsize=64)(self._chip)
         self.strip = self._strip()
+        self.note = None if found.tracks else self._note("no face" if found.detector else "no answer")
         self.cursor = {t.id: 0 for t in found.tracks}
 
     def paint(self, picture: np.ndarray, time: float) -> np.ndarray:
@@ -489,6 +492,8 @@ class _Painter:
             chip.lay(picture, x1 - self.line, above if above >= 0 or below + high > self.height else below)
         if self.strip is not None:
             self._progress(picture, time)
+        if self.note is not None:
+            self.note.lay(picture, self.unit // 2, self.unit // 2)
         return picture
 
     def _moment(self, track: FaceTrack, time: float) -> int | None:
@@ -551,6 +556,15 @@ class _Painter:
                 draw.rectangle((left, middle - half, left + round(bar * value), middle + half), fill=colour)
             text = f"{value:+.2f}" if signed else f"{value:.2f}"
             draw.text((width - pad, middle), text, font=font, fill=ink, anchor="rm")
+        return _Patch.of(picture)
+
+    def _note(self, text: str) -> _Patch:
+        """A chip for a file without an answer."""
+        u, font = self.unit, _font(self.unit, bold=True)
+        picture = Image.new("RGBA", (int(font.getlength(text)) + u, round(1.8 * u)), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(picture)
+        draw.rounded_rectangle((0, 0, picture.width - 1, picture.height - 1), radius=u // 3, fill=(18, 21, 28, 205))
+        draw.text((u // 2, picture.height // 2), text, font=font, fill="#D7DBE2", anchor="lm")
         return _Patch.of(picture)
 
     def _strip(self) -> _Patch | None:

@@ -34,8 +34,7 @@ def emozoo() -> Callable[..., Done]:
     """``emozoo(*arguments)`` in a process of its own."""
 
     def run(*arguments: object, cwd: Path | None = None) -> Done:
-        # Tests of messages must not depend on whether warnings of libraries are shown.
-        env = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [sys.executable, "-m", "emozoo.cli", *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd
         )
