@@ -60,10 +60,10 @@ def counted(row: Row) -> str:
 
 
 def models() -> str:
-    """Architectures: what each looks at and answers, and what can be asked for."""
+    """Architectures, for the README: what each looks at and answers, and what can be asked for."""
     rows = (
         [
-            f"`{m.name}`",
+            f"[`{m.name}`](docs/papers/{m.name}.md)",
             m.paper,
             ", ".join(dict.fromkeys(s.source for s in m.specs["lite"].streams.values())),
             " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in m.tasks),

@@ -53,11 +53,13 @@ def away(wheel, tmp_path_factory):
 
 
 def test_wheel_content(wheel):
-    """Protects what travels: weights, recipes, results, published tables, the licence; no tests, no pickles."""
-    names = zipfile.ZipFile(wheel).namelist()
+    """Protects what travels: weights, recipes, results, published tables, the licence; 30 MB of weights at most; no tests, no pickles."""
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
     for part in ("checkpoints/", "benchmarks/recipes/", "benchmarks/results/", "benchmarks/leaderboards/"):
         assert any(n.startswith(f"emozoo/_packaged/{part}") for n in names), part
     assert any(n.endswith("licenses/LICENSE") for n in names)
+    assert sum(i.file_size for i in archive.infolist() if i.filename.endswith(".safetensors")) <= 30e6
     assert not [n for n in names if n.endswith((".pt", ".pth", ".ckpt", ".pkl")) or n.startswith("tests")]
 
 
