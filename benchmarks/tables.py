@@ -68,7 +68,7 @@ def models() -> str:
             ", ".join(dict.fromkeys(s.source for s in m.specs["lite"].streams.values())),
             " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in m.tasks),
             ", ".join(f"`{w}`" for w in m.wirings),
-            f"`{default.tag}`" if (default := registry.resolve(m.name)[1]) else "none yet",
+            f"`{default.tag}`" if (default := registry.resolve(m.name)[1]) else "none",
         ]
         for m in registry.MODELS.values()
     )

@@ -53,7 +53,7 @@ def away(wheel, tmp_path_factory):
 
 
 def test_wheel_content(wheel):
-    """Protects what travels: weights (30 MB at most), recipes, results, published tables, licence; no tests, no pickles."""
+    """Protects what travels: weights (30 MB at most), recipes, results, published tables; no tests, no pickles."""
     archive = zipfile.ZipFile(wheel)
     names = archive.namelist()
     for part in ("checkpoints/", "benchmarks/recipes/", "benchmarks/results/", "benchmarks/leaderboards/"):
