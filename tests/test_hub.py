@@ -37,12 +37,15 @@ def test_every_shipped_checkpoint_loads_and_answers() -> None:
     assert registry.weights()
     for name, entry in registry.weights().items():
         module = load(name)
-        assert module.name == name and not module.training and len(entry.sha256) == 64
+        assert module.name == name
+        assert not module.training
+        assert len(entry.sha256) == 64
         state = module.net.state_dict()
         assert all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()), name
         text = (hub.locate(entry) / hub.CARD).read_text(encoding="utf-8")
         first = text.split("---", 2)[2].strip().splitlines()[0]
-        assert first.startswith("Trained on") and "AI Act" in text, name
+        assert first.startswith("Trained on"), name
+        assert "AI Act" in text, name
         if entry.tag.startswith("synth"):
             assert "synthetic" in first, name
 
@@ -54,7 +57,8 @@ def test_a_saved_folder_gives_the_same_answers(folder: Path) -> None:
     x = {"face": torch.rand(2, 3, 3, 3, 48, 48)}
     with torch.inference_mode():
         assert torch.equal(module(x).logits, again(x).logits)
-    assert module.spec == again.spec and module.config["sha256"] == again.sha256
+    assert module.spec == again.spec
+    assert module.config["sha256"] == again.sha256
 
 
 def test_wrong_hash_is_refused(folder: Path) -> None:
@@ -98,7 +102,8 @@ def test_aliases_resolve_to_the_newest_version() -> None:
     """A bare name and a tag without a version are aliases; results carry the full name."""
     for name in ("ceflnet", "ceflnet.faces7"):
         entry = registry.resolve(name)[1]
-        assert entry is not None and entry.name.startswith("ceflnet.faces7_v")
+        assert entry is not None
+        assert entry.name.startswith("ceflnet.faces7_v")
 
 
 def test_new_classes_keep_everything_but_the_head() -> None:
@@ -132,7 +137,11 @@ def test_packaged_weights_need_no_network_and_no_cache(tmp_path: Path) -> None:
         "import emozoo; print(emozoo.load('ceflnet').name)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"HOME": str(tmp_path), "PATH": ""}, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"HOME": str(tmp_path), "PATH": ""},
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith("ceflnet.faces7_v")

@@ -27,7 +27,8 @@ def test_concordance_equals_the_reference_table(shared: Path) -> None:
         metric = concordance_of(concordance_sums(np.array(case["prediction"]), np.array(case["label"])))
         assert float(metric) == pytest.approx(expected, abs=1e-9), case["name"]
         (1 - value).backward()
-        assert x.grad is not None and torch.isfinite(x.grad).all(), case["name"]
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all(), case["name"]
         gradient = case["gradient_of_1_minus_ccc_population"]
         if gradient is not None and None not in gradient:
             assert torch.allclose(x.grad, torch.tensor(gradient, dtype=torch.float64), atol=1e-7), case["name"]
@@ -80,7 +81,8 @@ def test_flooding_keeps_the_loss_above_its_level() -> None:
     flooded = cross_entropy(logits, target, flood=0.05)
     assert flooded.item() >= 0.05
     flooded.backward()
-    assert logits.grad is not None and logits.grad[0, 0] > 0
+    assert logits.grad is not None
+    assert logits.grad[0, 0] > 0
     plain = cross_entropy(logits.detach(), target)
     printed = cross_entropy(logits.detach(), target, flood=0.05, flood_mode="printed")
     assert printed.item() == pytest.approx(plain.item() + 0.05, abs=1e-6)
