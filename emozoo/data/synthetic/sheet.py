@@ -24,7 +24,7 @@ _CELL, _GAP, _EDGE = 172, 8, 34
 _BACKS = ((206, 214, 220), (222, 214, 204), (208, 218, 208), (222, 212, 216), (214, 212, 224))
 
 
-def contact_sheet(path: str | os.PathLike[str], people: tuple[int, ...] = (22, 6, 65, 31, 54)) -> Path:
+def contact_sheet(path: str | os.PathLike[str], people: tuple[int, ...] = (62, 70, 6, 29, 33)) -> Path:
     """Draws the sheet: ``people`` by emotion, a scene for each emotion, one clip over time; PNG or JPEG by suffix."""
     width = 2 * _EDGE + 7 * _CELL + 6 * _GAP
     parts = [_title(width, "SynthEmo", "drawn people, places and voices with a known cause for every label")]

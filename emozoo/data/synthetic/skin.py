@@ -36,7 +36,7 @@ def skin(k: Skull) -> Picture:
     x, y = k.axes()
     xt, yt = x - k.sin_yaw * 0.85, y + k.sin_pitch * 0.85  # features sit where the turn puts them
     nz = np.sqrt(np.clip(1 - (x / 1.12) ** 2 - (y / 1.62) ** 2, 0, 1))
-    tone = 0.53 + 0.26 * nz + (0.14 * k.light) * x - 0.06 * y  # a softened Lambert term on an ellipsoid
+    tone = 0.51 + 0.28 * nz + (0.14 * k.light) * x - 0.06 * y  # a softened Lambert term on an ellipsoid
     small = cv2.resize(mask, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     edge = cv2.resize(cv2.GaussianBlur(small, (0, 0), 0.035 * s), (k.width, k.height)).astype(np.float32) / 255
     tone += 0.19 * np.clip((edge - 0.42) / 0.5, 0, 1)  # the head turns away at its edge
@@ -60,7 +60,7 @@ def skin(k: Skull) -> Picture:
     tone += 0.07 * blob(0.05 * k.light, w.chin - 0.16, 0.2, 0.11)
     tone -= 0.11 * blob(0, w.chin - 0.32, 0.24, 0.05)
     fine = k.rng.standard_normal((k.height // 2, k.width // 2), np.float32)
-    tone += 0.012 * cv2.resize(cv2.GaussianBlur(fine, (0, 0), 1.0), (k.width, k.height)) / 0.28
+    tone += 0.007 * cv2.resize(cv2.GaussianBlur(fine, (0, 0), 1.0), (k.width, k.height)) / 0.28
     dark = np.clip(0.92 - tone, 0, 1)  # shadows on skin are warm
     red = w.blush * (blob(0.54, 0.33, 0.26, 0.2) + blob(-0.54, 0.33, 0.26, 0.2) + 0.5 * blob(0, 0.38, 0.14, 0.1))
     img = k.canvas()
