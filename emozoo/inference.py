@@ -374,7 +374,8 @@ class _Question:
         for w in [*file.reader.warnings, *file.warnings]:
             texts.setdefault(w.code, w.text)
         texts.pop("no_face", None)
-        if self.spec.needs_face and file.reader.size != (0, 0) and not faces:
+        faceless = not any(s.source == "face" and n in file.used for n, s in self.spec.streams.items())
+        if self.spec.needs_face and faceless and file.reader.size != (0, 0):
             others = [s for s in self.spec.streams if s in file.used]
             how = f"the answer comes from: {', '.join(others)}" if others else "this model answers from faces alone"
             texts["no_face"] = f"no face was found; {how}"
