@@ -1,0 +1,53 @@
+"""What all tests share: where real material lies, and small media files made on the spot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real material (``EMOZOO_SHARED``, else ``../shared`` beside the repository); skips without it."""
+    folder = Path(os.environ.get("EMOZOO_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real material at {folder}: set EMOZOO_SHARED to the folder that holds data/ and golden/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """Writes a small MPEG-4 file whose frame i is grey ``4 i``, with a click of sound at each time of ``clicks``."""
+
+    def make(
+        path: Path, *, frames: int = 50, fps: int = 25, size: tuple[int, int] = (64, 48), clicks: tuple[float, ...] = ()
+    ) -> Path:
+        with av.open(str(path), "w") as box:
+            video = box.add_stream("mpeg4", rate=fps)
+            video.width, video.height, video.pix_fmt = *size, "yuv420p"
+            sound = box.add_stream("pcm_s16le", rate=16000, layout="mono") if clicks else None
+            for i in range(frames):
+                picture = np.full((size[1], size[0], 3), min(4 * i, 255), dtype=np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, fps)
+                box.mux(video.encode(frame))
+            box.mux(video.encode())
+            if sound is not None:
+                samples = np.zeros((1, 16000 * frames // fps), dtype=np.int16)
+                for time in clicks:
+                    samples[0, int(time * 16000) : int(time * 16000) + 160] = 16000
+                frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+                frame.sample_rate, frame.pts = 16000, 0
+                box.mux(sound.encode(frame))
+                box.mux(sound.encode())
+        return path
+
+    return make
