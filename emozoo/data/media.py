@@ -48,13 +48,14 @@ class Warn(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a media file announces: stream starts and sound length in seconds (0 where not announced)."""
+    """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced)."""
 
     has_video: bool
     has_audio: bool
     video_start: float
     audio_start: float
     audio_s: float
+    total_s: float
 
 
 class Pictures(Protocol):
@@ -188,14 +189,19 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             seconds(video, video.start_time) if video else 0.0,
             seconds(audio, audio.start_time) if audio else 0.0,
             length,
+            box.duration / av.time_base if box.duration else 0.0,
         )
 
 
 class Scan(NamedTuple):
-    """Frames that decode whole: ``ticks`` int64 (N,) ascending and their ``unit`` in seconds; ``lost`` = left out."""
+    """Frames that decode whole: ``ticks`` int64 (N,) ascending, in ``unit`` seconds; ``lost`` = how many did not.
+
+    ``first`` = tick at which the stream says that it starts.
+    """
 
     ticks: np.ndarray
     unit: float
+    first: int
     lost: int
     tail_lost: bool
 
@@ -222,8 +228,14 @@ def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[A
         for frame in frames:
             damaged = frame.is_corrupt or (damaged and not frame.key_frame)
             yield frame, not damaged
-            if until is not None and frame.pts is not None and frame.pts > until:
+            if until is not None and (_tick(frame) or 0) > until:
                 return
+
+
+def _tick(frame: Any) -> int | None:
+    """Presentation time; AVI files give the decoding time alone, which is the same there but for B-frames."""
+    tick = frame.dts if frame.pts is None else frame.pts
+    return None if tick is None else int(tick)
 
 
 def _video_stream(box: Any) -> Any:
@@ -240,11 +252,13 @@ def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan
         ticks, lost, last_whole = [], 0, True
         for frame, whole in _decode(box, stream, until):
             last_whole = whole
-            if whole and frame.pts is not None:
-                ticks.append(frame.pts)
-            else:
+            tick = None if frame is None else _tick(frame)
+            if not whole:
                 lost += 1
-        return Scan(np.unique(np.array(ticks, dtype=np.int64)), float(stream.time_base), lost, not last_whole)
+            elif tick is not None:
+                ticks.append(tick)
+        found = np.unique(np.array(ticks, dtype=np.int64))
+        return Scan(found, float(stream.time_base), stream.start_time or 0, lost, not last_whole)
 
 
 @lru_cache(maxsize=4096)
@@ -265,9 +279,12 @@ class AvVideo:
         self.path = os.fspath(path)
         scan = _cached_scan(self.path)
         if not len(scan.ticks):
-            raise VideoError(path, "no frame of it can be decoded", "broken")
+            reason = "no frame of it can be decoded" if scan.lost else "its frames carry no time stamps"
+            raise VideoError(path, reason, "broken")
         self._ticks = scan.ticks
-        self.stamps = (scan.ticks - scan.ticks[0]) * scan.unit
+        # zero is the first frame, also where damage took it away: sound must stay with its pictures
+        zero = min(scan.first, scan.ticks[0]) if scan.lost else scan.ticks[0]
+        self.stamps = (scan.ticks - zero) * scan.unit
         self.warnings: list[Warn] = []
         if scan.lost:
             n, end = len(scan.ticks), self.stamps[-1]
@@ -289,9 +306,14 @@ class AvVideo:
             return
         wanted = iter(indices)
         tick = int(self._ticks[next(wanted)])
-        self._box.seek(tick, stream=self._stream)
+        try:
+            self._box.seek(tick, stream=self._stream)
+        except FFmpegError:  # a format without seeking is read from its start
+            self._box.close()
+            self._box = _open(self.path)
+            self._stream = _video_stream(self._box)
         for frame, _ in _decode(self._box, self._stream):
-            while frame is not None and frame.pts == tick:
+            while frame is not None and _tick(frame) == tick:
                 yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
                 following = next(wanted, None)
                 if following is None:
@@ -321,6 +343,8 @@ class DecordVideo:
         # An edit list hides frames before zero, as a player would.
         self._hidden = int((stamps < -1e-4).sum()) if (stamps >= -1e-4).any() else 0
         self.stamps = stamps[self._hidden :] - stamps[self._hidden]
+        if not (np.diff(self.stamps) > 0).all():  # a container without presentation times
+            self._hidden, self.stamps = 0, np.arange(len(stamps)) / (self._reader.get_avg_fps() or FOLDER_FPS)
         self._whole = np.ones(len(self.stamps), dtype=bool)
         self._checked: set[int] = set()
 
@@ -411,18 +435,20 @@ class Sound:
         self.offset = header.audio_start - header.video_start if header.has_video else 0.0
         self._audio_start = header.audio_start
         self._announced = header.audio_s
+        self._long = max(header.audio_s, header.total_s) > WHOLE_SOUND_S
+        self._long_s = header.audio_s or header.total_s - self.offset
         self._samples: np.ndarray | None = None
         self.warnings: list[Warn] = []
 
     @property
     def duration(self) -> float:
         """Seconds of sound: counted where it is decoded as a whole, announced where the file is long."""
-        return self._announced if self._announced > WHOLE_SOUND_S else len(self._whole()) / self.rate
+        return self._long_s if self._long else len(self._whole()) / self.rate
 
     def read(self, start: float, end: float) -> np.ndarray:
         """Samples from ``start`` to ``end`` seconds after the first picture; zeros where there is no sound."""
         n = round((end - start) * self.rate)
-        if self._announced > WHOLE_SOUND_S:
+        if self._long:
             begin = max(0.0, start - self.offset)
             samples = _decode_sound(
                 self.path, self.rate, begin + self._audio_start, end - self.offset + self._audio_start
