@@ -409,14 +409,17 @@ def to_batch(
     inputs, masks = {}, {}
     for name, s in spec.streams.items():
         mask = torch.from_numpy(np.stack([r.masks[name] for r in raws]))
-        x = torch.from_numpy(np.stack([v[name] for v in streams]))
+        still = bool(mask.all()) and all(_one_picture(v[name]) for v in streams)
+        x = torch.from_numpy(np.stack([v[name][:1, :1] if still else v[name] for v in streams]))
         if s.source == "audio":
             x = (x - s.mean[0]) / s.std[0]
         else:
             x = x.permute(0, 1, 2, 5, 3, 4).to(torch.float32, memory_format=torch.contiguous_format)
             mean, std = torch.tensor(s.mean)[:, None, None], torch.tensor(s.std)[:, None, None]
             x = x.mul_(1 / (255 * std)).sub_(mean / std)
-        if not mask.all():
+        if still:  # one picture in memory, however often it is shown
+            x = x.expand(-1, *mask.shape[1:], *x.shape[3:])
+        elif not mask.all():
             x[~mask] = 0.0
         inputs[name], masks[name] = x, mask
     meta = {
