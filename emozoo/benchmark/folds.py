@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from emozoo.benchmark import statistics
-from emozoo.benchmark.run import PRIORS, _complete, _Pass
+from emozoo.benchmark.run import PRIORS, Said, complete, read
+from emozoo.data.datamodule import EmotionDataModule
 from emozoo.module import load
 
 
@@ -23,7 +24,7 @@ def cross_validate(
     """
     from emozoo.train import train
 
-    passes: list[_Pass] = []
+    passes: list[Said] = []
     for k in range(folds):
         folder = Path(out) / f"fold{k}"
         if not (folder / "model.safetensors").is_file():
@@ -31,9 +32,17 @@ def cross_validate(
             part = ["--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k)]
             train(["--config", str(recipe), *part, *override])
         module = load(folder)
-        scored = _Pass([module], dataset, root, None, k, None, None, "cpu", folds=folds)
-        scored.predict(batch_size=64, num_workers=0, allow_missing=False)
-        passes.append(scored)
+        dm = EmotionDataModule(
+            dataset,
+            root,
+            spec=module.spec,
+            classes=module.classes,
+            fold=k,
+            folds=folds,
+            batch_size=64,
+            allow_missing=True,
+        )
+        passes.append(read([module], dm, "cpu", allow_missing=False))
     return [_pooled(passes, prior, protocol, tag) for prior in PRIORS]
 
 
@@ -51,10 +60,10 @@ def _saved_elsewhere(recipe: str | Path, folder: Path) -> list[str]:
     return ["--trainer.callbacks", yaml.safe_dump(callbacks, default_flow_style=True, width=10**6).strip()]
 
 
-def _pooled(passes: Sequence[_Pass], prior: str, protocol: str, tag: str) -> dict[str, Any]:
-    outcomes = [p._outcome(0, prior) for p in passes]
+def _pooled(passes: Sequence[Said], prior: str, protocol: str, tag: str) -> dict[str, Any]:
+    outcomes = [p.outcome(0, prior) for p in passes]
     outcome = statistics.pooled(outcomes)
-    record = passes[0]._record(passes[0].modules[0], outcome, prior)
+    record = passes[0].record(passes[0].modules[0], outcome, prior)
     metrics, interval = statistics.evaluate(outcome)
     each = [statistics.evaluate(o)[0] for o in outcomes]
     record |= {
@@ -63,7 +72,7 @@ def _pooled(passes: Sequence[_Pass], prior: str, protocol: str, tag: str) -> dic
         "protocol": protocol,
         "split": None,
         "fold": "pooled",
-        "metrics": _complete(metrics),
+        "metrics": complete(metrics),
         "ci95": {k: list(interval[k]) if k in interval else None for k in record["metrics"]},
         "n_expected": sum(p.n_expected for p in passes),
         "n_evaluated": sum(len(p.rows) for p in passes),

@@ -12,7 +12,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,15 @@ def run(
         for module in group[1:]:
             if module.spec != group[0].spec or module.classes != group[0].classes:
                 raise UsageError(f"{module.name} does not look at the same clips as {group[0].name}: no paired control")
-        with _Pass(group, dataset, root, split, fold, label_map, detector, device) as scored:
-            scored.predict(batch_size, num_workers, allow_missing)
-            for p in PRIORS if prior == "both" and group[0].classes else ("train" if prior == "both" else prior,):
-                records += scored.records(p)
+        spec = group[0].spec if detector is None else group[0].spec.with_detector(detector)
+        dm = EmotionDataModule(
+            dataset, root, spec=spec, classes=group[0].classes, split=split, fold=fold, label_map=label_map,
+            batch_size=batch_size, num_workers=num_workers, allow_missing=True,  # what is missing is said by read()
+        )  # fmt: skip
+        said = read(group, dm, device, allow_missing)
+        priors = (PRIORS if group[0].classes else PRIORS[:1]) if prior == "both" else (prior,)
+        for p in priors:
+            records += said.records(p)
     return records
 
 
@@ -107,111 +112,41 @@ def controls_of(name: str, control: str | None) -> list[str]:
 
 
 @dataclass
-class _Pass:
-    """One reading of the data for a model and its controls, so that all answer for the same clips."""
+class Said:
+    """What a model and its controls said in one reading of the data, so that all answered for the same clips.
+
+    ``columns``: the network's classes that are scored. ``true`` (N,): place in ``columns``, -1 = not scored.
+    ``logits``: (N, K) of each network, or None. ``moments``: (N, 2, 6) of each network, or None.
+    """
 
     modules: list[EmotionModule]
-    dataset: str
-    root: str | Path
-    split: str | None
-    fold: int | None
-    label_map: str | None
-    detector: str | None
+    dm: EmotionDataModule
     device: str
-    folds: int | None = None
-    rows: list[Row] = field(default_factory=list)
-    seconds: float = 0.0
+    rows: list[Row]
+    columns: list[int]
+    true: np.ndarray
+    logits: list[torch.Tensor | None]
+    moments: list[np.ndarray | None]
+    n_expected: int
+    n_unscored: int
+    no_face: int
+    seconds: float
 
-    def __enter__(self) -> _Pass:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for module in self.modules:
-            module.to("cpu")
-
-    def predict(self, batch_size: int, num_workers: int, allow_missing: bool) -> None:
-        """Reads every item that the protocol scores and keeps what each network says of it."""
-        first = self.modules[0]
-        self.spec = first.spec if self.detector is None else first.spec.with_detector(self.detector)
-        dm = EmotionDataModule(
-            self.dataset,
-            self.root,
-            spec=self.spec,
-            classes=first.classes,
-            split=self.split,
-            fold=self.fold,
-            folds=self.folds,
-            label_map=self.label_map,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            allow_missing=True,  # said below in one readable line, also from a worker process
-        )
-        dm.setup("test")
-        assert dm.manifest is not None
-        self.manifest = dm.manifest
-        wants_va = "va" in first.tasks
-        mapping = {}
-        if "emotion" in first.tasks and any(r.label for r in dm.test_rows):
-            # Weights and data of different classes are never matched by chance: this raises without a label map.
-            mapping = class_mapping(self.manifest.classes, first.classes, self.label_map)
-        self.columns = [i for i, c in enumerate(first.classes) if c in mapping.values()]
-        number = {r.id: dm.labels.number(r) if self.columns else -1 for r in dm.test_rows}
-        part = len(dm.test_rows)
-        dm.test_rows = [r for r in dm.test_rows if number[r.id] >= 0 or (wants_va and _has_va(r))]
-        if not dm.test_rows:
-            raise DatasetError(
-                f"{self.root}: none of {part} items has a label for {first.name} ({', '.join(first.tasks)})"
-            )
-        self.n_expected, self.n_unscored = len(dm.test_rows), part - len(dm.test_rows)
-        by_id = {r.id: r for r in dm.test_rows}
-        logits: list[list[torch.Tensor]] = [[] for _ in self.modules]
-        moments: list[list[np.ndarray]] = [[] for _ in self.modules]
-        self.no_face = 0
-        for module in self.modules:
-            module.to(self.device).eval()
-        start = time.monotonic()
-        with torch.inference_mode():
-            for batch in _shown(dm.predict_dataloader(), first.name):
-                if batch is None or batch.meta["skipped"]:
-                    self._missing(dm, batch, allow_missing)
-                if batch is None:
-                    continue
-                self.rows += [by_id[i] for i in batch.meta["id"]]
-                self.no_face += int(batch.meta["no_face"].sum())
-                batch = batch.to(self.device)
-                for m, module in enumerate(self.modules):
-                    said = module.predict_step(batch)
-                    if self.columns:
-                        logits[m].append(said["logits"])
-                    if wants_va and "va" in batch.targets:
-                        moments[m] += _moments(said["va"], batch.targets)
-        self.seconds = time.monotonic() - start
-        if not self.rows:
-            raise DatasetError(f"{self.root}: none of {self.n_expected} items could be read")
-        self.true = np.array([self.columns.index(n) if (n := number[r.id]) >= 0 else -1 for r in self.rows])
-        self.logits = [torch.cat(x) if x else None for x in logits]
-        self.moments = [np.stack(x) if x else None for x in moments]
+    def __post_init__(self) -> None:
         self.groups = statistics.group_numbers([r.group for r in self.rows], [r.id for r in self.rows])
-
-    def _missing(self, dm: EmotionDataModule, batch: Any, allow_missing: bool) -> None:
-        if not allow_missing:
-            why = batch.meta["skipped"][0] if batch is not None else "a whole batch of files cannot be read"
-            where = f"emozoo check {self.dataset} --root {self.root}"
-            raise DatasetError(
-                f"{why}; `{where}` lists all such items, --allow-missing scores the others and counts them"
-            )
 
     def records(self, prior: str) -> list[dict[str, Any]]:
         """The record of the model, then those of its controls with ``delta`` = model minus control."""
-        outcomes = [self._outcome(m, prior) for m in range(len(self.modules))]
-        found = [self._record(m, outcome, prior) for m, outcome in zip(self.modules, outcomes, strict=True)]
+        outcomes = [self.outcome(m, prior) for m in range(len(self.modules))]
+        found = [self.record(m, outcome, prior) for m, outcome in zip(self.modules, outcomes, strict=True)]
         for record, outcome in zip(found[1:], outcomes[1:], strict=True):
             delta, interval = statistics.difference(outcomes[0], outcome)
-            record["delta"] = _complete(delta)
+            record["delta"] = complete(delta)
             record["delta_ci95"] = {k: list(interval[k]) if k in interval else None for k in METRICS}
         return found
 
-    def _outcome(self, m: int, prior: str) -> Outcome:
+    def outcome(self, m: int, prior: str) -> Outcome:
+        """What network ``m`` said under a prior, ready for the statistics."""
         confusion = None
         classes = tuple(self.modules[m].classes[i] for i in self.columns)
         logits = self.logits[m]
@@ -220,31 +155,34 @@ class _Pass:
             confusion = np.stack([self.true, scores.argmax(1).cpu().numpy()], 1)
         return Outcome(self.groups, classes, confusion, self.moments[m])
 
-    def _record(self, module: EmotionModule, outcome: Outcome, prior: str) -> dict[str, Any]:
+    def record(self, module: EmotionModule, outcome: Outcome, prior: str) -> dict[str, Any]:
+        """The record of a network's outcome on these items, without differences."""
         metrics, interval = statistics.evaluate(outcome)
         splits = {r.split for r in self.rows}
         boxes = all(r.box is not None for r in self.rows)
+        manifest, spec = self.dm.manifest, self.dm.spec
+        assert manifest is not None
         return {
             "schema": 1,
             "model": module.name,
             "sha256": module.sha256,
-            "detector": (None if not self.spec.needs_face else "boxes of the data" if boxes else self.spec.detector),
-            "dataset": self.manifest.name,
-            "protocol": self.manifest.protocol,
-            "protocol_version": self.manifest.version,
+            "detector": None if not spec.needs_face else "boxes of the data" if boxes else spec.detector,
+            "dataset": manifest.name,
+            "protocol": manifest.protocol,
+            "protocol_version": manifest.version,
             "split": splits.pop() if len(splits) == 1 else None,
-            "fold": self.fold,
+            "fold": self.dm.fold,
             "seed": module.config.get("seed"),
             "prior": prior if outcome.confusion is not None else None,
             "control": module.config.get("control"),
-            "label_map": self.label_map,
+            "label_map": self.dm.label_map,
             "classes": list(outcome.classes),
             "n_expected": self.n_expected,
             "n_evaluated": len(self.rows),
             "n_unscored": self.n_unscored,
             "n_groups": int(self.groups.max()) + 1,
             "no_face": self.no_face,
-            "metrics": _complete(metrics),
+            "metrics": complete(metrics),
             "ci95": {k: list(interval[k]) if k in interval else None for k in METRICS},
             "per_class": statistics.per_class(outcome),
             "published": [],
@@ -255,11 +193,69 @@ class _Pass:
         }
 
 
+def read(modules: list[EmotionModule], dm: EmotionDataModule, device: str, allow_missing: bool) -> Said:
+    """Reads every item that the protocol scores and keeps what each network says of it.
+
+    ``dm`` must let unreadable items through (``allow_missing=True``): whether one is an error is decided here.
+    """
+    first = modules[0]
+    dm.setup("test")
+    assert dm.manifest is not None
+    has_classes, has_va = "emotion" in first.tasks, "va" in first.tasks
+    columns: list[int] = []
+    if has_classes and any(r.label for r in dm.test_rows):
+        # Weights and data of different classes are never matched by chance: this raises without a label map.
+        known = class_mapping(dm.manifest.classes, first.classes, dm.label_map).values()
+        columns = [i for i, c in enumerate(first.classes) if c in known]
+    part = len(dm.test_rows)
+    number = {r.id: dm.labels.number(r) if columns else -1 for r in dm.test_rows}
+    dm.test_rows = [r for r in dm.test_rows if number[r.id] >= 0 or (has_va and _has_va(r))]
+    if not dm.test_rows:
+        raise DatasetError(f"{dm.root}: none of {part} items has a label for {first.name} ({', '.join(first.tasks)})")
+    by_id = {r.id: r for r in dm.test_rows}
+    rows: list[Row] = []
+    logits: list[list[torch.Tensor]] = [[] for _ in modules]
+    moments: list[list[np.ndarray]] = [[] for _ in modules]
+    no_face = 0
+    for module in modules:
+        module.to(device)
+    start = time.monotonic()
+    with torch.inference_mode():
+        for batch in _shown(dm.predict_dataloader(), first.name):
+            if (batch is None or batch.meta["skipped"]) and not allow_missing:
+                why = batch.meta["skipped"][0] if batch is not None else f"{dm.root}: no item of a batch can be read"
+                where = f"emozoo check {dm.dataset} --root {dm.root}"
+                raise DatasetError(
+                    f"{why}; `{where}` lists all such items, --allow-missing leaves them out and counts them"
+                )
+            if batch is None:
+                continue
+            rows += [by_id[i] for i in batch.meta["id"]]
+            no_face += int(batch.meta["no_face"].sum())
+            batch = batch.to(device)
+            for m, module in enumerate(modules):
+                answer = module.predict_step(batch)
+                if columns:
+                    logits[m].append(answer["logits"])
+                if has_va and "va" in batch.targets:
+                    moments[m] += _moments(answer["va"], batch.targets)
+    seconds = time.monotonic() - start
+    if not rows:
+        raise DatasetError(f"{dm.root}: none of {len(dm.test_rows)} items could be read")
+    return Said(
+        modules, dm, device, rows, columns,
+        true=np.array([columns.index(n) if (n := number[r.id]) >= 0 else -1 for r in rows]),
+        logits=[torch.cat(x) if x else None for x in logits],
+        moments=[np.stack(x) if x else None for x in moments],
+        n_expected=len(dm.test_rows), n_unscored=part - len(dm.test_rows), no_face=no_face, seconds=seconds,
+    )  # fmt: skip
+
+
 def _has_va(row: Row) -> bool:
     return (row.valence is not None and row.arousal is not None) or "va_file" in row.extra
 
 
-def _complete(values: dict[str, float]) -> dict[str, float | None]:
+def complete(values: dict[str, float]) -> dict[str, float | None]:
     """Every metric by name; None = not measured here."""
     return {k: float(values[k]) if k in values and np.isfinite(values[k]) else None for k in METRICS}
 

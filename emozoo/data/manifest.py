@@ -151,20 +151,26 @@ def key(path: str) -> str:
 
 
 def unique_ids(rows: Sequence[Row], root: Path) -> list[Row]:
-    """Rows whose ids are all different: what collides gets its extension back, then its times, then a number."""
+    """Rows whose ids are all different: files that differ in their extension get it back, then times, then a number."""
+
+    def with_extension(r: Row) -> str:
+        path = Path(r.path)
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else r.path
+
+    def with_times(r: Row) -> str:
+        if r.start is None and r.end is None:
+            return r.id
+        return f"{r.id}@{r.start or 0:g}-{'' if r.end is None else f'{r.end:g}'}"
+
     rows = list(rows)
-    for longer in (
-        lambda r: Path(r.path).relative_to(root).as_posix() if Path(r.path).is_relative_to(root) else r.path,
-        lambda r: (
-            r.id
-            if r.start is None and r.end is None
-            else f"{r.id}@{r.start or 0:g}-{'' if r.end is None else f'{r.end:g}'}"
-        ),
-    ):
-        count = Counter(r.id for r in rows)
-        if len(count) == len(rows):
-            return rows
-        rows = [replace(r, id=longer(r)) if count[r.id] > 1 else r for r in rows]
+    files: dict[str, set[str]] = {}
+    for r in rows:
+        files.setdefault(r.id, set()).add(r.path)
+    if len(files) == len(rows):
+        return rows
+    rows = [replace(r, id=with_extension(r)) if len(files[r.id]) > 1 else r for r in rows]
+    count = Counter(r.id for r in rows)
+    rows = [replace(r, id=with_times(r)) if count[r.id] > 1 else r for r in rows]
     seen: Counter[str] = Counter()
     for i, r in enumerate(rows):
         seen[r.id] += 1

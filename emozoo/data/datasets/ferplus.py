@@ -129,7 +129,7 @@ def _extract(pixels: Path, names: Path, lines: list[dict[str, str]]) -> Path:
         reader = csv.DictReader(f)
         if missing := {"pixels", "Usage"} - set(reader.fieldnames or ()):
             raise ManifestError(pixels, 1, f"the header lacks {', '.join(sorted(missing))}")
-        count = 0
+        count, written = 0, set()
         for number, cells in enumerate(reader, 2):
             if count == len(lines) or lines[count]["Usage"] != cells["Usage"]:
                 raise ManifestError(
@@ -139,8 +139,9 @@ def _extract(pixels: Path, names: Path, lines: list[dict[str, str]]) -> Path:
                 )
             name = lines[count]["Image name"].strip()
             count += 1
-            if not name:
+            if not name or name in written:  # the first of two pictures of one name, as for the votes
                 continue
+            written.add(name)
             try:
                 picture = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
             except ValueError:

@@ -1,0 +1,178 @@
+"""The data doctor: every kind of fault is found, named and given a cure; a sound data set gets no finding."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from emozoo.data import doctor
+from emozoo.errors import DatasetError, UsageError
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (48, 48)) -> np.ndarray:
+    """A picture with structure: a few soft blobs, different for each seed."""
+    r = np.random.default_rng(seed)
+    image = cv2.resize(r.integers(0, 256, (6, 6), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return image
+
+
+def found(report: doctor.Report) -> set[tuple[str, str]]:
+    return {(f.code, f.item) for f in report.findings}
+
+
+@pytest.fixture
+def sound_set(tmp_path: Path) -> Path:
+    """Two classes in two splits, eight people, nothing wrong."""
+    lines = ["path,label,split,actor"]
+    for i in range(8):
+        name = f"{'ab'[i % 2]}/{i}.png"
+        picture(tmp_path / name, i)
+        lines.append(f"{name},{'ab'[i % 2]},{'train' if i < 4 else 'test'},p{i}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def add(root: Path, *lines: str) -> None:
+    with (root / "manifest.csv").open("a") as f:
+        f.writelines(line + "\n" for line in lines)
+
+
+def test_nothing_wrong(sound_set: Path) -> None:
+    """Protects against false alarms, and the JSON shape that programs read."""
+    report = doctor.check(sound_set / "manifest.csv")
+    data = json.loads(json.dumps(report.to_dict()))
+    assert (data["items"], data["findings"], len(data["content_sha256"])) == (8, [], 64)
+    assert "nothing wrong" in str(report)
+
+
+def test_files_that_cannot_be_read(sound_set: Path) -> None:
+    """Protects the list of bad files with reasons: missing, empty, not media, an empty folder of frames."""
+    (sound_set / "zero.mp4").touch()
+    (sound_set / "text.jpg").write_text("no picture")
+    (sound_set / "text.mp4").write_text("no video")
+    (sound_set / "frames").mkdir()
+    names = ("nowhere.mp4", "zero.mp4", "text.jpg", "text.mp4", "frames")
+    add(sound_set, *(f"{n},a,train,q" for n in names))
+    report = doctor.check(sound_set)
+    assert found(report) == {
+        ("missing", "nowhere"),
+        ("empty", "zero"),
+        ("empty", "frames"),
+        ("unreadable", "text.jpg"),
+        ("unreadable", "text.mp4"),
+        ("name_collision", "text"),
+    }
+    assert all(f.text and f.fix and "\n" not in f.text for f in report.findings)
+
+
+def test_copies(sound_set: Path) -> None:
+    """Protects against leaks: the same bytes inside and across splits, under two labels, and re-coded copies."""
+    data = (sound_set / "a/0.png").read_bytes()
+    (sound_set / "same.png").write_bytes(data)
+    (sound_set / "other.png").write_bytes((sound_set / "b/1.png").read_bytes())
+    image = cv2.imread(str(sound_set / "a/2.png"))
+    brighter = np.clip(image * 0.9 + 12, 0, 255).astype(np.uint8)
+    cv2.imwrite(str(sound_set / "near.jpg"), cv2.resize(brighter, (72, 72)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    add(sound_set, "same.png,b,train,x", "other.png,b,test,y", "near.jpg,a,test,z")
+    report = doctor.check(sound_set)
+    assert found(report) == {
+        ("duplicate", "a/0"),
+        ("label_conflict", "a/0"),
+        ("duplicate_across_splits", "b/1"),
+        ("near_duplicate_across_splits", "a/2"),
+    }
+
+
+def test_people_classes_names_boxes(tmp_path: Path) -> None:
+    """Protects the checks of the table itself."""
+    for i in range(6):
+        picture(tmp_path / f"{i}.png", i)
+    picture(tmp_path / "5.jpg", 50)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    (tmp_path / "manifest.csv").write_text(
+        "path,label,split,group,x1,y1,x2,y2\n"
+        "0.png,a,train,ann,0,0,47,47\n"
+        "1.png,a,test,ann,-2,0,20,20\n"
+        "2.png,b,train,bob,50,50,60,60\n"
+        "3.png,b,train,cid,0,0,0,0\n"
+        "3.png,b,train,cid,0,0,0,0\n"
+        "5.png,a,test,dan,,,,\n"
+        "5.jpg,a,test,dan,,,,\n"
+    )
+    assert found(doctor.check(tmp_path)) == {
+        ("box_outside", "1"),
+        ("box_outside", "2"),
+        ("name_collision", "5"),
+        ("listed_twice", "3"),
+        ("empty_class", "c"),
+        ("empty_class", "b"),
+        ("group_across_splits", "ann"),
+    }
+
+
+def test_per_frame_labels(tmp_path: Path) -> None:
+    """Protects against training on a damaged file of valence and arousal."""
+    picture(tmp_path / "a.png", 1)
+    (tmp_path / "va.csv").write_text("valence,arousal\n0.1,0.2\n0.3\n")
+    (tmp_path / "manifest.csv").write_text("path,label,va_file\na.png,x,va.csv\n")
+    (finding,) = doctor.check(tmp_path).findings
+    assert finding.code == "bad_va"
+    assert "line 3" in finding.text
+
+
+def test_content_hash(sound_set: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Protects the identity of a data set: equal after a move, different after one changed byte or label."""
+    first = doctor.check(sound_set).content_sha256
+    moved = tmp_path_factory.mktemp("elsewhere") / "set"
+    sound_set.rename(moved)
+    assert doctor.check(moved).content_sha256 == first
+    text = (moved / "manifest.csv").read_text()
+    (moved / "manifest.csv").write_text(text.replace("a/0.png,a", "a/0.png,b"))
+    assert doctor.check(moved).content_sha256 != first
+    (moved / "manifest.csv").write_text(text)
+    picture(moved / "a/0.png", 99)
+    assert doctor.check(moved).content_sha256 != first
+
+
+def test_notes_are_not_findings(tmp_path: Path) -> None:
+    """Protects the exit code: imbalance, unknown people and files that are no media are said, but are no fault."""
+    for i in range(12):
+        picture(tmp_path / "train" / ("rare" if i == 0 else "often") / f"{i}.png", i)
+        picture(tmp_path / "val" / ("rare" if i == 0 else "often") / f"{i}.png", 100 + i)
+    (tmp_path / "train/often/readme.txt").write_text("x")
+    report = doctor.check("folder", tmp_path)
+    assert not report.findings
+    assert {n.code for n in report.notes} == {"imbalance", "no_group", "ignored_files"}
+
+
+def test_workers_agree(tmp_path: Path) -> None:
+    """Protects the parallel path: processes find what one process finds."""
+    for i in range(70):
+        picture(tmp_path / "ab"[i % 2] / f"{i}.png", i % 66)
+    assert doctor.check(tmp_path, workers=2) == doctor.check(tmp_path, workers=1)
+
+
+def test_wrong_target(tmp_path: Path) -> None:
+    """Protects the messages for a name without root and for a path that is nothing."""
+    with pytest.raises(UsageError, match="--root"):
+        doctor.check("ferplus")
+    with pytest.raises(DatasetError, match="neither"):
+        doctor.check(tmp_path / "nothing")
+
+
+def test_real_clips(shared: Path) -> None:
+    """Protects the verdict on real damaged files: which cannot be used at all, and which in part."""
+    report = doctor.check(shared / "data" / "clips" / "manifest.csv")
+    by_code: dict[str, set[str]] = {}
+    for f in report.findings:
+        by_code.setdefault(f.code, set()).add(f.item)
+    assert by_code["empty"] == {"zero_bytes"}
+    assert {"not_a_video", "truncated"} <= by_code["unreadable"]
+    assert by_code["broken_tail"] >= {"truncated_index_first"}
+    assert "corrupt_middle" in by_code.get("broken_part", set()) | by_code["broken_tail"]
+    faulty = set.union(*by_code.values())
+    assert not faulty & {"base", "vfr", "rotated_90", "h264_422_10bit", "one_frame", "long_gop", "video_only"}
