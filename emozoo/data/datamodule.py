@@ -67,7 +67,7 @@ class ClipDataset(Dataset[tuple[RawClip | VideoError, int, int]]):
         seed = int(torch.randint(2**31, ()))
         if self.kept is not None:
             draws = self.kept[index]
-            return draws[seed % len(draws)], index, seed
+            return _spread(draws[seed % len(draws)]), index, seed  # worker processes may hold it as a full array
         rng = np.random.default_rng(seed) if self.train else None
         return _read_or_error(self.rows[index], self.spec, rng), index, seed
 
@@ -97,7 +97,8 @@ def _spread(raw: RawClip | VideoError) -> RawClip | VideoError:
     if isinstance(raw, RawClip):
         for name, x in raw.streams.items():
             seen = raw.frames[name][raw.masks[name]]
-            if x.dtype == np.uint8 and raw.masks[name].all() and len(np.unique(seen)) == 1:
+            full = x.dtype == np.uint8 and raw.masks[name].all() and x.strides[:2] != (0, 0)
+            if full and (seen == seen.flat[0]).all():
                 raw.streams[name] = np.broadcast_to(x[:1, :1].copy(), x.shape)
     return raw
 
@@ -488,7 +489,12 @@ class EmotionDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0 and train,
             collate_fn=Collate(
-                rows, self.spec, self.labels, self.augment if train else None, skip=train or self.allow_missing
+                rows,
+                self.spec,
+                self.labels,
+                self.augment if train else None,
+                motion_share=self.motion_share,
+                skip=train or self.allow_missing,
             ),
         )
 
