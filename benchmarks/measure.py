@@ -1,0 +1,36 @@
+"""Measures the shipped weights and merges the records into ``benchmarks/results``; then run ``make tables``.
+
+    python benchmarks/measure.py
+
+The built-in suite always; FER+ and LFW-5 where the real faces lie (``EMOZOO_SHARED``). The folds of LFW-5 have
+a script of their own, ``benchmarks/lfw5_folds.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from emozoo.benchmark import report
+from emozoo.benchmark.run import run
+from emozoo.benchmark.suite import suite
+from emozoo.data.datamodule import place
+
+
+def main() -> None:
+    records = suite(prior="train")
+    shared = place("$EMOZOO_SHARED/data")
+    if shared.is_dir():
+        faces = ["ceflnet.faces7_v1", "emotion_fan.ferplus_v1"]
+        records += run(faces, "ferplus7", shared / "ferplus", split="val", prior="both", num_workers=2)
+        lfw5 = run(["ceflnet.faces5_v1"], "csv", shared / "faces_lfw5" / "manifest.csv", split="val", prior="both")
+        for record in lfw5:
+            record |= {"dataset": "lfw5", "protocol": "lfw5_val_v1"}
+        records += lfw5
+    else:
+        print(f"{shared} is not there: the rows on real faces stay as they are", file=sys.stderr)
+    report.save(records, "benchmarks/results")
+    report.show(records)
+
+
+if __name__ == "__main__":
+    main()
