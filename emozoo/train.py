@@ -57,6 +57,8 @@ class SaveWeights(Callback):
         recipe: the committed recipe that made them.
         control_of, control: for controls: whose, and what was taken away.
         limits: further lines for the card.
+        spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
+            frame alone may train on single frames (``clips: 1``) and answer for several.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class SaveWeights(Callback):
         control_of: str | None = None,
         control: str | None = None,
         limits: list[str] | None = None,
+        spec: dict[str, Any] | None = None,
     ) -> None:
+        self.spec = spec or {}
         self.folder, self.tag, self.trained_on, self.licence, self.half = Path(folder), tag, trained_on, licence, half
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
@@ -100,7 +104,7 @@ class SaveWeights(Callback):
             "classes": list(pl_module.classes),
             "tasks": list(pl_module.tasks),
             "options": h["options"] or {},
-            "spec": pl_module.spec.to_dict(),
+            "spec": {**pl_module.spec.to_dict(), **self.spec},
             "tau": h["tau"],
             "log_prior": [round(float(x), 6) for x in pl_module.log_prior] if pl_module.classes else [],
             "temperature": float(pl_module.temperature),
