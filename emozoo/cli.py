@@ -463,7 +463,8 @@ def benchmark(
     else:
         workers = min(4, os.cpu_count() or 1)
         records = []
-        for one in fold or [None]:
+        folds: list[int | None] = [*fold] if fold else [None]
+        for one in folds:
             records += runner.run(
                 models, dataset, root, split=split, fold=one, prior=prior, label_map=label_map, control=control,
                 detector=detector, device=device, num_workers=workers, allow_missing=allow_missing,

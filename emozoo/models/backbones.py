@@ -56,7 +56,7 @@ def _resnet_lite(in_chans: int) -> nn.Module:
 
 # Plain stacks of 3 x 3 convolutions (VGG, Simonyan and Zisserman, 2015) with batch norm: "M" halves the picture. On
 # 48 x 48 faces they learn several times faster per example than a residual network of the same cost.
-_VGG = {
+_VGG: dict[str, list[Any]] = {
     "vgg_lite": [24, "M", 48, 64, "M", 128, 128, "M", 256, 256],
     "vgg_tiny": [16, "M", 32, "M", 64, "M", 128],
 }
@@ -65,7 +65,7 @@ _VGG = {
 def _vgg(name: str, in_chans: int) -> nn.Module:
     from torchvision.models.vgg import make_layers
 
-    layers: Any = make_layers(_VGG[name], batch_norm=True)  # type: ignore[arg-type]
+    layers: Any = make_layers(_VGG[name], batch_norm=True)
     if in_chans != 3:
         layers[0] = nn.Conv2d(in_chans, layers[0].out_channels, 3, padding=1)
     return layers

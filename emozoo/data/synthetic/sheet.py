@@ -99,6 +99,7 @@ def _portrait(number: int, emotion: str, n: int) -> Picture:
 def _scene(emotion: str, n: int, plain: bool) -> Picture:
     w, h = _CELL * 2, round(_CELL * 1.5)
     place = PLACES[(2 + 3 * n) % len(PLACES)] if plain else TYPICAL[emotion][n % 2]
+    spots: tuple[tuple[float, float, float], ...]
     if plain:
         spots = ((0.24 if n % 2 else 0.78, 0.42, 0.17), (0.55, 0.72, 0.12))
     else:

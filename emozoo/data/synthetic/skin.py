@@ -44,18 +44,21 @@ def skin(k: Skull) -> Picture:
     def blob(cx: float, cy: float, rx: float, ry: float) -> Array:
         return np.exp(-(((yt - cy) / ry) ** 2)) * np.exp(-(((xt - cx) / rx) ** 2))
 
+    # Darker skin reflects the light more sharply than it scatters it.
+    shine = 1 + 1.1 * max(0.0, 1 - (0.3 * w.skin[0] + 0.6 * w.skin[1] + 0.1 * w.skin[2]) / 165)
     g, n = w.gap, w.nose
     for side in (-1, 1):
-        tone -= 0.13 * blob(side * g, -0.15, 0.29, 0.17)  # sockets
+        tone -= 0.13 * shine * blob(side * g, -0.15, 0.29, 0.17)  # sockets
         tone -= 0.10 * blob(side * 0.18, -0.13, 0.09, 0.16)  # root of the nose
-        tone += 0.075 * blob(side * 0.52, 0.27, 0.28, 0.19)  # cheekbones
+        tone += 0.075 * shine**2 * blob(side * 0.52, 0.27, 0.28, 0.19)  # cheekbones
         tone -= 0.05 * blob(side * 0.72, 0.64, 0.2, 0.28)
         away = 1.0 if side * k.light < 0 else 0.35  # the side of the nose in its own shade
         tone -= 0.13 * away * blob(side * 0.165 * n, 0.2, 0.06, 0.26)
         tone -= 0.12 * blob(side * 0.235 * n, 0.40, 0.07, 0.08)
         tone += 0.07 * blob(side * 0.14 * n, 0.40, 0.06, 0.06)  # wings of the nose
-    tone += 0.13 * blob(-0.02 * k.light, 0.1, 0.06, 0.3) + 0.17 * blob(0.03 * k.light, 0.36, 0.085, 0.075)
-    tone += 0.06 * blob(0.25 * k.light, -0.78, 0.5, 0.26)
+    tone += 0.13 * shine**2 * blob(-0.02 * k.light, 0.1, 0.06, 0.3)
+    tone += 0.17 * shine * blob(0.03 * k.light, 0.36, 0.085, 0.075)
+    tone += 0.06 * shine * blob(0.25 * k.light, -0.78, 0.5, 0.26)
     tone -= 0.17 * blob(0, 0.53, 0.18, 0.035) + 0.06 * blob(0, 0.60, 0.045, 0.06)  # below the nose, philtrum
     tone += 0.07 * blob(0.05 * k.light, w.chin - 0.16, 0.2, 0.11)
     tone -= 0.11 * blob(0, w.chin - 0.32, 0.24, 0.05)
@@ -103,7 +106,7 @@ def _beard(k: Skull, img: Picture, x: Array, y: Array) -> None:
     cover = moustache if w.beard == "moustache" else np.maximum(outer * (1 - lips), moustache)
     white = k.rng.standard_normal((k.height, k.width), np.float32)
     grain = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.5, 0.008 * k.s), sigmaY=max(0.7, 0.025 * k.s))
-    grain /= max(1e-6, float(grain.std()))
+    grain = grain / max(1e-6, float(grain.std()))
     amount = np.clip((0.36 if w.beard == "stubble" else 0.88) * cover * np.clip(1 + 0.22 * grain, 0, 1.2), 0, 1)
     hair = np.array(scaled(w.hair, 0.95), np.float32) * (1 + 0.14 * grain[..., None])
     img[..., :3] = np.clip(img[..., :3] + amount[..., None] * (hair - img[..., :3]), 0, 255)
