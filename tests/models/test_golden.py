@@ -96,7 +96,7 @@ def test_recursive_joint_attention(folder: Path, iterations: int) -> None:
     out = net.head({"face": inputs["visual"], "audio": inputs["audio"]})
     golden.assert_values(out.va[..., 0], want["outputs"]["valence"], atol)
     golden.assert_values(out.va[..., 1], want["outputs"]["arousal"], atol)
-    everywhere = torch.ones(2, 16, dtype=torch.bool)
+    everywhere = torch.ones(inputs["audio"].shape[:2], dtype=torch.bool)
     heard = net.audio_lstm(nn.functional.normalize(inputs["audio"], dim=-1), everywhere)
     seen, _ = net.guide(nn.functional.normalize(inputs["visual"], dim=-1), heard)
     golden.assert_summary(heard, want["intermediates"]["audio_encoded"], 1e-9)
