@@ -106,7 +106,7 @@ def _beard(k: Skull, img: Picture, x: Array, y: Array) -> None:
     cover = moustache if w.beard == "moustache" else np.maximum(outer * (1 - lips), moustache)
     white = k.rng.standard_normal((k.height, k.width), np.float32)
     blurred = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.5, 0.008 * k.s), sigmaY=max(0.7, 0.025 * k.s))
-    grain = blurred / max(1e-6, float(grain.std()))
+    grain = blurred / max(1e-6, float(blurred.std()))
     amount = np.clip((0.36 if w.beard == "stubble" else 0.88) * cover * np.clip(1 + 0.22 * grain, 0, 1.2), 0, 1)
     hair = np.array(scaled(w.hair, 0.95), np.float32) * (1 + 0.14 * grain[..., None])
     img[..., :3] = np.clip(img[..., :3] + amount[..., None] * (hair - img[..., :3]), 0, 255)
