@@ -151,6 +151,8 @@ def _scarf(k: Skull, img: Picture) -> None:
 def _glasses(k: Skull, img: Picture, dark: bool) -> None:
     w, s = k.who, k.s
     frame = (30, 28, 32) if dark or w.glasses == "square" else (96, 70, 44)
+    if w.skin[1] < 150 and not dark:  # dark rims would vanish, for people and for detectors
+        frame = (206, 178, 124)
     c = w.gap + 0.01
     for side in (-1, 1):
         if w.glasses == "round":
