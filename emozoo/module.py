@@ -215,8 +215,8 @@ class EmotionModule(L.LightningModule):
                 flood_mode=h["flood_mode"],
             )
             if h["distill"] and "teacher" in targets:
-                student = out.logits if prior is None else out.logits + prior
-                parts["teacher"] = distillation(student, targets["teacher"])
+                # Without the prior: the teacher's own is another one, and would undo the logit adjustment.
+                parts["teacher"] = distillation(out.logits, targets["teacher"])
                 label = (1.0 - h["distill"]) * label + h["distill"] * parts["teacher"]
             parts["emotion"] = label
         if out.va is not None and "va" in targets and h["va_weight"] > 0:
