@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/python examples/demo_clip.py demo_out/drawn.mp4
-	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet.synth_v1 --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
+	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
 	@echo "The clip: demo_out/drawn.mp4. What emozoo says of it:" && ls demo_out/predicted/*
 
 test: setup

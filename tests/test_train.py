@@ -81,22 +81,22 @@ def test_checkpoints_hold_plain_types_only(pictures: Path, tmp_path: Path) -> No
 def test_finetuning_on_own_classes_ends_in_a_model_that_predicts(pictures: Path, tmp_path: Path) -> None:
     """Class folders in, a weights folder out; nothing is written beside the user's data; a second call goes on."""
     files = sorted(pictures.rglob("*"))
-    report = finetune("ceflnet.synth_v1", pictures, tmp_path / "own", epochs=3)
+    report = finetune("ceflnet", pictures, tmp_path / "own", epochs=3)
     assert report["classes"] == ["angry", "calm"]
     assert report["n_train"] + report["n_val"] == 24
     assert sorted(pictures.rglob("*")) == files
     module = load(tmp_path / "own")
     assert module.classes == ("angry", "calm")
     config = json.loads((tmp_path / "own" / "config.json").read_text())
-    assert config["licence"] == load("ceflnet.synth_v1").config["licence"]
+    assert config["licence"] == load("ceflnet").config["licence"]
     prediction = emozoo.predict(pictures / "calm" / "0.png", model=tmp_path / "own")
     assert prediction.error is None
     assert prediction.classes == ["angry", "calm"]
-    finetune("ceflnet.synth_v1", pictures, tmp_path / "own", epochs=4)
+    finetune("ceflnet", pictures, tmp_path / "own", epochs=4)
     assert json.loads((tmp_path / "own" / "config.json").read_text())["epochs"] == 4
 
 
 def test_finetuning_needs_two_classes(pictures: Path, tmp_path: Path) -> None:
     """One folder is no classification; the error says what to do."""
     with pytest.raises(DatasetError, match="two classes"):
-        finetune("ceflnet.synth_v1", pictures / "calm", tmp_path / "own")
+        finetune("ceflnet", pictures / "calm", tmp_path / "own")
