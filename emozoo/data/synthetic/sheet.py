@@ -37,7 +37,8 @@ def contact_sheet(path: str | os.PathLike[str], people: tuple[int, ...] = (62, 7
     parts += [_timeline(width), _space(width, 20)]
     sheet = np.vstack(parts)
     path = Path(path)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_PNG_COMPRESSION, 9]
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if jpeg else [cv2.IMWRITE_PNG_COMPRESSION, 9]
     if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality):
         raise OSError(f"{path}: the picture could not be written")
     return path
