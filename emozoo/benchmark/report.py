@@ -106,18 +106,20 @@ def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> N
     from rich.table import Table
 
     console = console or Console()
+    if not console.is_terminal and console.width < 120:  # a file or pipe has no width of its own
+        console.width = 120
     parts: dict[str, list[dict[str, Any]]] = {}
     for r in records:
         parts.setdefault(_items(r), []).append(r)
     for title, part in parts.items():
-        shown = [m for m in METRICS if any(r["metrics"][m] is not None for r in part)]
+        shown = [m for m in ("WAR", "UAR", "CCC_V", "CCC_A") if any(r["metrics"][m] is not None for r in part)]
         table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("weights", overflow="fold", min_width=20)
         table.add_column("prior")
         for m in shown:
-            table.add_column(m, justify="right")
+            table.add_column(m, justify="right", no_wrap=True)
         if any("delta" in r for r in part):
-            table.add_column("model − control", justify="right")
+            table.add_column("model − control", justify="right", no_wrap=True)
         for r in part:
             name = f"  {r['model']}: {r['control']}" if r["control"] else r["model"]
             cells = [_shown(m, r["metrics"][m], r["ci95"][m]) for m in shown]

@@ -248,7 +248,8 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
         frame = frame.astype(object).where(frame.notna(), "")
         yield 1, [str(c) for c in frame.columns]
         for i, cells in enumerate(frame.itertuples(index=False)):
-            yield i + 2, [str(v) for v in cells]
+            # A column of whole numbers with gaps comes as floats: 7.0 is the person 7.
+            yield i + 2, [f"{v:g}" if isinstance(v, float) and v.is_integer() else str(v) for v in cells]
         return
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:

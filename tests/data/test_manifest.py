@@ -166,3 +166,23 @@ def test_per_frame_labels(tmp_path: Path) -> None:
         with pytest.raises(ManifestError) as e:
             read_va(table(tmp_path, "valence,arousal\n0,0\n" + bad, "bad.va.csv"))
         assert e.value.line == 3
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """Protects parquet tables: gaps, whole numbers and text come out as from csv."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "path": ["a.mp4", "b.mp4"],
+            "label": ["x", None],
+            "subject": [7, None],
+            "fold": [1, None],
+            "valence": [0.25, None],
+        }
+    )
+    frame.to_parquet(tmp_path / "m.parquet")
+    first, second = read_manifest(tmp_path / "m.parquet").rows
+    assert (first.label, first.group, first.fold, first.valence) == ("x", "7", 1, 0.25)
+    assert (second.label, second.group, second.fold, second.valence) == (None, None, None, None)
