@@ -1,8 +1,10 @@
 """Pictures and sound out of files: decord, with PyAV behind the same functions.
 
-decord decodes; PyAV reads headers, stands in where decord has no wheel, and vouches for what was decoded: decord hands
-out grey or stale pictures from damaged files without a word, so every stretch of a file is decoded once by PyAV, whose
-frames carry an error flag. Frames that are not whole are left out and reported, never made up.
+decord decodes where it can be trusted; PyAV reads headers, stands in where decord has no wheel, and vouches for the
+rest. decord 0.6 hands out, without a word, grey or stale pictures of damaged files, and wrong ones after a seek where
+frames are hidden by an edit list or shown before the key frame that they follow (MPEG-2, MPEG-4, x265 by default). So
+every stretch of a file is decoded once by PyAV, whose frames carry times and an error flag; where that is not enough
+PyAV reads. Frames that are not whole are left out and reported, never made up.
 
 Times are seconds from the first presented frame; sound is shifted to the same zero. Readers are opened per use and must
 not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
@@ -10,6 +12,7 @@ not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -37,6 +40,8 @@ cv2.setNumThreads(0)  # its thread pool does not survive the fork of a data work
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 FOLDER_FPS = 25.0  # a folder of frames carries no times; 25 per second is assumed
 CHECK_BLOCK = 3000  # frames that are vouched for at a time
+SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
+EARLY = 16  # frames; no codec reorders more
 WHOLE_SOUND_S = 600.0  # longer sound is decoded window by window: memory stays flat
 
 
@@ -196,11 +201,13 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 class Scan(NamedTuple):
     """Frames that decode whole: ``ticks`` int64 (N,) ascending, in ``unit`` seconds; ``lost`` = how many did not.
 
+    ``clock`` = what a tick is: ``pts``; in files without presentation times (AVI) ``dts``, or ``order``, its number.
     ``first`` = tick at which the stream says that it starts.
     """
 
     ticks: np.ndarray
     unit: float
+    clock: str
     first: int
     lost: int
     tail_lost: bool
@@ -228,14 +235,8 @@ def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[A
         for frame in frames:
             damaged = frame.is_corrupt or (damaged and not frame.key_frame)
             yield frame, not damaged
-            if until is not None and (_tick(frame) or 0) > until:
+            if until is not None and (frame.pts or 0) > until:
                 return
-
-
-def _tick(frame: Any) -> int | None:
-    """Presentation time; AVI files give the decoding time alone, which is the same there but for B-frames."""
-    tick = frame.dts if frame.pts is None else frame.pts
-    return None if tick is None else int(tick)
 
 
 def _video_stream(box: Any) -> Any:
@@ -249,16 +250,42 @@ def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan
         stream = _video_stream(box)
         if start is not None:
             box.seek(start, stream=stream)
-        ticks, lost, last_whole = [], 0, True
-        for frame, whole in _decode(box, stream, until):
-            last_whole = whole
-            tick = None if frame is None else _tick(frame)
-            if not whole:
+        clocks: dict[str, list[int | None]] = {"pts": [], "dts": [], "order": []}
+        lost, whole = 0, True
+        for number, (frame, whole) in enumerate(_decode(box, stream, until)):
+            if whole:
+                clocks["pts"].append(frame.pts)
+                clocks["dts"].append(frame.dts)
+                clocks["order"].append(number)
+            else:
                 lost += 1
-            elif tick is not None:
-                ticks.append(tick)
-        found = np.unique(np.array(ticks, dtype=np.int64))
-        return Scan(found, float(stream.time_base), stream.start_time or 0, lost, not last_whole)
+        clock, ticks = next((c, t) for c, t in clocks.items() if _rises(t))
+        unit = 1 / (stream.average_rate or FOLDER_FPS) if clock == "order" else stream.time_base
+        first = 0 if clock == "order" else stream.start_time or 0
+        return Scan(np.array(ticks, dtype=np.int64), float(unit), clock, first, lost, not whole)
+
+
+def _rises(ticks: Sequence[int | None]) -> bool:
+    return all(a is not None and b is not None and a < b for a, b in zip([-math.inf, *ticks], ticks))
+
+
+def _closed(path: str) -> bool:
+    """Whether decoding may start at any key frame: none of the frames behind one in the file is shown before it."""
+    with _open(path) as box:
+        if box.format.name in ("mpegts", "mpeg"):  # decord drops their first frames
+            return False
+        key: int | None = None
+        try:
+            for packet in box.demux(_video_stream(box)):
+                if not packet.size:  # the end
+                    continue
+                if packet.pts is None or (key is not None and packet.pts < key):
+                    return False
+                if packet.is_keyframe:
+                    key = packet.pts
+        except FFmpegError:
+            return False
+    return True
 
 
 @lru_cache(maxsize=4096)
@@ -279,9 +306,8 @@ class AvVideo:
         self.path = os.fspath(path)
         scan = _cached_scan(self.path)
         if not len(scan.ticks):
-            reason = "no frame of it can be decoded" if scan.lost else "its frames carry no time stamps"
-            raise VideoError(path, reason, "broken")
-        self._ticks = scan.ticks
+            raise VideoError(path, "no frame of it can be decoded", "broken")
+        self._ticks, self._clock = scan.ticks, scan.clock
         # zero is the first frame, also where damage took it away: sound must stay with its pictures
         zero = min(scan.first, scan.ticks[0]) if scan.lost else scan.ticks[0]
         self.stamps = (scan.ticks - zero) * scan.unit
@@ -304,31 +330,51 @@ class AvVideo:
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         if not len(indices):
             return
-        wanted = iter(indices)
-        tick = int(self._ticks[next(wanted)])
-        try:
-            self._box.seek(tick, stream=self._stream)
-        except FFmpegError:  # a format without seeking is read from its start
-            self._box.close()
-            self._box = _open(self.path)
-            self._stream = _video_stream(self._box)
-        for frame, _ in _decode(self._box, self._stream):
-            while frame is not None and _tick(frame) == tick:
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
-                following = next(wanted, None)
-                if following is None:
-                    return
-                tick = int(self._ticks[following])
-        raise VideoError(
-            self.path, f"the frame at {tick * float(self._stream.time_base):.2f} s cannot be decoded", "broken"
-        )
+        at = np.asarray(indices)
+        for part in np.split(at, np.flatnonzero(np.diff(self.stamps[at]) > SEEK_S) + 1):
+            yield from self._run(part)
+
+    def _run(self, at: np.ndarray) -> Iterator[np.ndarray]:
+        ticks = self._ticks[at].tolist()
+        done = 0
+        for from_start in (False, True):  # where a seek lands behind its target, the file is read from its start
+            # some frames early: a seek goes by decoding time, and frames right behind a key frame may lean on the last
+            from_start |= self._clock == "order"
+            self._wind(None if from_start else int(self._ticks[max(0, int(at[done]) - EARLY)]))
+            for number, (frame, whole) in enumerate(_decode(self._box, self._stream)):
+                if self._clock == "order":
+                    tick = number if whole else None
+                else:
+                    tick = None if frame is None else getattr(frame, self._clock)
+                while tick is not None and tick == ticks[done]:
+                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
+                    done += 1
+                    if done == len(ticks):
+                        return
+                if tick is not None and tick > ticks[done]:
+                    break
+        raise VideoError(self.path, f"the frame at {self.stamps[at[done]]:.2f} s cannot be decoded", "broken")
+
+    def _wind(self, tick: int | None) -> None:
+        if tick is not None:
+            try:
+                self._box.seek(tick, stream=self._stream)
+                return
+            except FFmpegError:  # a format without seeking
+                pass
+        self._box.close()
+        self._box = _open(self.path)
+        self._stream = _video_stream(self._box)
 
     def close(self) -> None:
         self._box.close()
 
 
 class DecordVideo:
-    """Frames through decord, vouched for by PyAV. Raises VideoError, and RuntimeError where PyAV should try instead."""
+    """Frames through decord, vouched for by PyAV: short files when opened, long ones in blocks as they are read.
+
+    Raises RuntimeError where PyAV should read instead.
+    """
 
     def __init__(self, path: str | os.PathLike[str], start: float) -> None:
         self.path = os.fspath(path)
@@ -340,13 +386,23 @@ class DecordVideo:
             self.size = self._reader[0].shape[1::-1]
         except (RuntimeError, decord.DECORDError, IndexError) as e:
             raise RuntimeError(f"decord: {e}") from None
-        # An edit list hides frames before zero, as a player would.
-        self._hidden = int((stamps < -1e-4).sum()) if (stamps >= -1e-4).any() else 0
-        self.stamps = stamps[self._hidden :] - stamps[self._hidden]
+        if stamps[0] < -1e-4:
+            raise RuntimeError("an edit list hides frames before zero: decord loses count of them")
+        self.stamps = stamps - stamps[0]
         if not (np.diff(self.stamps) > 0).all():  # a container without presentation times
-            self._hidden, self.stamps = 0, np.arange(len(stamps)) / (self._reader.get_avg_fps() or FOLDER_FPS)
+            self.stamps = np.arange(len(stamps)) / (self._reader.get_avg_fps() or FOLDER_FPS)
         self._whole = np.ones(len(self.stamps), dtype=bool)
-        self._checked: set[int] = set()
+        # a short file has been vouched for by then: see open_pictures
+        self._checked: set[int] = set() if len(stamps) > CHECK_BLOCK else {0}
+
+    def agrees(self, scan: Scan) -> bool:
+        """Whether PyAV sees the same frames at the same times, all of them whole."""
+        if scan.lost or (len(scan.ticks) and len(scan.ticks) != len(self.stamps)):
+            return False
+        if len(scan.ticks) < 2:  # one frame, or a container without times, which proves nothing
+            return True
+        times = (scan.ticks - scan.ticks[0]) * scan.unit
+        return bool(np.abs(times - self.stamps).max() < 0.5 * np.diff(self.stamps).min())
 
     def check(self, first: int, last: int) -> np.ndarray:
         for block in range(first // CHECK_BLOCK, last // CHECK_BLOCK + 1):
@@ -358,16 +414,13 @@ class DecordVideo:
         self._checked.add(block)
         part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
         stamps = self.stamps[part]
-        if len(self.stamps) <= CHECK_BLOCK:
-            scan = _cached_scan(self.path)
-        else:
-            with _open(self.path) as box:
-                unit = float(box.streams.video[0].time_base)
-            start, until = (int((t + self._video_start) / unit) for t in (stamps[0], stamps[-1]))
-            scan = _scan(self.path, start, until)
+        with _open(self.path) as box:
+            unit = float(_video_stream(box).time_base)
+        start, until = (int((t + self._video_start) / unit) for t in (stamps[0], stamps[-1]))
+        scan = _scan(self.path, start, until)
         if not scan.lost:
             return
-        times = scan.ticks * scan.unit - self._video_start
+        times = scan.ticks * scan.unit - self._video_start  # decord serves files with presentation times alone
         slack = 0.5 / max(frame_rate(self.stamps), 1.0)
         near = np.searchsorted(times, stamps - slack) < np.searchsorted(times, stamps + slack)
         self._whole[part] = near
@@ -379,11 +432,10 @@ class DecordVideo:
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for i in indices:
-            at = int(i) + self._hidden
             try:
-                yield self._reader[at].asnumpy()
+                yield self._reader[int(i)].asnumpy()
             except (RuntimeError, decord.DECORDError, IndexError):
-                yield self._again(at)
+                yield self._again(int(i))
 
     def _again(self, at: int) -> np.ndarray:
         """A reader that has met damage fails for ever after, a fresh one finds whole frames behind it."""
@@ -391,8 +443,8 @@ class DecordVideo:
             self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
             return np.asarray(self._reader[at].asnumpy())
         except (RuntimeError, decord.DECORDError, IndexError):
-            time = self.stamps[at - self._hidden]
-            raise VideoError(self.path, f"the frame at {time:.2f} s cannot be decoded", "broken") from None
+            reason = f"the frame at {self.stamps[at]:.2f} s cannot be decoded"
+            raise VideoError(self.path, reason, "broken") from None
 
     def close(self) -> None:
         del self._reader
@@ -410,14 +462,14 @@ def open_pictures(path: str | os.PathLike[str], header: Header | None = None) ->
     header = header or read_header(path)
     if not header.has_video:
         raise VideoError(path, "has no pictures, only sound", "no_video")
-    if decord is not None:
+    if decord is not None and _closed(os.fspath(path)):
         try:
             video = DecordVideo(path, header.video_start)
         except RuntimeError:
-            return AvVideo(path)  # files that decord refuses may still be read in part
-        if len(video.stamps) > CHECK_BLOCK or video.check(0, len(video.stamps) - 1).all():
+            return AvVideo(path)  # what decord refuses may still be read in part
+        if len(video.stamps) > CHECK_BLOCK or video.agrees(_cached_scan(os.fspath(path))):
             return video
-        video.close()  # decord cannot be trusted near the damage
+        video.close()
     return AvVideo(path)
 
 
