@@ -109,14 +109,14 @@ import resource, sys
 from emozoo import inference
 from emozoo.module import EmotionModule
 found = inference.predict(sys.argv[1], EmotionModule("ceflnet", size="lite"), every=float(sys.argv[2]))
-assert found.error is None and len(found.timeline) == 8, found
+assert found.error is None and len(found.timeline) == 4, found
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 def test_long_video_needs_no_more_memory(drawn, tmp_path):
     """Protects long files: ten times the length, the same memory (MiB of the process at its highest)."""
-    short, long = write(tmp_path / "short.mp4", drawn, 4), write(tmp_path / "long.mp4", drawn, 40)
+    short, long = write(tmp_path / "short.mp4", drawn, 2), write(tmp_path / "long.mp4", drawn, 20)
 
     def highest(path: Path, every: float) -> int:
         done = subprocess.run([sys.executable, "-c", MEMORY, path, str(every)], capture_output=True, text=True)
