@@ -177,6 +177,10 @@ class EmotionModule(L.LightningModule):
         if self.classes and prior is not None:
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
 
+    def on_train_epoch_start(self) -> None:
+        """Lightning starts in whatever mode it finds: frozen parts must be in eval mode from the first step."""
+        self.train()
+
     def train(self, mode: bool = True) -> EmotionModule:
         """Parts whose ``lr_scale`` is 0 stay in eval mode: frozen weights, frozen batch-norm statistics."""
         super().train(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -98,5 +99,6 @@ def test_finetuning_on_own_classes_ends_in_a_model_that_predicts(pictures: Path,
 
 def test_finetuning_needs_two_classes(pictures: Path, tmp_path: Path) -> None:
     """One folder is no classification; the error says what to do."""
+    shutil.copytree(pictures / "calm", tmp_path / "data" / "calm")
     with pytest.raises(DatasetError, match="two classes"):
-        finetune("ceflnet", pictures / "calm", tmp_path / "own")
+        finetune("ceflnet", tmp_path / "data", tmp_path / "own")
