@@ -72,7 +72,8 @@ def timeline(found: Prediction, path: Path) -> None:
     va = found.valence is not None
     strip = _thumbnails(found)
     heights = [2.3 if len(emotion) == 1 else 1.5] * len(emotion) + [2.3] * va
-    top = 0.92 + (STRIP + 0.15) * bool(strip)  # inches
+    air = 0.12 + 0.2 * (len(found.tracks) > 1)  # inches between strip and panel; more where panels have titles
+    top = 0.92 + (STRIP + air) * bool(strip)
     figure = Figure(figsize=(11, sum(heights) + 0.55 * (len(heights) - 1) + top + 0.5), facecolor="white")
     grid = figure.add_gridspec(
         len(heights), 2, height_ratios=heights, width_ratios=(4.2, 1), left=0.065, right=0.975, wspace=0.16,
@@ -83,7 +84,7 @@ def timeline(found: Prediction, path: Path) -> None:
         _title(figure, found)
         until = max(found.duration_s or 0.0, found.timeline[-1].end_s)
         if strip:
-            _draw_strip(figure, grid[0, 0].get_position(figure), strip)
+            _draw_strip(figure, grid[0, 0].get_position(figure), strip, air)
         for row, t in enumerate(emotion):
             left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
             _draw_bands(left, t, until, several=len(found.tracks) > 1)
@@ -170,13 +171,13 @@ def _square(picture: np.ndarray, box: Any) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).crop(corners).resize((160, 160), Image.Resampling.LANCZOS))
 
 
-def _draw_strip(figure: Figure, below: Bbox, strip: list[np.ndarray]) -> None:
+def _draw_strip(figure: Figure, below: Bbox, strip: list[np.ndarray], air: float) -> None:
     """Thumbnails side by side over the full width of the timeline, each at its own time."""
     width, height = figure.get_figwidth(), figure.get_figheight()
     side = STRIP / width
     for i, picture in enumerate(strip):
         middle = below.x0 + below.width * (i + 0.5) / len(strip)
-        inset = figure.add_axes((middle - side / 2, below.y1 + 0.12 / height, side, STRIP / height))
+        inset = figure.add_axes((middle - side / 2, below.y1 + air / height, side, STRIP / height))
         inset.imshow(picture)
         inset.axis("off")
 
@@ -462,7 +463,8 @@ class _Painter:
 
     def __init__(self, found: Prediction, width: int, height: int) -> None:
         self.found, self.width, self.height = found, width, height
-        self.unit = max(10, round(min(height, 0.75 * width) / 24))  # size of the writing in pixels
+        # Size of the writing in pixels; smaller where several people share the picture.
+        self.unit = max(10, round(min(height, 0.75 * width) / (34 if len(found.tracks) > 1 else 26)))
         self.line = max(2, round(self.unit / 6))
         self.palette = colours(found.classes)
         self.chip = lru_cache(maxsize=64)(self._chip)
@@ -532,8 +534,8 @@ class _Painter:
             rows += [("valence", moment.valence, VALENCE, True), ("arousal", moment.arousal, AROUSAL, True)]
         names = self.found.classes + ["valence", "arousal"]
         wide = max(int(big.getlength(n)) for n in names if n in self.found.classes or moment.valence is not None)
-        number_width = int(big.getlength("+0.00"))
-        bar = 4 * u
+        number_width = int(big.getlength("+0.00" if moment.valence is not None else "0.00"))
+        bar = 3 * u
         pad, step = u // 2, round(1.32 * u)
         width = pad + wide + pad + bar + pad + number_width + pad
         height = pad + step * len(rows) + pad // 2
@@ -546,12 +548,12 @@ class _Painter:
             middle = pad + step * i + step // 2 - u // 8
             draw.text((pad, middle), name, font=font, fill=ink, anchor="lm")
             left, half = pad + wide + pad, max(2, u // 4)
-            draw.rectangle((left, middle - half, left + bar, middle + half), fill=(255, 255, 255, 40))
+            draw.rectangle((left, middle - half, left + bar, middle + half), fill=(72, 77, 88, 215))
             if signed:
                 zero = left + bar // 2
                 end = zero + round(bar / 2 * max(-1.0, min(1.0, value)))
                 draw.rectangle((min(zero, end), middle - half, max(zero, end), middle + half), fill=colour)
-                draw.line((zero, middle - half - 1, zero, middle + half + 1), fill=(255, 255, 255, 160))
+                draw.line((zero, middle - half - 1, zero, middle + half + 1), fill="#C9CED6")
             else:
                 draw.rectangle((left, middle - half, left + round(bar * value), middle + half), fill=colour)
             text = f"{value:+.2f}" if signed else f"{value:.2f}"
