@@ -272,9 +272,7 @@ def _draw_va(ax: Axes, moments: list[Moment], until: float) -> None:
                 ms=3.5, label=name,
             )  # fmt: skip
     lines = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(
-        lines.values(), lines.keys(), loc="upper right", ncols=2, frameon=False, fontsize=8, bbox_to_anchor=(1, 1.14)
-    )
+    ax.legend(lines.values(), lines.keys(), loc="lower left", ncols=2, frameon=False, fontsize=8)
     ax.set_ylim(-1.02, 1.02)
     ax.set_yticks([-1, -0.5, 0, 0.5, 1])
     ax.set_ylabel("valence, arousal", fontsize=8, color=FAINT)
@@ -535,7 +533,7 @@ class _Painter:
         names = self.found.classes + ["valence", "arousal"]
         wide = max(int(big.getlength(n)) for n in names if n in self.found.classes or moment.valence is not None)
         number_width = int(big.getlength("+0.00" if moment.valence is not None else "0.00"))
-        bar = 3 * u
+        bar = (4 if moment.valence is not None else 3) * u
         pad, step = u // 2, round(1.32 * u)
         width = pad + wide + pad + bar + pad + number_width + pad
         height = pad + step * len(rows) + pad // 2
