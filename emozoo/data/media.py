@@ -2,9 +2,10 @@
 
 decord decodes where it can be trusted; PyAV reads headers, stands in where decord has no wheel, and vouches for the
 rest. decord 0.6 hands out, without a word, grey or stale pictures of damaged files, and wrong ones after a seek where
-frames are hidden by an edit list or shown before the key frame that they follow (MPEG-2, MPEG-4, x265 by default). So
-every stretch of a file is decoded once by PyAV, whose frames carry times and an error flag; where that is not enough
-PyAV reads. Frames that are not whole are left out and reported, never made up.
+frames are hidden by an edit list or shown before the key frame that they follow (MPEG-2, MPEG-4, x265 by default); on a
+busy machine it reads ahead without bound. So it is given files that are small and closed at every key frame, after
+PyAV has decoded them once: its frames carry times and an error flag. All else PyAV reads. Frames that are not whole are
+left out and reported, never made up.
 
 Times are seconds from the first presented frame; sound is shifted to the same zero. Readers are opened per use and must
 not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
@@ -39,7 +40,8 @@ cv2.setNumThreads(0)  # its thread pool does not survive the fork of a data work
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 FOLDER_FPS = 25.0  # a folder of frames carries no times; 25 per second is assumed
-CHECK_BLOCK = 3000  # frames that are vouched for at a time
+CHECK_BLOCK = 3000  # longer files are vouched for in blocks of so many frames, when they are reached
+DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
 SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
 EARLY = 16  # frames; no codec reorders more
 WHOLE_SOUND_S = 600.0  # longer sound is decoded window by window: memory stays flat
@@ -53,7 +55,10 @@ class Warn(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced)."""
+    """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced).
+
+    ``frame_bytes`` = size of one decoded picture.
+    """
 
     has_video: bool
     has_audio: bool
@@ -61,6 +66,7 @@ class Header(NamedTuple):
     audio_start: float
     audio_s: float
     total_s: float
+    frame_bytes: int
 
 
 class Pictures(Protocol):
@@ -195,6 +201,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             seconds(audio, audio.start_time) if audio else 0.0,
             length,
             box.duration / av.time_base if box.duration else 0.0,
+            video.width * video.height * 3 if video else 0,
         )
 
 
@@ -269,23 +276,36 @@ def _rises(ticks: Sequence[int | None]) -> bool:
     return all(a is not None and b is not None and a < b for a, b in zip([-math.inf, *ticks], ticks))
 
 
-def _closed(path: str) -> bool:
-    """Whether decoding may start at any key frame: none of the frames behind one in the file is shown before it."""
+class Index(NamedTuple):
+    """What the packets of a file tell without decoding.
+
+    ``ticks`` int64 (N,) ascending presentation times in ``unit`` seconds; empty where the file has none. ``closed``:
+    decoding may start at any key frame, since none of the frames behind one in the file is shown before it.
+    """
+
+    ticks: np.ndarray
+    unit: float
+    closed: bool
+
+
+def _index(path: str) -> Index:
+    ticks: list[int | None] = []
+    key: int | None = None
     with _open(path) as box:
-        if box.format.name in ("mpegts", "mpeg"):  # decord drops their first frames
-            return False
-        key: int | None = None
+        stream = _video_stream(box)
+        closed = box.format.name not in ("mpegts", "mpeg")  # decord drops their first frames
         try:
-            for packet in box.demux(_video_stream(box)):
-                if not packet.size:  # the end
+            for packet in box.demux(stream):
+                if not packet.size or packet.is_discard:
                     continue
-                if packet.pts is None or (key is not None and packet.pts < key):
-                    return False
+                ticks.append(packet.pts)
+                closed &= packet.pts is not None and (key is None or packet.pts >= key)
                 if packet.is_keyframe:
                     key = packet.pts
-        except FFmpegError:
-            return False
-    return True
+        except FFmpegError:  # cut off: the rest is there
+            closed = False
+        known = np.unique([t for t in ticks if t is not None]).astype(np.int64)
+        return Index(known if len(known) == len(ticks) else known[:0], float(stream.time_base), closed)
 
 
 @lru_cache(maxsize=4096)
@@ -302,30 +322,51 @@ def _cached_scan(path: str) -> Scan:
 class AvVideo:
     """Frames through PyAV: the whole ones alone, with a warning when some are not."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], index: Index | None = None) -> None:
         self.path = os.fspath(path)
-        scan = _cached_scan(self.path)
-        if not len(scan.ticks):
-            raise VideoError(path, "no frame of it can be decoded", "broken")
-        self._ticks, self._clock = scan.ticks, scan.clock
-        # zero is the first frame, also where damage took it away: sound must stay with its pictures
-        zero = min(scan.first, scan.ticks[0]) if scan.lost else scan.ticks[0]
-        self.stamps = (scan.ticks - zero) * scan.unit
         self.warnings: list[Warn] = []
-        if scan.lost:
+        self._clock = "pts"
+        index = index or _index(self.path)
+        self._lazy = len(index.ticks) > CHECK_BLOCK
+        if self._lazy:
+            self._ticks, unit, zero = index.ticks, index.unit, int(index.ticks[0])
+        else:
+            scan = _cached_scan(self.path)
+            if not len(scan.ticks):
+                raise VideoError(path, "no frame of it can be decoded", "broken")
+            self._ticks, unit, self._clock = scan.ticks, scan.unit, scan.clock
+            # zero is the first frame, also where damage took it away: sound must stay with its pictures
+            zero = min(scan.first, int(scan.ticks[0])) if scan.lost else int(scan.ticks[0])
+        self.stamps = (self._ticks - zero) * unit
+        self._whole = np.ones(len(self.stamps), dtype=bool)
+        self._checked: set[int] = set()
+        if not self._lazy and scan.lost:
             n, end = len(scan.ticks), self.stamps[-1]
-            where, code = (
-                ("the end is missing", "broken_tail") if scan.tail_lost else ("a part is missing", "broken_part")
-            )
-            self.warnings.append(
-                Warn(code, f"damaged file, {where}: the {n} frames that are whole, up to {end:.2f} s, were used")
-            )
+            where, code = ("the end", "broken_tail") if scan.tail_lost else ("a part", "broken_part")
+            text = f"damaged file, {where} is missing: the {n} frames that are whole, up to {end:.2f} s, were used"
+            self.warnings.append(Warn(code, text))
         self._box = _open(path)
         self._stream = _video_stream(self._box)
         self.size = next(self.frames([0])).shape[1::-1]
 
     def check(self, first: int, last: int) -> np.ndarray:
-        return np.ones(last - first + 1, dtype=bool)
+        if self._lazy:
+            for block in range(first // CHECK_BLOCK, last // CHECK_BLOCK + 1):
+                if block not in self._checked:
+                    self._check_block(block)
+        return self._whole[first : last + 1]
+
+    def _check_block(self, block: int) -> None:
+        self._checked.add(block)
+        part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
+        ticks = self._ticks[part]
+        early = self._ticks[max(0, part.start - EARLY)]
+        self._whole[part] = whole = np.isin(ticks, _scan(self.path, int(early), int(ticks[-1])).ticks)
+        if not whole.all():
+            code = "broken_tail" if not whole[-1] and part.stop >= len(self._ticks) else "broken_part"
+            at = self.stamps[part][~whole][0]
+            text = f"damaged file: {(~whole).sum()} frames from {at:.2f} s on do not decode whole and were left out"
+            self.warnings.append(Warn(code, text))
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         if not len(indices):
@@ -371,14 +412,10 @@ class AvVideo:
 
 
 class DecordVideo:
-    """Frames through decord, vouched for by PyAV: short files when opened, long ones in blocks as they are read.
+    """Frames through decord. Raises RuntimeError where PyAV should read instead."""
 
-    Raises RuntimeError where PyAV should read instead.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], start: float) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._video_start = start
         self.warnings: list[Warn] = []
         try:
             self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
@@ -386,65 +423,25 @@ class DecordVideo:
             self.size = self._reader[0].shape[1::-1]
         except (RuntimeError, decord.DECORDError, IndexError) as e:
             raise RuntimeError(f"decord: {e}") from None
-        if stamps[0] < -1e-4:
-            raise RuntimeError("an edit list hides frames before zero: decord loses count of them")
         self.stamps = stamps - stamps[0]
-        if not (np.diff(self.stamps) > 0).all():  # a container without presentation times
-            self.stamps = np.arange(len(stamps)) / (self._reader.get_avg_fps() or FOLDER_FPS)
-        self._whole = np.ones(len(self.stamps), dtype=bool)
-        # a short file has been vouched for by then: see open_pictures
-        self._checked: set[int] = set() if len(stamps) > CHECK_BLOCK else {0}
 
     def agrees(self, scan: Scan) -> bool:
         """Whether PyAV sees the same frames at the same times, all of them whole."""
-        if scan.lost or (len(scan.ticks) and len(scan.ticks) != len(self.stamps)):
+        if scan.lost or len(scan.ticks) != len(self.stamps):
             return False
-        if len(scan.ticks) < 2:  # one frame, or a container without times, which proves nothing
-            return True
         times = (scan.ticks - scan.ticks[0]) * scan.unit
-        return bool(np.abs(times - self.stamps).max() < 0.5 * np.diff(self.stamps).min())
+        return len(times) < 2 or bool(np.abs(times - self.stamps).max() < 0.5 * np.diff(times).min())
 
     def check(self, first: int, last: int) -> np.ndarray:
-        for block in range(first // CHECK_BLOCK, last // CHECK_BLOCK + 1):
-            if block not in self._checked:
-                self._check_block(block)
-        return self._whole[first : last + 1]
-
-    def _check_block(self, block: int) -> None:
-        self._checked.add(block)
-        part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
-        stamps = self.stamps[part]
-        with _open(self.path) as box:
-            unit = float(_video_stream(box).time_base)
-        start, until = (int((t + self._video_start) / unit) for t in (stamps[0], stamps[-1]))
-        scan = _scan(self.path, start, until)
-        if not scan.lost:
-            return
-        times = scan.ticks * scan.unit - self._video_start  # decord serves files with presentation times alone
-        slack = 0.5 / max(frame_rate(self.stamps), 1.0)
-        near = np.searchsorted(times, stamps - slack) < np.searchsorted(times, stamps + slack)
-        self._whole[part] = near
-        if not near.all():
-            lost = int((~near).sum())
-            code = "broken_tail" if not near[-1] and part.stop >= len(self.stamps) else "broken_part"
-            text = f"damaged file: {lost} frames from {stamps[~near][0]:.2f} s on do not decode whole and were left out"
-            self.warnings.append(Warn(code, text))
+        return np.ones(last - first + 1, dtype=bool)
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for i in indices:
             try:
                 yield self._reader[int(i)].asnumpy()
             except (RuntimeError, decord.DECORDError, IndexError):
-                yield self._again(int(i))
-
-    def _again(self, at: int) -> np.ndarray:
-        """A reader that has met damage fails for ever after, a fresh one finds whole frames behind it."""
-        try:
-            self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
-            return np.asarray(self._reader[at].asnumpy())
-        except (RuntimeError, decord.DECORDError, IndexError):
-            reason = f"the frame at {self.stamps[at]:.2f} s cannot be decoded"
-            raise VideoError(self.path, reason, "broken") from None
+                reason = f"the frame at {self.stamps[i]:.2f} s cannot be decoded"
+                raise VideoError(self.path, reason, "broken") from None
 
     def close(self) -> None:
         del self._reader
@@ -462,15 +459,16 @@ def open_pictures(path: str | os.PathLike[str], header: Header | None = None) ->
     header = header or read_header(path)
     if not header.has_video:
         raise VideoError(path, "has no pictures, only sound", "no_video")
-    if decord is not None and _closed(os.fspath(path)):
+    index = _index(os.fspath(path))
+    if decord is not None and index.closed and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES:
         try:
-            video = DecordVideo(path, header.video_start)
+            video = DecordVideo(path)
         except RuntimeError:
-            return AvVideo(path)  # what decord refuses may still be read in part
-        if len(video.stamps) > CHECK_BLOCK or video.agrees(_cached_scan(os.fspath(path))):
+            return AvVideo(path, index)  # what decord refuses may still be read in part
+        if video.agrees(_cached_scan(os.fspath(path))):
             return video
         video.close()
-    return AvVideo(path)
+    return AvVideo(path, index)
 
 
 # --- sound -----------------------------------------------------------------------------------------------------------

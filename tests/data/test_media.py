@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 import time
 import wave
 from fractions import Fraction
@@ -165,19 +167,41 @@ def test_long_gop_access_equals_reading_in_order(shared, backend):
 
 def test_damage_in_a_long_file_is_found_block_by_block(shared, monkeypatch):
     """Protects long media: with small blocks the damage is still found, and the frames behind it are read."""
-    pytest.importorskip("decord")
     monkeypatch.setattr(media, "CHECK_BLOCK", 20)
+    monkeypatch.setattr(media, "decord", None)
     folder = shared / "data" / "clips"
     video = media.open_pictures(folder / "corrupt_middle.mp4")
+    assert not video.warnings  # not reached yet
     good = video.check(0, 99)
     assert good[:40].all()
     assert not good[40:75].any()
     assert good[75:].all()
+    assert {w.code for w in video.warnings} == {"broken_part"}
     whole = media.open_pictures(folder / "base.mp4")
     assert whole.check(0, 99).all()
     at = np.flatnonzero(good)[::6]
     for a, b in zip(video.frames(at), whole.frames(at)):
         assert np.abs(a.astype(int) - b).max() <= 1
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_on_long_files(tmp_path, make_video):
+    """Protects long media: looking through 6,000 frames takes no more memory than through 600."""
+    path = make_video(tmp_path / "long.mp4", frames=6000, size=(320, 240))
+    read = (
+        "import resource, sys\n"
+        "from emozoo.data import media\n"
+        "video = media.open_pictures(sys.argv[1])\n"
+        "n = int(sys.argv[2])\n"
+        "video.check(0, n - 1)\n"
+        "print(sum(1 for _ in video.frames(range(0, n, 5))), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peak = {}
+    for n in (600, 6000):
+        done = subprocess.run([sys.executable, "-c", read, path, str(n)], capture_output=True, text=True, check=True)
+        count, peak[n] = map(int, done.stdout.split())
+        assert count == n // 5
+    assert peak[6000] - peak[600] < 100_000  # kB; the frames themselves are 1.4 GB
 
 
 def test_pictures_of_all_kinds(tmp_path):
