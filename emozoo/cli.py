@@ -284,6 +284,7 @@ def predict(
     """
     if out is None and (as_csv or plot or video):
         raise UsageError("--csv, --plot and --video write files: say where with --out DIR")
+    _check_name(model)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -323,6 +324,12 @@ def predict(
                 _write(found, out / item.name, as_json or not (as_csv or plot or video), as_csv, plot, video)
             bar.update(task, completed=number + 1)
     return 1 if bad else 0
+
+
+def _check_name(model: str) -> None:
+    """Answers a typing error before anything heavy is loaded; what may be a path is left to load()."""
+    if os.sep not in model and not Path(model).exists():
+        registry.resolve(model)
 
 
 def _sentence(found: Prediction) -> str:
@@ -449,17 +456,19 @@ def benchmark(
     \b
     Example: emozoo benchmark --dataset folder --root my_clips/val --model ceflnet.faces5 --prior both --json r.json
     """
+    models = [*(model or []), *(more or [])]
+    if dataset is None and (root is not None or split is not None or fold or label_map or detector):
+        raise UsageError("--root, --split, --fold, --label-map and --detector need a --dataset")
+    if dataset is not None and root is None:
+        raise UsageError(f"say where {dataset} lies: --root DIR")
+    for name in models:
+        _check_name(name)
     from emozoo.benchmark import report
     from emozoo.benchmark import run as runner
     from emozoo.benchmark.suite import suite
 
-    models = [*(model or []), *(more or [])]
-    if dataset is None:
-        if root is not None or split is not None or fold or label_map or detector:
-            raise UsageError("--root, --split, --fold, --label-map and --detector need a --dataset")
+    if dataset is None or root is None:
         records = suite(models, prior=prior, device=device)
-    elif root is None:
-        raise UsageError(f"say where {dataset} lies: --root DIR")
     else:
         workers = min(4, os.cpu_count() or 1)
         records = []

@@ -25,7 +25,10 @@ def test_list(emozoo):
 
 @pytest.mark.parametrize(
     ("arch", "wiring", "parameters"),
-    [("ceflnet", "official", 12_919_624), ("recursive_joint_attention", "official", 15_947_859)],
+    [
+        ("ceflnet", "official", 12_919_624),
+        pytest.param("recursive_joint_attention", "official", 15_947_859, marks=pytest.mark.slow),
+    ],
 )
 def test_info_counts_as_the_paper_does(emozoo, arch, wiring, parameters):
     """Protects the parameter counts: those of the papers' tables, frozen backbones apart."""
