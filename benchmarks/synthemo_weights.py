@@ -19,7 +19,7 @@ import yaml
 from emozoo.benchmark import suite
 from emozoo.registry import CONTROLS
 
-CLIPS, SEED = 600, 1
+CLIPS, SEED = 1400, 1
 
 
 def train(arch: str, *, control: bool) -> None:

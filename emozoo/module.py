@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -127,18 +128,28 @@ class EmotionModule(L.LightningModule):
         """The network's Output for a batch's ``inputs`` and ``masks``."""
         return self.net(inputs, masks)
 
-    def output(self, batch: Batch) -> Any:
-        """The network's Output for a batch. Stills, whose frames are all one picture, are encoded once."""
-        if not (batch.meta.get("one_picture") and getattr(self.net, "per_frame", False)):
-            return self.net(batch.inputs, batch.masks)
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """The network's features for a batch. Stills, whose frames are all one picture, are encoded once."""
         net: Any = self.net
+        if not (batch.meta.get("one_picture") and getattr(net, "per_frame", False)):
+            return net.encode(batch.inputs, batch.masks)
         first = {k: x[:, :1, :1] for k, x in batch.inputs.items()}
         features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
-        features = {
+        return {
             k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
             for k, f in features.items()
         }
-        return net.head(features, batch.masks)
+
+    def output(self, batch: Batch) -> Any:
+        """The network's Output for a batch of pictures and sound, or of features made by :meth:`encode`."""
+        net: Any = self.net
+        return net.head(batch.inputs if batch.meta.get("encoded") else self.encode(batch), batch.masks)
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether :meth:`encode` gives the same features throughout training, so that they can be kept."""
+        parts = [name for name in ("backbone", "encoders") if hasattr(self.net, name)]
+        return bool(parts) and (set(parts) <= set(self._frozen()) or bool(getattr(self.net, "freeze", False)))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -149,13 +160,35 @@ class EmotionModule(L.LightningModule):
     def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
         """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
 
-        Training with ``tau`` leaves logits that are free of ``tau`` times the log prior.
+        Training with ``tau`` leaves logits that are free of ``tau`` times the log prior. They are divided by the
+        stored temperature before a prior is added.
         """
         if prior not in ("train", "uniform"):
             raise UsageError(f"prior must be 'train' or 'uniform', got '{prior}'")
         tau = float(self.hparams["tau"])
         share = tau if prior == "train" else tau - 1.0
-        return ((logits.float() + share * self.log_prior) / self.temperature).softmax(-1)
+        return (logits.float() / self.temperature + share * self.log_prior).softmax(-1)
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Sets the temperature to the one under which labelled clips, that were not trained on, are likeliest.
+
+        One number, fitted by the negative log likelihood with the prior of training (Guo et al., ICML 2017).
+        """
+        self.eval()
+        logits, labels = [], []
+        with torch.no_grad():
+            for batch in batches:
+                batch = batch.to(self.device)
+                y = batch.targets["emotion"]
+                logits.append(self.output(batch).logits.double())
+                if y.ndim == 1:  # unlabelled ones count nothing
+                    y = nn.functional.one_hot(y.clamp(min=0), len(self.classes)) * (y >= 0).unsqueeze(1)
+                labels.append(y.double())
+        z, target = torch.cat(logits), torch.cat(labels)
+        prior = float(self.hparams["tau"]) * self.log_prior.double()
+        scales = torch.logspace(-1, 1, 201, dtype=torch.float64)  # 1 / temperature, in steps of 2.3 %
+        likelihood = [float((target * (scale * z + prior).log_softmax(-1)).sum()) for scale in scales]
+        self.temperature.fill_(1.0 / float(scales[int(np.argmax(likelihood))]))
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``."""

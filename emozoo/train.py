@@ -57,6 +57,7 @@ class SaveWeights(Callback):
         recipe: the committed recipe that made them.
         control_of, control: for controls: whose, and what was taken away.
         limits: further lines for the card.
+        calibrate: fit the temperature on the validation part.
         spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
             frame alone may train on single frames (``clips: 1``) and answer for several.
     """
@@ -73,8 +74,9 @@ class SaveWeights(Callback):
         control: str | None = None,
         limits: list[str] | None = None,
         spec: dict[str, Any] | None = None,
+        calibrate: bool = False,
     ) -> None:
-        self.spec = spec or {}
+        self.spec, self.calibrate = spec or {}, calibrate
         self.folder, self.tag, self.trained_on, self.licence, self.half = Path(folder), tag, trained_on, licence, half
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
@@ -95,6 +97,8 @@ class SaveWeights(Callback):
         h = pl_module.hparams
         name = f"{pl_module.arch}.{self.tag}" if self.tag else None
         dm = trainer.datamodule  # type: ignore[attr-defined]
+        if self.calibrate and dm is not None and dm.val_rows and pl_module.classes:
+            pl_module.calibrate(dm.val_dataloader())
         config = {
             "schema": 1,
             "arch": pl_module.arch,
@@ -107,7 +111,7 @@ class SaveWeights(Callback):
             "spec": {**pl_module.spec.to_dict(), **self.spec},
             "tau": h["tau"],
             "log_prior": [round(float(x), 6) for x in pl_module.log_prior] if pl_module.classes else [],
-            "temperature": float(pl_module.temperature),
+            "temperature": round(float(pl_module.temperature), 4),
             "trained_on": self.trained_on,
             "licence": self.licence,
             "control_of": self.control_of,

@@ -20,7 +20,8 @@ def cross_validate(
     """Trains ``recipe`` on all folds but one, ``folds`` times, and pools what each says of its held-out people.
 
     A fold whose weights already lie under ``out`` is not trained again, so a killed run goes on. One record per prior
-    with ``fold`` "pooled"; intervals by person. The recipe must not hold out a part for choosing (``val_share`` 0).
+    with ``fold`` "pooled"; intervals by person. A ``val_share`` of the recipe is taken
+    from the other folds.
     """
     from emozoo.train import train
 

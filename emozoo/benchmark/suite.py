@@ -8,9 +8,11 @@ do, not on people.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -91,28 +93,33 @@ def prepare(
     out: Path | None = None,
     workers: int = 1,
 ) -> Path:
-    """The folder of the clips of an architecture's task, drawn now where they are not there yet."""
+    """The folder of the clips of an architecture's task; what is not there yet is drawn now.
+
+    A killed run goes on where it was. Clips of other settings, or of another version of the generator, are removed.
+    """
     knobs = TASKS[arch]
     out = out or hub.home() / "synthemo" / f"v{synthetic.VERSION}" / arch
     settings = {
         "version": synthetic.VERSION,
         "seed": seed,
         "split": split,
-        "clips": clips,
         "knobs": json.loads(json.dumps(asdict(knobs))),
     }
     stamp = out / "synthemo.json"
-    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings:
-        return out
+    if not (stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings):
+        shutil.rmtree(out / "clips", ignore_errors=True)
+        (out / "clips").mkdir(parents=True)
+        hub.write_atomic(stamp, json.dumps(settings, indent=1).encode())
     causes = [synthetic.plan(seed, i, knobs, split=split) for i in range(clips)]
-    (out / "clips").mkdir(parents=True, exist_ok=True)
     names = [f"clips/{c.index:06d}.mp4" for c in causes]
-    _draw([(c, str(out / n)) for c, n in zip(causes, names, strict=True)], workers, arch)
-    with (out / "manifest.csv").open("w", newline="", encoding="utf-8") as f:
-        table = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(row(c, n) for c, n in zip(causes, names, strict=True))
-    hub.write_atomic(stamp, json.dumps(settings, indent=1).encode())  # last: without it the folder is drawn again
+    jobs = [(c, str(out / n)) for c, n in zip(causes, names, strict=True) if not (out / n).is_file()]
+    if jobs:
+        _draw(jobs, workers, arch)
+    table = io.StringIO()
+    lines = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(row(c, n) for c, n in zip(causes, names, strict=True))
+    hub.write_atomic(out / "manifest.csv", table.getvalue().encode())
     return out
 
 

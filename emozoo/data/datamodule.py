@@ -6,6 +6,7 @@ Legend: B = batch, C = clips, K = classes.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from emozoo import hub
 from emozoo.data import datasets
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
 from emozoo.data.manifest import Manifest, Row
@@ -176,7 +178,59 @@ class Collate:
         )
         batch.targets = self.labels.targets(rows, raws)
         batch.meta["skipped"] = [str(e) for e in bad]
+        batch.meta["rows"] = [i for _, i, _ in good]
         return batch
+
+
+class FeatureDataset(Dataset[list[dict[str, Tensor]]]):
+    """What a frozen encoder makes of every clip, some augmented draws of each; one item = inputs, masks, targets.
+
+    Features are held in half precision, those of a still once. A row that could not be read is left out.
+    """
+
+    def __init__(self) -> None:
+        self.draws: dict[int, list[list[dict[str, Tensor]]]] = {}
+        self.rows: list[int] = []
+
+    def add(self, features: Mapping[str, Tensor], batch: Batch) -> None:
+        """Takes the features of one batch, whose ``meta["rows"]`` numbers its rows."""
+        for n, row in enumerate(batch.meta["rows"]):
+            kept = {k: _compact(f[n]) for k, f in features.items()}
+            rest = [{k: x[n].clone() for k, x in part.items()} for part in (batch.masks, batch.targets)]
+            self.draws.setdefault(row, []).append([kept, *rest])
+        self.rows = list(self.draws)
+
+    def save(self, path: Path) -> None:
+        """Writes everything to one file, by renaming."""
+        buffer = io.BytesIO()
+        torch.save(self.draws, buffer)
+        hub.write_atomic(path, buffer.getvalue())
+
+    @staticmethod
+    def load(path: Path) -> FeatureDataset:
+        """What :meth:`save` wrote."""
+        kept = FeatureDataset()
+        kept.draws = torch.load(path, weights_only=True)
+        kept.rows = list(kept.draws)
+        return kept
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, index: int) -> list[dict[str, Tensor]]:
+        found = self.draws[self.rows[index]]
+        return found[int(torch.randint(len(found), ()))]
+
+
+def _compact(x: Tensor) -> Tensor:
+    """A half-precision copy on the CPU that holds what an expanded tensor repeats only once, and has its shape."""
+    return x[tuple(slice(0, 1) if step == 0 else slice(None) for step in x.stride())].half().cpu().expand(x.shape)
+
+
+def collate_features(items: list[list[dict[str, Tensor]]]) -> Batch:
+    """Features to one Batch, whose ``meta["encoded"]`` is true."""
+    inputs, masks, targets = ({k: torch.stack([x[i][k] for x in items]) for k in items[0][i]} for i in range(3))
+    return Batch({k: x.float() for k, x in inputs.items()}, masks, targets, {"id": [""] * len(items), "encoded": True})
 
 
 class Labels:
@@ -282,6 +336,9 @@ class EmotionDataModule(L.LightningDataModule):
         motion_share: share of the training batches that ``motion`` moves; in the others stills stand still, and a
             network that looks at every frame alone then encodes each picture once.
         batch_size, num_workers: as in torch; ``preload`` > 0 decodes that many draws of each clip into memory first.
+        features: > 0 runs a frozen encoder over that many augmented draws of each clip, once, and trains on what it
+            gave; kept below ``EMOZOO_HOME``, found again by a hash of encoder, spec and files. Refused for an encoder
+            that learns.
         balance: 0 draws rows as they come, 1 draws every class equally often.
         share: use only this share of the training rows (drawn by a seed), for quick trials.
         allow_missing: evaluation leaves out unreadable clips, and counts them, instead of stopping.
@@ -309,6 +366,7 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 0,
         preload: int = 0,
+        features: int = 0,
         balance: float = 0.0,
         share: float = 1.0,
         allow_missing: bool = False,
@@ -324,6 +382,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
         self.augment = {k: Augment(**v) for k, v in augment.items()} if augment else None
         self.batch_size, self.num_workers, self.preload, self.balance = batch_size, num_workers, preload, balance
+        self.features = features
         self.share, self.allow_missing, self.seed = share, allow_missing, seed
         self.motion_share = motion_share
         self.manifest: Manifest | None = None
@@ -472,33 +531,77 @@ class EmotionDataModule(L.LightningDataModule):
             raise DatasetError(
                 f"{self.root}: no rows for {name}; see its splits with: emozoo check {self.dataset} --root {self.root}"
             )
+        rank, world = self._rank()
+        collate = Collate(
+            rows,
+            self.spec,
+            self.labels,
+            self.augment if train else None,
+            motion_share=self.motion_share,
+            skip=train or self.allow_missing,
+        )
+        if train and self.features:
+            encoded = self._encoded(rows, collate)
+            rows = [rows[i] for i in encoded.rows]
+            return DataLoader(
+                encoded,
+                batch_size=self.batch_size,
+                sampler=self._train_sampler(rows, rank, world),
+                drop_last=len(rows) >= self.batch_size * world,
+                collate_fn=collate_features,
+            )
         data = self._sets.get(name)
         if data is None:
             data = self._sets[name] = ClipDataset(rows, self.spec, train=train)
             if self.preload:
                 data.preload(self.preload if train else 0, self.num_workers)
-        rank, world = self._rank()
-        sampler: Sampler[int]
-        if train:
-            sampler = self._train_sampler(rows, rank, world)
-        else:
-            sampler = Strided(len(rows), rank, world)
         return DataLoader(
             data,
             batch_size=self.batch_size,
-            sampler=sampler,
+            sampler=self._train_sampler(rows, rank, world) if train else Strided(len(rows), rank, world),
             drop_last=train and len(rows) >= self.batch_size * world,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0 and train,
-            collate_fn=Collate(
-                rows,
-                self.spec,
-                self.labels,
-                self.augment if train else None,
-                motion_share=self.motion_share,
-                skip=train or self.allow_missing,
-            ),
+            collate_fn=collate,
         )
+
+    def _encoded(self, rows: list[Row], collate: Collate) -> FeatureDataset:
+        """Every clip through the model's frozen encoder, ``features`` times; kept on disk for the next run."""
+        from rich.progress import track
+
+        if self.trainer is None:
+            raise UsageError("features= needs a trainer, whose model encodes")
+        model: Any = self.trainer.lightning_module
+        if not model.encoder_is_frozen:
+            raise UsageError("features= keeps what a frozen encoder gives: set lr_scale {backbone: 0} or {encoders: 0}")
+        file = hub.home() / "features" / f"{self._feature_key(rows, model.net)}.pt"
+        if file.is_file():
+            return FeatureDataset.load(file)
+        data = ClipDataset(rows, self.spec, train=True)
+        data.preload(self.features, self.num_workers)
+        device = self.trainer.strategy.root_device
+        model.to(device).eval()
+        loader = DataLoader(data, batch_size=self.batch_size, collate_fn=collate)
+        kept = FeatureDataset()
+        for batch in track((b for _ in range(self.features) for b in loader), "encoding", self.features * len(loader)):
+            if batch is not None:
+                with torch.no_grad():
+                    kept.add(model.encode(batch.to(device)), batch)
+        model.train()
+        kept.save(file)
+        return kept
+
+    def _feature_key(self, rows: list[Row], net: torch.nn.Module) -> str:
+        """A hash of all that the features and their targets follow from: encoder, spec, augmentation, files, labels."""
+        key = hashlib.sha256(repr((self.spec, self.augment, self.motion_share, self.features)).encode())
+        for name, value in net.state_dict().items():
+            if name.startswith(("backbone.", "encoders.")):
+                key.update(name.encode() + value.cpu().numpy().tobytes())
+        for row in rows:
+            file = Path(row.path)
+            state = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else None
+            key.update(repr((row, state, self.labels.classes)).encode())
+        return key.hexdigest()[:32]
 
     def _train_sampler(self, rows: list[Row], rank: int, world: int) -> Sampler[int]:
         from torch.utils.data import RandomSampler, WeightedRandomSampler
