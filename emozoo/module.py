@@ -148,8 +148,8 @@ class EmotionModule(L.LightningModule):
     @property
     def encoder_is_frozen(self) -> bool:
         """Whether :meth:`encode` gives the same features throughout training, so that they can be kept."""
-        parts = [name for name in ("backbone", "encoders") if hasattr(self.net, name)]
-        return bool(parts) and (set(parts) <= set(self._frozen()) or bool(getattr(self.net, "freeze", False)))
+        net: Any = self.net
+        return set(net.encoding) <= set(self._frozen()) or bool(getattr(net, "freeze", False))
 
     @property
     def tasks(self) -> tuple[str, ...]:

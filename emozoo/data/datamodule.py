@@ -573,7 +573,7 @@ class EmotionDataModule(L.LightningDataModule):
             raise UsageError("features= needs a trainer, whose model encodes")
         model: Any = self.trainer.lightning_module
         if not model.encoder_is_frozen:
-            raise UsageError("features= keeps what a frozen encoder gives: set lr_scale {backbone: 0} or {encoders: 0}")
+            raise UsageError("features= keeps what a frozen encoder gives: set lr_scale to 0 for its parts")
         file = hub.home() / "features" / f"{self._feature_key(rows, model.net)}.pt"
         if file.is_file():
             return FeatureDataset.load(file)
@@ -591,11 +591,11 @@ class EmotionDataModule(L.LightningDataModule):
         kept.save(file)
         return kept
 
-    def _feature_key(self, rows: list[Row], net: torch.nn.Module) -> str:
+    def _feature_key(self, rows: list[Row], net: Any) -> str:
         """A hash of all that the features and their targets follow from: encoder, spec, augmentation, files, labels."""
         key = hashlib.sha256(repr((self.spec, self.augment, self.motion_share, self.features)).encode())
         for name, value in net.state_dict().items():
-            if name.startswith(("backbone.", "encoders.")):
+            if name.partition(".")[0] in net.encoding:
                 key.update(name.encode() + value.cpu().numpy().tobytes())
         for row in rows:
             file = Path(row.path)

@@ -69,6 +69,7 @@ class CAERCrossAttention(nn.Module):
     """
 
     backbones: tuple[str, ...] = ()
+    encoding: tuple[str, ...] = ("face_encoder", "context_encoder")
 
     def __init__(
         self,

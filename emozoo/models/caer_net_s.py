@@ -47,6 +47,7 @@ class CAERNetS(nn.Module):
     """
 
     backbones: tuple[str, ...] = ()
+    encoding: tuple[str, ...] = ("face_encoder", "context_encoder")
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class CEFLNet(nn.Module):
     """
 
     backbones: tuple[str, ...] = ()
+    encoding: tuple[str, ...] = ("backbone",)
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class EmotionFAN(nn.Module):
     """
 
     backbones: tuple[str, ...] = ()
+    encoding: tuple[str, ...] = ("backbone",)
     per_frame = True  # encode() treats every frame alone
 
     def __init__(

@@ -128,6 +128,7 @@ class EncoderNet(nn.Module):
     """
 
     backbones: tuple[str, ...] = ("encoders",)
+    encoding: tuple[str, ...] = ("encoders",)
 
     def __init__(self, encoders: Mapping[str, nn.Module], freeze: bool) -> None:
         super().__init__()

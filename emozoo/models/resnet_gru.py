@@ -21,6 +21,7 @@ class ResNetGRU(nn.Module):
     """Frame features and a recurrent layer on the stream ``face`` (B, C, F, 3, H, W); no attention maps."""
 
     backbones: tuple[str, ...] = ()
+    encoding: tuple[str, ...] = ("backbone",)
     per_frame = True  # encode() treats every frame alone
 
     def __init__(
