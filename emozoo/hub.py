@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+_LIBRARIES = (
+    "emozoo", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-python-headless", "decord", "av",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that weights and numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # decord has no wheel on this platform, or emozoo runs from a bare checkout
+    return found

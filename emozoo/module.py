@@ -29,11 +29,19 @@ from emozoo.spec import ClipSpec
 
 
 def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
-    """The plain network of a registry entry. ``options`` override the keyword arguments of wiring and size."""
+    """The plain network of a registry entry. ``options`` override the keyword arguments of wiring and size.
+
+    Raises UsageError for options that the network does not take.
+    """
     spec = registry.model(arch)
     module, _, name = spec.network.partition(":")
     kwargs = {**spec.sizes[size], **spec.wirings[wiring], **options}
-    return getattr(importlib.import_module(module), name)(len(classes) or None, **kwargs)
+    try:
+        return getattr(importlib.import_module(module), name)(len(classes) or None, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{arch} with {', '.join(f'{k}={v!r}' for k, v in options.items()) or size}: {error}"
+        ) from error
 
 
 def clip_spec(arch: str, size: str, changes: Mapping[str, Any] | None = None) -> ClipSpec:

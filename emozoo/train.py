@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,20 +28,6 @@ STILL_AUGMENT: dict[str, Any] = {
     "erase": 0.2,
 }
 CLIP_AUGMENT: dict[str, Any] = {"flip": 0.5, "rotate": 8.0, "scale": 0.1, "shift": 0.05, "light": 0.3, "tint": 0.2}
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    from importlib.metadata import version
-
-    names = ("emozoo", "torch", "torchvision", "lightning", "timm", "opencv-python-headless", "decord", "numpy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except Exception:  # a build without this distribution's metadata still trains
-            continue
-    return found
 
 
 class SaveWeights(Callback):
@@ -125,7 +110,7 @@ class SaveWeights(Callback):
             "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
             "precision": str(trainer.precision),
             "train_seconds": round(self.state_dict()["seconds"], 1),
-            "versions": versions(),
+            "versions": hub.versions(),
         }
         folder = self.folder / name if name else self.folder
         state = pl_module.net.state_dict()
@@ -293,4 +278,4 @@ def finetune(
     }
 
 
-__all__ = ["EMAWeightAveraging", "EmozooCLI", "SaveWeights", "UsageError", "card", "finetune", "train", "versions"]
+__all__ = ["EMAWeightAveraging", "EmozooCLI", "SaveWeights", "UsageError", "card", "finetune", "train"]

@@ -8,7 +8,6 @@ Legend: N = items, C = clips, K = classes.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emozoo import registry
+from emozoo import hub, registry
 from emozoo.benchmark import statistics
 from emozoo.benchmark.statistics import Outcome
 from emozoo.data.datamodule import EmotionDataModule
@@ -186,7 +185,7 @@ class Said:
             "ci95": {k: list(interval[k]) if k in interval else None for k in METRICS},
             "per_class": statistics.per_class(outcome),
             "published": [],
-            "versions": versions(),
+            "versions": hub.versions(),
             "hardware": hardware(self.device),
             "precision": "float32",
             "seconds": round(self.seconds, 2),
@@ -275,17 +274,6 @@ def _shown(loader: Any, name: str) -> Any:
     from rich.progress import track
 
     return track(loader, name, len(loader), console=Console(stderr=True), transient=True)
-
-
-def versions() -> dict[str, str]:
-    """Versions that a number depends on."""
-    found = {"python": platform.python_version()}
-    for name in ("emozoo", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "decord", "av"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # decord has no wheel on this platform, or emozoo runs from a bare checkout
-    return found
 
 
 def hardware(device: str) -> str:

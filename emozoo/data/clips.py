@@ -70,8 +70,8 @@ class ClipReader:
     height) in pixels, (0, 0) without pictures. ``warnings`` concern the file as a whole.
 
     Args:
-        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that
-            it is a face crop already.
+        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that it
+            is a face crop already, four zeros that there is no face.
         start, end: seconds of the labelled part; frames and sound outside do not exist for this reader.
 
     Raises:
@@ -116,7 +116,7 @@ class ClipReader:
             self._own_warnings.append(Warn("still", "a still picture: nothing temporal was seen"))
         self.start = 0.0 if start is None else float(start)
         self.end = self.duration if end is None else float(end)
-        if self._box is not None:
+        if self._box is not None and self._box.any():
             self._check_box(self._box)
 
     def _open_still(self) -> None:
@@ -182,6 +182,8 @@ class ClipReader:
         indices = np.unique(lo + sampling.nearest(stamps[lo : hi + 1], wanted))
         step = float(np.median(np.diff(stamps[indices]))) if len(indices) > 1 else 0.0
         if self._box is not None:
+            if not self._box.any():
+                return []  # known to hold no face
             return [Track(stamps[indices], np.tile(self._box, (len(indices), 1)), step)]
         indices = indices[self._pictures.check(lo, hi)[indices - lo]]
         detect = faces.detector(self.spec.detector)
@@ -389,15 +391,12 @@ def to_batch(
     *,
     augment: Augment | Mapping[str, Augment] | None = None,
     seeds: Sequence[int] | None = None,
-    targets: Sequence[Mapping[str, Any]] | None = None,
     ids: Sequence[str] | None = None,
 ) -> Batch:
     """Augment (training), normalise and stack.
 
     Args:
         seeds: one per sample, from which all of its augmentation follows; drawn from torch's generator when absent.
-        targets: one mapping per sample: ``emotion`` (class index, or K votes), ``va`` (C, 2), ``va_mask`` (C,). Samples
-            may differ in what they carry.
         ids: names of the samples; their positions when absent.
     """
     if augment is not None:
@@ -431,35 +430,9 @@ def to_batch(
         "warnings": [r.warnings for r in raws],
         "one_picture": all(_one_picture(v[n]) for v in streams for n, s in spec.streams.items() if s.source != "audio"),
     }
-    return Batch(inputs, masks, _stack_targets(targets, spec.clips) if targets else {}, meta)
+    return Batch(inputs, masks, {}, meta)
 
 
 def _one_picture(stream: np.ndarray) -> bool:
     """Whether all frames of a stream are one and the same picture in memory, as those of a still are."""
     return stream.strides[:2] == (0, 0)
-
-
-def _stack_targets(targets: Sequence[Mapping[str, Any]], clips: int) -> dict[str, Tensor]:
-    out = {}
-    if any("emotion" in t for t in targets):
-        labels = [np.asarray(t.get("emotion", IGNORE)) for t in targets]
-        classes = max((v.size for v in labels if v.ndim), default=0)
-        if classes:  # votes: a plain index is one vote for it, an unlabelled sample has none
-            out["emotion"] = torch.zeros(len(labels), classes)
-            for row, v in zip(out["emotion"], labels, strict=True):
-                if v.ndim:
-                    row.copy_(torch.from_numpy(v.astype(np.float32)))
-                elif v >= 0:
-                    row[int(v)] = 1.0
-        else:
-            out["emotion"] = torch.tensor([int(v) for v in labels])
-    if any("va" in t for t in targets):
-        out["va"], out["va_mask"] = (
-            torch.zeros(len(targets), clips, 2),
-            torch.zeros(len(targets), clips, dtype=torch.bool),
-        )
-        for i, t in enumerate(targets):
-            if "va" in t:
-                out["va"][i] = torch.as_tensor(np.asarray(t["va"], dtype=np.float32))
-                out["va_mask"][i] = torch.as_tensor(np.asarray(t.get("va_mask", np.ones(clips)), dtype=bool))
-    return out

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from emozoo.data.clips import IGNORE, ClipReader, to_batch
+from emozoo.data.clips import ClipReader, to_batch
 from emozoo.data.faces import Track
 from emozoo.data.transforms import Augment
 from emozoo.errors import VideoError
@@ -221,15 +221,9 @@ def test_augmented_batches_differ_by_seed_only(still):
     assert not one.inputs["sound"].any()
 
 
-def test_targets_of_every_kind_stack(still):
-    """Protects mixed batches: indices, votes, valence and arousal, and samples that lack one of them."""
+def test_a_box_of_zeros_means_no_face(still):
+    """Protects face-box lists: a picture known to hold no face is not searched, and not refused."""
     path, _ = still
-    a_spec = spec(face=FACE)
-    raw = read(path, a_spec, box=(0, 0, 60, 40))
-    plain = to_batch([raw] * 2, a_spec, targets=[{"emotion": 4}, {"va": np.full((3, 2), 0.5)}]).targets
-    assert plain["emotion"].tolist() == [4, IGNORE]
-    assert plain["emotion"].dtype == torch.int64
-    assert plain["va"].shape == (2, 3, 2)
-    assert plain["va_mask"].tolist() == [[False] * 3, [True] * 3]
-    votes = to_batch([raw] * 3, a_spec, targets=[{"emotion": [0, 7, 3]}, {"emotion": 1}, {}]).targets["emotion"]
-    assert votes.tolist() == [[0, 7, 3], [0, 1, 0], [0, 0, 0]]
+    raw = read(path, spec(face=FACE), box=(0, 0, 0, 0))
+    assert raw.no_face
+    assert np.isnan(raw.boxes).all()
