@@ -11,10 +11,13 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import emozoo
-from emozoo.data.datamodule import EmotionDataModule
-from emozoo.errors import DatasetError
+from emozoo.data.clips import Batch
+from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
+from emozoo.errors import DatasetError, UsageError
+from emozoo.models.layers import Output
 from emozoo.module import EmotionModule, load
 from emozoo.train import EmozooCLI, finetune
 
@@ -38,9 +41,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recipes_build_what_they_say(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every committed recipe names real arguments, and its data module reads what its model eats."""
     monkeypatch.chdir(recipe.parents[2])  # recipes name checkpoints from the root of the repository
-    cli = EmozooCLI(EmotionModule, EmotionDataModule, args=["--config", str(recipe)], run=False)
+    words = ["--config", str(recipe)]
+    start = yaml.safe_load(recipe.read_text())["model"].get("init_from", "")
+    if start.startswith("runs/"):  # made by another recipe, which must exist
+        assert (recipe.parent / f"{Path(start).name}__synthemo_plain.yaml").is_file()
+        words += ["--model.init_from", "null"]
+    cli = EmozooCLI(EmotionModule, EmotionDataModule, args=words, run=False)
     assert cli.datamodule.spec == cli.model.spec
     assert list(cli.datamodule.classes or cli.model.classes) == list(cli.model.classes)
+
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
 
 
 def test_frozen_means_frozen(pictures: Path) -> None:
@@ -52,16 +63,75 @@ def test_frozen_means_frozen(pictures: Path) -> None:
     )
     before = {k: v.clone() for k, v in module.net.state_dict().items()}
     dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4)
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-    }
-    L.Trainer(max_steps=3, accelerator="cpu", limit_val_batches=0, **quiet).fit(module, dm)  # type: ignore[arg-type]
+    L.Trainer(max_steps=3, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
     changed = {k for k, v in module.net.state_dict().items() if not torch.equal(v, before[k])}
     assert changed
     assert not any(k.startswith("backbone.") for k in changed)
+
+
+def test_features_of_a_frozen_encoder_are_made_once(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training on kept features sees what the encoder would give, and a second run does not decode again."""
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path))
+    root = shutil.copytree(pictures, tmp_path / "data")
+
+    def fit() -> tuple[EmotionModule, EmotionDataModule]:
+        L.seed_everything(0, verbose=False)
+        module = EmotionModule(
+            "ceflnet",
+            size="lite",
+            classes=["angry", "calm"],
+            options={"backbone": "vgg_tiny"},
+            lr_scale={"backbone": 0},
+        )
+        dm = EmotionDataModule(
+            "folder", root, spec=module.spec, classes=module.classes, batch_size=4, features=2, val_share=0.0
+        )
+        L.Trainer(max_epochs=2, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+        return module, dm
+
+    module, dm = fit()
+    (kept,) = (tmp_path / "features").iterdir()
+    first = FeatureDataset.load(kept)
+    data = ClipDataset(dm.train_rows, dm.spec, train=False)
+    collate = Collate(dm.train_rows, dm.spec, dm.labels, None, skip=False)
+    module.eval()
+    with torch.no_grad():
+        plain = module.output(collate([data[0], data[1]])).logits  # type: ignore[arg-type]
+        made = module.output(collate_features([first[0], first[1]])).logits
+    torch.testing.assert_close(made, plain, atol=2e-3, rtol=2e-3)
+
+    stamp = kept.stat().st_mtime_ns
+    again, _ = fit()
+    assert kept.stat().st_mtime_ns == stamp
+    assert all(torch.equal(a, b) for a, b in zip(module.net.parameters(), again.net.parameters(), strict=True))
+
+
+def test_features_of_an_encoder_that_learns_are_refused(pictures: Path) -> None:
+    """Kept features of a moving encoder would be wrong without a sign of it."""
+    module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, features=1)
+    with pytest.raises(UsageError, match="frozen"):
+        L.Trainer(max_steps=1, accelerator="cpu", **QUIET).fit(module, dm)  # type: ignore[arg-type]
+
+
+def test_calibration_finds_the_temperature_of_held_out_clips(pictures: Path) -> None:
+    """Logits ten times too timid are put right by the stored temperature; an exact network keeps its own."""
+    module = EmotionModule(
+        "emotion_fan", size="lite", classes=["a", "b", "c"], options={"backbone": "vgg_tiny"}, tau=1.0
+    )
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(6000, 3, generator=generator)
+    prior = torch.tensor([0.6, 0.3, 0.1])
+    module.log_prior.copy_(prior.log())
+    labels = torch.multinomial((logits + prior.log()).softmax(-1), 1, generator=generator).squeeze(1)
+    for timid in (1.0, 0.1):
+        module.output = lambda batch, timid=timid: Output(timid * batch.inputs["x"], None, {})  # type: ignore[method-assign]
+        module.calibrate([Batch({"x": logits}, {}, {"emotion": labels}, {"id": [""] * 6000})])
+        assert float(module.temperature) == pytest.approx(timid, rel=0.06)
+        expected = (logits + prior.log()).softmax(-1)
+        torch.testing.assert_close(module.scores(timid * logits), expected, atol=0.02, rtol=0.1)
 
 
 def test_checkpoints_hold_plain_types_only(pictures: Path, tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ def prepare(
 ) -> Path:
     """The folder of the clips of an architecture's task; what is not there yet is drawn now.
 
-    A killed run goes on where it was. ``knobs`` draws other clips than the task's. Clips of other settings, or of another version of the generator, are removed.
+    A killed run goes on where it was. ``knobs`` draws other clips than the task's. Clips of other settings, or
+    of another version of the generator, are removed.
     """
     knobs = knobs or TASKS[arch]
     out = out or hub.home() / "synthemo" / f"v{synthetic.VERSION}" / arch

@@ -583,9 +583,12 @@ class EmotionDataModule(L.LightningDataModule):
         model.to(device).eval()
         loader = DataLoader(data, batch_size=self.batch_size, collate_fn=collate)
         kept = FeatureDataset()
-        for batch in track((b for _ in range(self.features) for b in loader), "encoding", self.features * len(loader)):
-            if batch is not None:
-                with torch.no_grad():
+        batches = (b for _ in range(self.features) for b in loader)
+        # Own random numbers: a run that finds the features made goes on exactly like the one that made them.
+        with torch.random.fork_rng([]), torch.no_grad():
+            torch.manual_seed(self.seed)
+            for batch in track(batches, "encoding", self.features * len(loader)):
+                if batch is not None:
                     kept.add(model.encode(batch.to(device)), batch)
         model.train()
         kept.save(file)
@@ -593,7 +596,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _feature_key(self, rows: list[Row], net: Any) -> str:
         """A hash of all that the features and their targets follow from: encoder, spec, augmentation, files, labels."""
-        key = hashlib.sha256(repr((self.spec, self.augment, self.motion_share, self.features)).encode())
+        key = hashlib.sha256(repr((self.spec, self.augment, self.motion_share, self.features, self.seed)).encode())
         for name, value in net.state_dict().items():
             if name.partition(".")[0] in net.encoding:
                 key.update(name.encode() + value.cpu().numpy().tobytes())
