@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -176,7 +177,7 @@ class EmozooCLI(LightningCLI):
 
 
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
-    return clip_spec(model, size, changes).to_dict()
+    return json.loads(json.dumps(clip_spec(model, size, changes).to_dict()))  # lists, as a YAML file would have them
 
 
 def train(argv: list[str]) -> int:
