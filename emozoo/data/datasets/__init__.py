@@ -1,13 +1,19 @@
-"""Data sets by name: one file for each layout, and each file a function ``load(root) -> Manifest``."""
+"""Data sets by name: one file for each layout, and each file a function ``load(root, name) -> Manifest``.
+
+Some data sets have several protocols; one other than the first is named after a colon: ``crema_d:face``,
+``videoemotion8:split_03`` (:data:`emozoo.data.protocols.CHOICES`).
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from emozoo.data.manifest import Manifest
+from emozoo.data.protocols import CHOICES, protocol
 from emozoo.errors import DatasetError, UsageError
 
 # name -> (file of this folder, what it is); a new layout is a new file and a line here.
@@ -17,6 +23,20 @@ DATASETS = {
     "ferplus": ("ferplus", "FER+ votes on the pictures of FER2013, 8 classes"),
     "ferplus8": ("ferplus", "the same as ferplus"),
     "ferplus7": ("ferplus", "FER+ without contempt: the seven basic emotions"),
+    "caer_s": ("caer", "{train,test}/<Class>/0001.png of CAER-S, maybe with lists of face boxes in boxes/"),
+    "caer": ("caer", "{train,validation,test}/<Class>/0001.avi of CAER"),
+    "ncaer_s": ("caer", "images/{train,val,test}/<Class>/ and crop/ of NCAER-S"),
+    "ekman6": ("videolists", "<class>/<video> of Ekman-6, with trainlist01.txt and testlist01.txt"),
+    "videoemotion8": ("videolists", "<Class>/<video> of VideoEmotion-8, with the table or lists of its splits"),
+    "aff_wild2": ("aff_wild2", "'<N>th ABAW Annotations/VA_Estimation_Challenge' and cropped_aligned/ of Aff-Wild2"),
+    "afew": ("afew", "{Train,Val}_AFEW/<Emotion>/<id>.avi of AFEW, or faces cut from them"),
+    "dfew": ("dfew", "EmoLabel_DataSplit/ and Clip/ of DFEW"),
+    "ferv39k": ("ferv39k", "2_ClipsforFaceCrop/ and 4_setups/ of FERV39k"),
+    "mafw": ("mafw", "data/frames/<id>/ and split/single/no_caption/ of MAFW"),
+    "mmi": ("mmi", "Sessions/<id>/ of MMI"),
+    "bu4dfe": ("bu4dfe", "<person>/<Expression>/000.jpg of BU-4DFE"),
+    "ravdess": ("ravdess", "Actor_01/ to Actor_24/ of RAVDESS"),
+    "crema_d": ("crema_d", "VideoFlash/, AudioWAV/ or AudioMP3/ of CREMA-D"),
     "synthemo": ("synthemo", "a folder written by emozoo synth: manifest.csv and synthemo.json"),
 }
 
@@ -27,13 +47,19 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
     ``classes``: order and spelling to give the labels (those of a model); default: the data set's own. Raises
     UsageError for an unknown name, DatasetError that says what was looked for, where, and how to mend it.
     """
-    if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
+    dataset, colon, choice = name.partition(":")
+    if dataset not in DATASETS:
+        close = difflib.get_close_matches(dataset, DATASETS, n=1, cutoff=0.4)
         hint = f"; did you mean '{close[0]}'?" if close else ";"
-        raise UsageError(f"no data set '{name}'{hint} there are {', '.join(DATASETS)}")
+        raise UsageError(f"no data set '{dataset}'{hint} there are {', '.join(DATASETS)}")
+    if colon and choice not in CHOICES.get(dataset, ()):
+        there = ", ".join(f"{dataset}:{c}" for c in CHOICES.get(dataset, ())) or f"{dataset} alone"
+        raise UsageError(f"no protocol '{name}'; there are {there}")
     root = Path(root).expanduser()
     if not root.exists():
-        raise DatasetError(f"{root}: no such folder; {name} is looked for there as {DATASETS[name][1]}: mend --root")
-    file = importlib.import_module(f"{__name__}.{DATASETS[name][0]}")
+        raise DatasetError(f"{root}: no such folder; {name} is looked for there as {DATASETS[dataset][1]}: mend --root")
+    file = importlib.import_module(f"{__name__}.{DATASETS[dataset][0]}")
     manifest: Manifest = file.load(root, name)
+    if known := protocol(manifest.protocol):
+        manifest = replace(manifest, version=known.version)
     return manifest.with_classes(classes) if classes is not None else manifest

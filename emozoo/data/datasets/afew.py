@@ -1,0 +1,87 @@
+"""AFEW 8.0 (EmotiW 2018): seven emotions in films. Official: 773 training and 383 validation clips; report those.
+
+Layouts: ``{Train,Val}_AFEW/<Emotion>/<id>.avi``, or faces that were cut out, ``[data/]face/{train,val}_afew/<Emotion>/
+<id>/*.jpg`` (the layout of Emotion-FAN). Lists ``*train*.txt`` and ``*val*.txt`` with lines ``Fear/013736360 Fear`` in
+the root, ``txt`` or ``data/txt`` say which clips count, also those whose face folder is missing or empty; without
+lists, every file counts. Lists in use differ by one or two clips, so results name theirs: ``afew_list@1a2b3c4d``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from emozoo.data.datasets.layout import (
+    class_folders,
+    class_of,
+    digest,
+    items,
+    lines,
+    media,
+    missing,
+    subfolder,
+    whole_picture,
+    within,
+)  # fmt: skip
+from emozoo.data.manifest import Manifest, Row, key, unique_ids
+from emozoo.errors import DatasetError
+
+CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+SPLITS = {"train": ("Train_AFEW", "train_afew", "Train"), "val": ("Val_AFEW", "val_afew", "Val")}
+
+
+def load(root: Path, name: str) -> Manifest:
+    """The clips in ``root``; ids are ``<split>/<Emotion>/<id>``."""
+    root = root.resolve()
+    faces = subfolder(within(root, "data"), "face", "faces")
+    place = faces if subfolder(root, *SPLITS["train"]) is None and faces is not None else root
+    protocol = "afew8_folders"
+    found: Iterator[tuple[str, str, Path]] = _from_folders(place)
+    if lists := _lists(root):
+        found, protocol = _from_lists(place, lists), f"afew_list@{digest(*lists.values())}"
+    rows = [
+        Row(
+            id=f"{split}/{label}/{key(path.name)}",
+            path=str(path),
+            label=label,
+            split=split,
+            box=whole_picture(path) if place == faces else None,
+        )
+        for split, label, path in found
+    ]
+    if not rows:
+        raise missing(root, "afew", "{Train,Val}_AFEW/<Emotion>/<id>.avi or face/{train,val}_afew/<Emotion>/<id>/*.jpg")
+    return Manifest("afew", root, CLASSES, tuple(unique_ids(rows, root)), protocol=protocol)
+
+
+def _from_folders(place: Path) -> Iterator[tuple[str, str, Path]]:
+    for split, spellings in SPLITS.items():
+        folder = subfolder(place, *spellings)
+        for label, folders in class_folders(folder, CLASSES).items() if folder else ():
+            for path in (p for f in folders for p in items(f)):
+                yield split, label, path
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    found = {}
+    for folder in (root, root / "txt", root / "data" / "txt"):
+        for split in SPLITS:
+            files = sorted(p for p in folder.glob("*.txt") if split in p.stem.lower())
+            if len(files) > 1:
+                names = ", ".join(p.name for p in files)
+                raise DatasetError(f"{folder}: several lists for {split} ({names}): keep the one that results name")
+            if files and split not in found:
+                found[split] = files[0]
+    return found
+
+
+def _from_lists(place: Path, lists: dict[str, Path]) -> Iterator[tuple[str, str, Path]]:
+    for split, path in lists.items():
+        folder = subfolder(place, *SPLITS[split]) or place / SPLITS[split][0]
+        below = class_folders(folder, CLASSES) if folder.is_dir() else {}
+        for number, text in lines(path):
+            name, _, spelled = text.replace("\\", "/").partition(" ")
+            label = class_of(spelled.strip() or name.split("/")[0], CLASSES, (path, number))
+            video = name.rpartition("/")[2]
+            tries = [media(f, video) for f in below.get(label, ())]
+            yield split, label, next((t for t in tries if t.exists()), folder / label / video)

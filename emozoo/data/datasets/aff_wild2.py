@@ -1,0 +1,86 @@
+"""Aff-Wild2, valence and arousal of every frame (Kollias, Zafeiriou; the ABAW challenges).
+
+``<N>th ABAW Annotations/VA_Estimation_Challenge/{Train_Set,Validation_Set}/<video>[_left|_right].txt``: a header, then
+``valence,arousal`` for every frame of the video, -5 = no label. ``cropped_aligned/<video>[_left|_right]/00001.jpg``:
+face crops, where picture n belongs to line n below the header, and pictures are missing where no face was found. Of a
+video with two people, ``_left`` and ``_right`` are two items of one group.
+
+Frames of a folder are counted as they lie there, so labels of a folder with gaps are copied, one line for each picture
+that is there, into the cache (``EMOZOO_HOME``). ``aff_wild2:test`` is the list
+``Valence_Arousal_Estimation_Challenge_test_set_release.txt``, without labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from emozoo import hub
+from emozoo.data.datasets.layout import lines, missing, subfolder, whole_picture
+from emozoo.data.manifest import PICTURES, Manifest, Row
+from emozoo.errors import DatasetError
+
+CHALLENGE = "VA_Estimation_Challenge"
+SPLITS = {"Train_Set": "train", "Validation_Set": "val"}
+TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
+
+
+def load(root: Path, name: str) -> Manifest:
+    """One item for each person of each video in ``root``; ids are ``<split>/<video>``."""
+    root = root.resolve()
+    place = subfolder(root, "cropped_aligned", "cropped_aligned_images")
+    folder = next((p for p in (*root.glob(CHALLENGE), *root.glob(f"*/{CHALLENGE}")) if p.is_dir()), None)
+    tests = next((p for p in (*root.glob(TEST_LIST), *root.glob(f"*/{TEST_LIST}")) if p.is_file()), None)
+    expected = f"'6th ABAW Annotations/{CHALLENGE}/Train_Set/<video>.txt' and cropped_aligned/<video>/00001.jpg"
+    if place is None:
+        raise missing(root, "aff_wild2", expected)
+    place = subfolder(place, "cropped_aligned") or place
+    if name == "aff_wild2:test":
+        if tests is None:
+            raise missing(root, name, TEST_LIST)
+        rows = [_row(place, text, "test") for _, text in lines(tests)]
+        return Manifest("aff_wild2", root, (), tuple(rows), protocol="abaw_va_test")
+    rows = []
+    for spelled, split in SPLITS.items():
+        for file in sorted((folder / spelled).glob("*.txt")) if folder is not None else ():
+            rows.append(_row(place, file.stem, split, file))
+    if not rows or folder is None:
+        raise missing(root, "aff_wild2", expected)
+    edition = re.match(r"(\d+)(st|nd|rd|th) ABAW", folder.parent.name)
+    return Manifest("aff_wild2", root, (), tuple(rows), protocol=f"abaw{edition[1] if edition else ''}_va")
+
+
+def _row(place: Path, video: str, split: str, labels: Path | None = None) -> Row:
+    faces = place / video
+    found = re.fullmatch(r"(.+?)(?:_(left|right))?", video)
+    assert found is not None
+    extra = {"va_file": str(_aligned(labels, faces))} if labels is not None else {}
+    if found[2]:
+        extra["person"] = found[2]
+    return Row(f"{split}/{video}", str(faces), split=split, group=found[1], box=whole_picture(faces), extra=extra)
+
+
+def _aligned(labels: Path, faces: Path) -> Path:
+    """The file of labels itself or, where pictures are missing between, a copy without the lines of those."""
+    numbers = _numbers(faces)
+    header, *values = labels.read_text(encoding="utf-8-sig").splitlines() or [""]
+    if numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= len(values):
+        return labels
+    if numbers[0] < 1:
+        raise DatasetError(f"{faces}: pictures are counted from 00001, found {numbers[0]}")
+    # A video may have a frame more than its labels: such a picture has none.
+    kept = [values[n - 1] if n <= len(values) else "-5,-5" for n in numbers]
+    data = ("\n".join([header, *kept]) + "\n").encode()
+    out = hub.home() / "aff_wild2" / f"{hashlib.sha256(data).hexdigest()[:16]}.csv"
+    if not out.is_file():
+        hub.write_atomic(out, data)
+    return out
+
+
+def _numbers(faces: Path) -> list[int]:
+    if not faces.is_dir():
+        return []
+    stems = (os.path.splitext(e.name) for e in os.scandir(faces))
+    return sorted(int(s) for s, end in stems if s.isdigit() and end.lower() in PICTURES)

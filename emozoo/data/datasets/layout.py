@@ -1,0 +1,175 @@
+"""What the adapters share: finding folders under their various spellings, reading lists, dealing people into folds.
+
+Adapters accept the spellings of a class that ``emozoo.labels`` lists (Anger and Angry) and always report the official
+one; ids are ``class/video`` keys in it, so that two copies of a data set give the same ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+from emozoo.data.manifest import MEDIA, PICTURES, Row
+from emozoo.errors import DatasetError, ManifestError
+from emozoo.labels import canonical
+
+Box = tuple[float, float, float, float]
+NO_FACE: Box = (0.0, 0.0, 0.0, 0.0)
+
+
+def within(root: Path, *names: str) -> Path:
+    """``root`` or, where it holds the data set's own folder (under one of the spellings), that folder."""
+    found = subfolder(root, *names)
+    return root if found is None else found
+
+
+def subfolder(root: Path, *names: str) -> Path | None:
+    """The first of the folders ``names`` that exists in ``root``; case does not matter."""
+    if not root.is_dir():
+        return None
+    there = {p.name.lower(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
+    return next((there[n.lower()] for n in names if n.lower() in there), None)
+
+
+def class_folders(place: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
+    """The folders of each official class in ``place``; one class may lie under two spellings."""
+    official = {canonical(c): c for c in classes}
+    found: dict[str, list[Path]] = {c: [] for c in classes}
+    for p in sorted(place.iterdir()):
+        if p.is_dir() and canonical(p.name) in official:
+            found[official[canonical(p.name)]].append(p)
+    return found
+
+
+def class_of(name: str, classes: Sequence[str], where: tuple[Path, int] | Path) -> str:
+    """The official class of a spelling. Raises ManifestError (for a line) or DatasetError for one that is unknown."""
+    for c in classes:
+        if canonical(c) == canonical(name):
+            return c
+    text = f"no class {name!r}; there are {', '.join(classes)}"
+    raise ManifestError(*where, text) if isinstance(where, tuple) else DatasetError(f"{where}: {text}")
+
+
+def items(folder: Path) -> Iterator[Path]:
+    """Media files and folders of frames in a folder, an empty one too: it is for the reader to say what is wrong."""
+    for p in sorted(folder.iterdir()):
+        if not p.name.startswith((".", "__")) and (p.suffix.lower() in MEDIA or p.is_dir()):
+            yield p
+
+
+def media(folder: Path, name: str) -> Path:
+    """The file or folder of frames called ``name`` (with or without extension); where none is, its expected place."""
+    exact = folder / name
+    if exact.exists():
+        return exact
+    stem = exact.with_suffix("") if exact.suffix.lower() in MEDIA else exact
+    if stem.is_dir():
+        return stem
+    # Names hold dots and brackets: extensions are appended, and nothing is ever globbed.
+    tries = (stem.with_name(stem.name + end) for end in sorted(MEDIA))
+    return next((p for p in tries if p.is_file()), exact if exact.suffix.lower() in MEDIA else stem)
+
+
+def whole_picture(path: Path) -> Box | None:
+    """The box of a picture, or of the first of a folder, that is a face crop already; None where there is none."""
+    from PIL import Image
+
+    try:
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                path = next(Path(e) for e in entries if os.path.splitext(e.name)[1].lower() in PICTURES)
+        with Image.open(path) as picture:
+            return 0.0, 0.0, picture.width - 1.0, picture.height - 1.0
+    except (OSError, StopIteration):
+        return None
+
+
+def lines(path: Path) -> list[tuple[int, str]]:
+    """Number and text of every line that is not blank; the last may lack its newline."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise DatasetError(f"{path}: not UTF-8 at byte {e.start}: save it as UTF-8") from e
+    return [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def sheet(path: Path, number: int = 0) -> list[list[str]]:
+    """The cells of a csv file, or of one sheet of an xlsx file (0-based; needs openpyxl), as text; 7.0 is ``7``."""
+    if path.suffix.lower() == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as f:
+            return [[c.strip() for c in cells] for cells in csv.reader(f)]
+    try:
+        from openpyxl import load_workbook
+    except ImportError as e:
+        raise DatasetError(f"{path}: reading it needs openpyxl; run: pip install openpyxl") from e
+
+    def text(cell: object) -> str:
+        return "" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell).strip()
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        cells = [[text(c) for c in row] for row in book.worksheets[number].iter_rows(values_only=True)]
+        book.close()
+    except (OSError, ValueError, KeyError, IndexError, BadZipFile) as e:
+        raise DatasetError(f"{path}: no xlsx file with {number + 1} sheets ({e}); fetch it again") from e
+    return cells
+
+
+def official_list(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list that belongs to the data set. Raises DatasetError where it is not there."""
+    if not path.is_file():
+        raise DatasetError(f"{path}: this list of the official split is not there; it comes with the annotations")
+    return lines(path)
+
+
+def official_folds(
+    tested: Mapping[int, Mapping[str, str]], trained: Mapping[int, Mapping[str, str]], where: Path
+) -> dict[str, tuple[str, int]]:
+    """id -> (class, fold that tests it), from the classes by id in the test and training lists of each fold.
+
+    Raises DatasetError where an id is tested twice, or a training list is not all that its fold does not test.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for fold, entries in tested.items():
+        for item, label in entries.items():
+            if item in found:
+                raise DatasetError(
+                    f"{where}: {item} is tested in folds {found[item][1]} and {fold}: fetch the lists again"
+                )
+            found[item] = (label, fold)
+    for fold, entries in trained.items():
+        rest = {item: label for item, (label, k) in found.items() if k != fold}
+        if wrong := sorted(rest.items() ^ entries.items()):
+            raise DatasetError(
+                f"{where}: the training list of fold {fold} is not what the other folds test (first: {wrong[0][0]}): "
+                "the lists are cut or of different releases; fetch them again"
+            )
+    return found
+
+
+def digest(*paths: Path) -> str:
+    """Eight hex digits that name the content of lists, whatever their line ends."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update("\n".join(text for _, text in lines(path)).encode() + b"\0")
+    return total.hexdigest()[:8]
+
+
+def shuffled(names: Iterable[str], seed: str) -> list[str]:
+    """The names in an order that depends on the seed and on each name alone, never on the platform."""
+    return sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode()).hexdigest())
+
+
+def fold_by_group(rows: Sequence[Row], folds: int, seed: str) -> list[int]:
+    """A fold, 0-based, for every row: groups are shuffled by a seed and dealt out in turn, so none is on two sides."""
+    order = {g: i % folds for i, g in enumerate(shuffled({str(r.group) for r in rows}, seed))}
+    return [order[str(r.group)] for r in rows]
+
+
+def missing(root: Path, name: str, expected: str) -> DatasetError:
+    """The error for a root that does not hold the layout."""
+    return DatasetError(f"{root}: {name} is looked for there as {expected}: mend --root")
