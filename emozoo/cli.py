@@ -46,13 +46,14 @@ def main() -> int:
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of libraries; ours are part of results
     try:
-        if arguments in (
-            ["list"],
-            ["list", "--json"],
-        ):  # at once: parsing through typer imports pydantic where it is installed
-            code: int | None = list_("--json" in arguments)
-        else:
-            code = app(arguments, prog_name="emozoo", standalone_mode=False)
+        code: int | None
+        match arguments:  # short answers at once: parsing through typer imports pydantic where it is installed
+            case ["list"] | ["list", "--json"]:
+                code = list_("--json" in arguments)
+            case ["leaderboard", name] | ["leaderboard", name, "--json"] if name[:1] != "-":
+                code = leaderboard(name, "--json" in arguments)
+            case _:
+                code = app(arguments, prog_name="emozoo", standalone_mode=False)
         if code == 130:
             _note("interrupted")
         sys.stdout.flush()
@@ -481,6 +482,26 @@ def benchmark(
     if json_file is not None:
         report.write_json(records, json_file)
     report.show(records)
+
+
+@app.command()
+def leaderboard(
+    dataset: Annotated[str, typer.Argument(help="dfew, caer_s, ekman6 …; a wrong name lists all.")],
+    as_json: AsJson = False,
+) -> int:
+    """Published numbers of a data set with their sources, ours beside those of the same protocol.
+
+    \b
+    Example: emozoo leaderboard dfew --json
+    """
+    from emozoo.benchmark import leaderboard as boards
+
+    name = boards.find(dataset)
+    if as_json:
+        _print_json(boards.to_dict(name))
+    else:
+        boards.show(name)
+    return 0
 
 
 @app.command()
