@@ -261,7 +261,9 @@ def predict(
     paths: Annotated[
         list[Path], typer.Argument(help="Videos, sound files, pictures, or folders of them.", show_default=False)
     ],
-    model: Annotated[str, typer.Option(help="A name from `emozoo list`, or a folder made by finetune.")] = "ceflnet",
+    model: Annotated[
+        str, typer.Option(help="A name from `emozoo list`, a folder made by finetune, or hf://ORG/NAME@REVISION.")
+    ] = "ceflnet",
     out: Annotated[
         Path | None, typer.Option(help="Folder for <name>.json, .csv, .png, .mp4; sub-folders are kept.")
     ] = None,
@@ -329,7 +331,7 @@ def predict(
 
 def _check_name(model: str) -> None:
     """Answers a typing error before anything heavy is loaded; what may be a path is left to load()."""
-    if os.sep not in model and not Path(model).exists():
+    if "/" not in model and os.sep not in model and not Path(model).exists():
         registry.resolve(model)
 
 
@@ -547,6 +549,99 @@ def synth(
         workers = min(n, os.cpu_count() or 1)
         path = generate(out, n, seed, workers=workers, progress=lambda done, of: bar.update(task, completed=done))
     print(path)
+
+
+# -- the hub -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def download(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Weights from `emozoo list`, or hf://ORG/NAME@REVISION.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All weights that `emozoo list` names.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fetch weights now, verify them, and need no network later. What travels with the package is not fetched.
+
+    A private repository needs the environment's HF_TOKEN or `hf auth login`.
+
+    \b
+    Example: emozoo download --all
+    """
+    if bool(names) == everything:
+        raise UsageError("say which weights, or --all of them (see `emozoo list`)")
+    from emozoo import hub
+
+    wanted = [*(names or []), *(registry.weights() if everything else [])]
+    entries = {}
+    for name in wanted:
+        if not name.startswith(hub.SCHEME):
+            entries[name] = registry.resolve(name)[1]
+            if entries[name] is None:
+                raise UsageError(f"{name} has no weights yet; `emozoo list` shows which there are")
+    found: list[dict[str, str | None]] = []
+    for name in wanted:
+        entry = entries.get(name)
+        try:
+            folder = hub.locate(entry) if entry else hub.fetch(name)
+        except EmozooError as error:
+            if len(wanted) == 1:
+                raise
+            _fail(str(error), 3)
+            found.append({"name": entry.name if entry else name, "folder": None})
+            continue
+        full = entry.name if entry else hub.published_as(folder)
+        found.append({"name": full, "folder": str(folder)})
+        if not as_json:
+            print(f"{full}: {folder}")
+    if as_json:
+        _print_json({"schema": 1, "weights": found})
+    return 0 if all(f["folder"] for f in found) else 1
+
+
+@app.command()
+def push(
+    folder: Annotated[Path | None, typer.Argument(help="A folder made by training or finetune.")] = None,
+    repo: Annotated[str | None, typer.Option(help="ORG/NAME on the hub; made if it does not exist.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All weights of this package, each as ORG/<name>.")] = False,
+    org: Annotated[str | None, typer.Option(help="The account for --all.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Publish weights, config and model card on the hub, after loading them once; prints the pinned addresses.
+
+    The token comes from the environment's HF_TOKEN or `hf auth login`, never from the command line.
+
+    \b
+    Example: emozoo push my_model --repo my-name/my-model
+    """
+    if everything != (folder is None) or everything != (org is not None) or everything == (repo is not None):
+        raise UsageError("write `emozoo push DIR --repo ORG/NAME`, or `emozoo push --all --org ORG`")
+    from emozoo import hub
+    from emozoo.module import load
+
+    if folder is not None and repo is not None:
+        jobs = [(folder, repo)]
+    else:
+        jobs = [(hub.locate(entry), f"{org}/{name}") for name, entry in registry.weights().items()]
+    found: list[dict[str, str | None]] = []
+    for source, target in jobs:
+        try:
+            load(source)  # what this package cannot load is not published
+            address = hub.push(source, target, private=private)
+        except EmozooError as error:
+            if len(jobs) == 1:
+                raise
+            _fail(str(error), 3)
+            found.append({"repo": target, "address": None})
+            continue
+        found.append({"repo": target, "address": address})
+        if not as_json:
+            print(address, flush=True)
+    if as_json:
+        _print_json({"schema": 1, "published": found})
+    return 0 if all(f["address"] for f in found) else 1
 
 
 if __name__ == "__main__":

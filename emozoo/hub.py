@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from emozoo import packaged, registry
-from emozoo.errors import WeightsError
+from emozoo.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:  # fetching files needs no torch
+    from torch import Tensor
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+SCHEME = "hf://"
+_ADDRESS = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
 
 def home() -> Path:
@@ -50,26 +53,222 @@ def locate(entry: registry.Weights) -> Path:
             f"{entry.name}: no weights in the package or in {cached}, and no hub repository exists for them yet; "
             f"put {WEIGHTS} there or give load() a folder"
         )
-    return _download(entry, cached)
+    if not _COMMIT.fullmatch(entry.revision):
+        raise WeightsError(f"{entry.name}: hub revision '{entry.revision}' is not a full 40-digit commit")
+    return fetch(f"{SCHEME}{registry.HUB_REPO.format(name=entry.name)}@{entry.revision}", entry.sha256)
 
 
-def _download(entry: registry.Weights, folder: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+# -- the hub -------------------------------------------------------------------------------------------------------
 
-    revision = entry.revision or ""
-    if len(revision) != 40:
-        raise WeightsError(f"{entry.name}: hub revision '{revision}' is not a full 40-digit commit")
-    try:
-        for name in (WEIGHTS, CONFIG):
-            found = hf_hub_download(str(registry.HUB_REPO), f"{entry.name}/{name}", revision=revision)
-            write_atomic(folder / name, Path(found).read_bytes())
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsError(
-            f"{entry.name}: could not be had from the hub ({type(error).__name__}); "
-            f"go online once, or put {WEIGHTS} into {folder}"
-        ) from error
+
+def fetch(address: str, sha256: str | None = None) -> Path:
+    """The folder with the files of ``hf://ORG/NAME@REVISION``, fetched once by huggingface_hub's own client.
+
+    The files lie in that client's layout under ``EMOZOO_HOME``. A revision of 40 hexadecimal digits that is there
+    already asks no network; a branch or tag (default ``main``) is looked up once, then only its commit counts. Where
+    the endpoint does not answer, the commit that the branch had last is used from the cache, and a line says so.
+
+    Args:
+        address: see above; the result's :func:`published_as` has the commit.
+        sha256: of the weights; None takes the one in their config. Files that do not match are deleted.
+
+    Raises:
+        UsageError: the address is none.
+        WeightsError: not to be had (why, and what to do), or not the file that it should be.
+    """
+    repo, revision = _parse(address)
+    commit = revision if _COMMIT.fullmatch(revision) else _commit_of(repo, revision)
+    folder = _cached(repo, commit)
+    if folder is not None:
+        problem = _damage(folder, sha256)
+        if problem is None:
+            return folder
+        _log.warning("%s: %s; fetching it again", folder / WEIGHTS, problem)
+        _forget(folder)
+    folder = _download(repo, commit)
+    problem = _damage(folder, sha256)
+    if problem is not None:
+        _forget(folder)
+        raise WeightsError(f"{SCHEME}{repo}@{commit}: {problem}: not used, and removed from the cache")
     return folder
+
+
+def published_as(folder: Path) -> str | None:
+    """``hf://ORG/NAME@COMMIT`` of a folder in the hub client's cache (``models--ORG--NAME/snapshots/COMMIT``)."""
+    *_, repo, snapshots, commit = ("", "", "", *folder.parts)
+    if snapshots != "snapshots" or not repo.startswith("models--") or not _COMMIT.fullmatch(commit):
+        return None
+    return f"{SCHEME}{repo.removeprefix('models--').replace('--', '/')}@{commit}"
+
+
+def push(folder: Path, repo: str, *, private: bool = False) -> str:
+    """Publishes weights, config and card, and nothing else, as one commit; returns ``hf://ORG/NAME@COMMIT``.
+
+    The repository is made where it does not exist. Unchanged files make no commit. The token is the hub client's
+    (``HF_TOKEN`` or ``hf auth login``).
+
+    Raises:
+        UsageError: ``repo`` is no ``ORG/NAME``, or the weights have a tag that is published with other weights.
+        WeightsError: the folder is not complete, its hash is wrong, or the hub refuses.
+    """
+    repo, _ = _parse(f"{SCHEME}{repo}@main")
+    config = read_config(folder)
+    for name, problem in ((WEIGHTS, _damage(folder, None)), (CARD, _card_problem(folder / CARD))):
+        if problem is not None:
+            raise WeightsError(f"{folder / name}: {problem}; not published")
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import HTTPError
+
+    if get_token() is None:
+        raise WeightsError(f"{repo}: no hub token: set HF_TOKEN to one that may write, or run `hf auth login`")
+    config["revision"] = None  # a commit cannot hold its own name
+    files = {
+        CONFIG: (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(),
+        CARD: (folder / CARD).read_bytes(),
+        WEIGHTS: (folder / WEIGHTS).read_bytes(),
+    }
+    api = HfApi(library_name="emozoo")
+    try:
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        there = {f.path: f.lfs.sha256 for f in api.get_paths_info(repo, [WEIGHTS]) if getattr(f, "lfs", None)}
+        if config.get("tag") and there.get(WEIGHTS, config["sha256"]) != config["sha256"]:
+            raise UsageError(
+                f"{repo} holds other weights, and the tag '{config['tag']}' is immutable: raise its version, "
+                "or publish under another name"
+            )
+        what = f"{config['arch']}.{config['tag']}" if config.get("tag") else config["arch"]
+        done = api.create_commit(
+            repo,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],
+            commit_message=f"{what}, sha256 {config['sha256'][:12]}",
+        )
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from error
+    return f"{SCHEME}{repo}@{done.oid}"
+
+
+def _parse(address: str) -> tuple[str, str]:
+    """Repository and revision of a hub address."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or ".." in address or "--" in found[1]:
+        raise UsageError(
+            f"'{address}' is no hub address: write hf://ORG/NAME@REVISION, REVISION a commit, a tag or a branch"
+        )
+    return found[1], found[2] or "main"
+
+
+def _cache() -> Path:
+    return home() / "hub"
+
+
+def _cached(repo: str, revision: str) -> Path | None:
+    """The complete folder of a revision in the cache. Asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(repo, n, cache_dir=_cache(), revision=revision) for n in (WEIGHTS, CONFIG)]
+    return Path(found[0]).parent if all(isinstance(f, str) for f in found) else None  # type: ignore[arg-type]
+
+
+def _commit_of(repo: str, branch: str) -> str:
+    """The commit that a branch or tag stands for, now or, where the endpoint does not answer, when last asked."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    try:
+        _ask(repo, branch)
+        return Path(hf_hub_download(repo, CONFIG, revision=branch, cache_dir=_cache())).parent.name
+    except (HTTPError, OSError) as error:
+        down = not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
+        known = try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(), revision=branch)
+        if not down or not isinstance(known, str):
+            raise WeightsError(f"{SCHEME}{repo}@{branch}: {_why(error, branch)}") from error
+        commit = Path(known).parent.name
+        if not constants.HF_HUB_OFFLINE:
+            _log.warning("%s%s@%s: %s; using %s from the cache", SCHEME, repo, branch, _why(error, branch), commit)
+        return commit
+
+
+def _ask(repo: str, revision: str) -> None:
+    """One request without retries, so that an endpoint which is down or refuses is known at once, and why."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if constants.HF_HUB_OFFLINE:
+        raise OfflineModeIsEnabled
+    get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision))
+
+
+def _download(repo: str, commit: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+
+    try:
+        _ask(repo, commit)
+        for name in (CARD, CONFIG, WEIGHTS):
+            try:
+                path = hf_hub_download(repo, name, revision=commit, cache_dir=_cache())
+            except EntryNotFoundError:
+                if name != CARD:  # weights without a card can be used
+                    raise
+    except (HTTPError, OSError) as error:
+        raise WeightsError(f"{SCHEME}{repo}@{commit}: {_why(error, commit)}") from error
+    return Path(path).parent
+
+
+def _why(error: BaseException, revision: str) -> str:
+    """What went wrong between us and the hub and what to do, in our words: the server's may repeat what was sent."""
+    from huggingface_hub import constants
+    from huggingface_hub import errors as e
+
+    host = constants.ENDPOINT
+    if isinstance(error, e.OfflineModeIsEnabled):
+        return f"not in the cache ({_cache()}), and HF_HUB_OFFLINE is set; unset it once to fetch it"
+    if isinstance(error, e.GatedRepoError):
+        return f"{host} gives it to some accounts only; ask for access on its page, then set HF_TOKEN"
+    if isinstance(error, e.RevisionNotFoundError):
+        return f"{host} has no revision '{revision}' of it"
+    if isinstance(error, e.RepositoryNotFoundError):
+        return f"{host} has no such repository, or it is private; set HF_TOKEN or run `hf auth login`"
+    if isinstance(error, e.EntryNotFoundError) and isinstance(error, e.HfHubHTTPError):
+        return f"it holds no {CONFIG} and {WEIGHTS}, so it is no weights repository of this zoo"
+    if isinstance(error, e.HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return f"{host} does not allow it ({status}); give HF_TOKEN a token that may"
+        return f"{host} answered {status}; try again later"
+    if isinstance(error, e.HTTPError) or isinstance(error.__cause__, e.HTTPError):
+        return f"{host} does not answer ({type(error).__name__}); try again when it does"
+    return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
+
+
+def _damage(folder: Path, sha256: str | None) -> str | None:
+    """What is wrong with the files of a weights folder; None if the hash is right."""
+    try:
+        expected = sha256 or str(read_config(folder)["sha256"])
+        found = sha256_of((folder / WEIGHTS).read_bytes())
+    except (WeightsError, KeyError, OSError) as error:
+        return f"its files are not complete ({type(error).__name__})"
+    return None if found == expected else f"sha256 is {found[:12]}…, expected {expected[:12]}…"
+
+
+def _card_problem(path: Path) -> str | None:
+    """What the hub would refuse in a model card, or readers would miss."""
+    if not path.is_file():
+        return "there is no model card"
+    top = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    if top is None or not re.search(r"^license: *[a-z0-9.-]+$", top[1], re.MULTILINE):
+        return "the model card names no licence in the hub's form (`license: apache-2.0` between two lines of ---)"
+    return None
+
+
+def _forget(folder: Path) -> None:
+    """Takes damaged files out of the client's cache, so that they are fetched again."""
+    for name in (WEIGHTS, CONFIG):
+        (folder / name).resolve().unlink(missing_ok=True)  # a link to the content where the system has links
+        (folder / name).unlink(missing_ok=True)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
 
 
 def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
@@ -83,6 +282,10 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: pickled checkpoints can run code and are never opened; convert it to {WEIGHTS} (safetensors)"
         )
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
     data = path.read_bytes()
     if data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
         raise WeightsError(f"{path}: is a pickled checkpoint under another name; only safetensors files are opened")
@@ -114,6 +317,8 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
 
     ``half`` stores floating tensors as float16. Each file appears whole or not at all.
     """
+    from safetensors.torch import save as save_tensors
+
     tensors = {
         k: (v.detach().cpu().half() if half and v.is_floating_point() else v.detach().cpu()).contiguous()
         for k, v in state.items()

@@ -77,6 +77,9 @@ class EmotionModule(L.LightningModule):
         tau: how much of the log prior of the training labels is added to the logits in the loss (logit adjustment).
         smoothing, flood, flood_mode: see :func:`emozoo.losses.cross_entropy`.
         distill: weight of the divergence from ``targets["teacher"]``; the labels keep the rest.
+        teacher: weights (name or folder) of a network with the same streams and classes, whose answers to the very
+            pictures of the batch are the teacher's where the data bring none. With kept features its encoder must be
+            this network's.
         va_weight: weight of the concordance loss where ``targets["va"]`` exist.
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
@@ -106,6 +109,7 @@ class EmotionModule(L.LightningModule):
         flood: float = 0.0,
         flood_mode: str = "ishida",
         distill: float = 0.0,
+        teacher: str | None = None,
         va_weight: float = 1.0,
         stream_dropout: float = 0.0,
         mixup: float = 0.0,
@@ -127,6 +131,7 @@ class EmotionModule(L.LightningModule):
         self.register_buffer("temperature", torch.ones(()))
         self.confusion = Confusion(len(self.classes)) if self.classes else None
         self.pooled = PooledConcordance()
+        self._teacher: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
         if init_from is not None:
             self._start_from(place(init_from), init_parts or {"backbone": "backbone"})
 
@@ -217,6 +222,11 @@ class EmotionModule(L.LightningModule):
         prior = getattr(getattr(self.trainer, "datamodule", None), "class_prior", None)
         if self.classes and prior is not None:
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
+        if self.hparams["teacher"]:
+            teacher = load(place(self.hparams["teacher"])).requires_grad_(False)
+            if teacher.classes != self.classes or set(teacher.spec.streams) != set(self.spec.streams):
+                raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
+            self._teacher = (teacher.to(self.device),)
 
     def on_train_epoch_start(self) -> None:
         """Lightning starts in whatever mode it finds: frozen parts must be in eval mode from the first step."""
@@ -235,6 +245,8 @@ class EmotionModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         inputs, masks, targets = batch.inputs, batch.masks, dict(batch.targets)
+        if self._teacher:
+            targets["teacher"] = self._taught(batch)
         if self.hparams["mixup"] > 0:
             inputs, targets = self._mix(inputs, targets)
         if self.hparams["stream_dropout"] > 0:
@@ -270,6 +282,21 @@ class EmotionModule(L.LightningModule):
         if not wanted:
             raise UsageError(f"{self.arch} answers {', '.join(self.tasks)}, but the data has no label for it")
         return torch.stack(wanted).sum(), parts
+
+    def _taught(self, batch: Batch) -> Tensor:
+        """The teacher's probabilities (B, K) without a class prior; those that the data bring stay."""
+        (teacher,) = self._teacher
+        own, theirs = self.net.state_dict(), teacher.net.state_dict()
+        if batch.meta.get("encoded") and not all(
+            torch.equal(own[k], v)
+            for k, v in theirs.items()
+            if k.partition(".")[0] in self.net.encoding  # type: ignore[operator]
+        ):
+            raise UsageError(f"teacher {teacher.name} has another encoder, so it cannot read kept features")
+        with torch.no_grad():
+            said = teacher.scores(teacher.output(batch).logits, prior="uniform")
+        brought = batch.targets.get("teacher")
+        return said if brought is None else torch.where(torch.isfinite(brought), brought, said)
 
     def _mix(
         self, inputs: dict[str, Tensor], targets: dict[str, Tensor]
@@ -423,14 +450,15 @@ def load(
     """A model in eval mode, its weights verified by sha256; nothing is downloaded that is not asked for.
 
     Args:
-        name: ``arch``, ``arch.tag``, or the path of a folder written by training.
+        name: ``arch``, ``arch.tag``, the path of a folder written by training, or ``hf://ORG/NAME@REVISION``.
         classes: other class names than the weights have; the class head is then new, and a warning says so.
         wiring, size: only where there are no weights; contradicting those of a tag is an error.
         weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
         options: keyword arguments of the network, for an untrained one.
 
     Returns:
-        EmotionModule with ``spec``, ``classes``, ``name`` (the full one), ``sha256``, ``config``.
+        EmotionModule with ``spec``, ``classes``, ``name`` (the full one; a hub address with its commit),
+        ``sha256``, ``config``.
 
     Raises:
         UnknownModelError: no such name, wiring or size (with the nearest one).
@@ -457,9 +485,10 @@ def load(
         registry.check_request(entry, wiring, size)
         folder = hub.locate(entry)
         expected: str | None = entry.sha256
+        config, address = dict(entry.config), None
     else:
         expected = None
-    config = hub.read_config(folder)
+        config, address = hub.read_config(folder), hub.published_as(folder)
     module = EmotionModule(
         config["arch"],
         config["wiring"],
@@ -472,7 +501,7 @@ def load(
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
     state = hub.read_weights(folder / hub.WEIGHTS, expected or config["sha256"])
     module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))
-    module.name = f"{config['arch']}.{config['tag']}" if config.get("tag") else str(folder)
+    module.name = address or (f"{config['arch']}.{config['tag']}" if config.get("tag") else str(folder))
     module.sha256, module.config = config["sha256"], config
     if new_head:
         warnings.warn(
@@ -486,7 +515,9 @@ def load(
 
 
 def _as_folder(name: str | Path | None) -> Path | None:
-    """The folder that a path means: itself, or that of a safetensors file in it. None for registry names."""
+    """The folder that a path or hub address means: itself, that of a safetensors file. None for registry names."""
+    if isinstance(name, str) and name.startswith(hub.SCHEME):
+        return hub.fetch(name)
     if name is None or (
         isinstance(name, str) and name.partition(".")[0] in registry.MODELS and not Path(name).is_dir()
     ):

@@ -19,6 +19,7 @@ from emozoo.labels import BASIC7, CAER7, EKMAN6
 from emozoo.spec import IMAGENET_MEAN, IMAGENET_STD, KINETICS_MEAN, KINETICS_STD, AudioSpec, ClipSpec, StreamSpec
 
 # The hub account does not exist yet; every weights entry that is not packaged says so through this constant.
+# Once it does: "ORG/{name}", one repository per tag; the revisions stand in the tags' config.json (docs/hub.md).
 HUB_REPO: str | None = None
 
 
