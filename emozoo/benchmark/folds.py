@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emozoo.benchmark import statistics
+from emozoo.benchmark import leaderboard, statistics
 from emozoo.benchmark.run import PRIORS, Said, complete, read
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.module import load
@@ -73,6 +73,7 @@ def _pooled(passes: Sequence[Said], prior: str, protocol: str, tag: str) -> dict
         "protocol": protocol,
         "split": None,
         "fold": "pooled",
+        "published": leaderboard.published(record["dataset"], protocol, None, "pooled"),
         "metrics": complete(metrics),
         "ci95": {k: list(interval[k]) if k in interval else None for k in record["metrics"]},
         "n_expected": sum(p.n_expected for p in passes),

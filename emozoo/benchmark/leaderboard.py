@@ -207,12 +207,9 @@ def rows(name: str) -> tuple[Published, ...]:
     return tuple(read(path)) if path.is_file() else ()
 
 
-def published(dataset: str, protocol: str, split: str | None, fold: object, whole: bool = True) -> list[dict[str, Any]]:
-    """What was published for the items and protocol of a benchmark record: verified rows in metrics that it has.
-
-    ``whole``: all classes of the data set are scored; otherwise nothing published is comparable.
-    """
-    pairs = BOARDS[dataset].pairs if dataset in BOARDS and whole else ()
+def published(dataset: str, protocol: str, split: str | None, fold: object) -> list[dict[str, Any]]:
+    """What was published under the protocol of a benchmark record: verified rows in metrics that it has, or none."""
+    pairs = BOARDS[dataset].pairs if dataset in BOARDS else ()
     same = {p.published for p in pairs if p.holds(protocol, split, fold)}
     return [
         r.to_dict()

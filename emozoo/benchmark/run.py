@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from emozoo import hub, registry
-from emozoo.benchmark import statistics
+from emozoo.benchmark import leaderboard, statistics
 from emozoo.benchmark.statistics import Outcome
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
@@ -161,6 +161,7 @@ class Said:
         boxes = all(r.box is not None for r in self.rows)
         manifest, spec = self.dm.manifest, self.dm.spec
         assert manifest is not None
+        split = splits.pop() if len(splits) == 1 else None
         return {
             "schema": 1,
             "model": module.name,
@@ -169,7 +170,7 @@ class Said:
             "dataset": manifest.name,
             "protocol": manifest.protocol,
             "protocol_version": manifest.version,
-            "split": splits.pop() if len(splits) == 1 else None,
+            "split": split,
             "fold": self.dm.fold,
             "seed": module.config.get("seed"),
             "prior": prior if outcome.confusion is not None else None,
@@ -184,7 +185,10 @@ class Said:
             "metrics": complete(metrics),
             "ci95": {k: list(interval[k]) if k in interval else None for k in METRICS},
             "per_class": statistics.per_class(outcome),
-            "published": [],
+            # With a label map other classes are scored than others published numbers for.
+            "published": []
+            if self.dm.label_map
+            else leaderboard.published(manifest.name, manifest.protocol, split, self.dm.fold),
             "versions": hub.versions(),
             "hardware": hardware(self.device),
             "precision": "float32",
