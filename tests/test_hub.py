@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hub_server import TOKEN, Hub, Repository
 
 import emozoo
-from emozoo import hub, registry
+from emozoo import hub, packaged, registry
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.module import EmotionModule, load
 from emozoo.train import card
@@ -150,11 +154,281 @@ def test_packaged_weights_need_no_network_and_no_cache(tmp_path: Path) -> None:
 
 def test_all_embedded_weights_fit_into_30_megabytes() -> None:
     """A wheel stays small."""
-    total = sum((hub.locate(e) / hub.WEIGHTS).stat().st_size for e in registry.weights().values())
-    assert total <= 30e6
+    assert sum(f.stat().st_size for f in packaged.folder("checkpoints").rglob(f"*{hub.WEIGHTS}")) <= 30e6
 
 
 def test_config_is_plain_json(folder: Path) -> None:
     """Nothing in a weights folder needs this package to be read."""
     config = json.loads((folder / "config.json").read_text())
     assert emozoo.ClipSpec.from_dict(config["spec"]) == load(folder).spec
+
+
+# -- the hub, through huggingface_hub's own client, at an endpoint on this machine -----------------------------------
+
+Zoo = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Hub]:
+    with Hub() as server:
+        yield server
+
+
+@pytest.fixture
+def zoo(endpoint: Hub, tmp_path: Path) -> Zoo:
+    """``zoo(*arguments, **environment)``: a command in its own process, at the endpoint, with empty caches at first."""
+
+    def run(*arguments: object, code: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        command = ["-c", code] if code else ["-m", "emozoo"]
+        return subprocess.run(
+            [sys.executable, *command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment(endpoint, tmp_path) | more,
+        )
+
+    return run
+
+
+def environment(endpoint: Hub, tmp_path: Path) -> dict[str, str]:
+    """Nothing of the developer's own hub settings or login; the endpoint speaks no Xet."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "EMOZOO_", "TRANSFORMERS_"))}
+    places = {"HF_HOME": str(tmp_path / "hf"), "EMOZOO_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    return mine | places | {"HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
+
+
+def publish(endpoint: Hub, files: dict[str, bytes] | Path, name: str = "acme/mine", private: bool = False) -> str:
+    """Puts files on the server without the client; returns the pinned address."""
+    if isinstance(files, Path):
+        files = {f.name: f.read_bytes() for f in files.iterdir()}
+    repo = endpoint.repositories.setdefault(name, Repository(private))
+    return f"hf://{name}@{repo.commit(files)}"
+
+
+def large(size: int) -> dict[str, bytes]:
+    """Files of a repository whose weights are that many bytes of noise: fetched and hashed, never opened."""
+    data = torch.randint(256, (size,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy().tobytes()
+    config = json.dumps({"sha256": hub.sha256_of(data)}).encode()
+    return {hub.WEIGHTS: data, hub.CONFIG: config, hub.CARD: b"---\nlicense: mit\n---\n"}
+
+
+def test_a_pinned_revision_is_fetched_once_and_then_needs_no_network(
+    endpoint: Hub, zoo: Zoo, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cached means cached: not one request afterwards, online or offline, and the same answers as the folder's."""
+    address = publish(endpoint, folder)
+    first = zoo("download", address)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith(f"{address}: {tmp_path / 'home'}")
+    endpoint.requests.clear()
+    assert zoo("download", address, "--json").returncode == 0
+    again = zoo("download", address, HF_HUB_OFFLINE="1")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert endpoint.requests == []
+
+    def no(*_: object) -> None:
+        raise AssertionError("network")
+
+    monkeypatch.setattr(socket.socket, "connect", no)
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
+    there, here = load(address), load(folder)
+    assert there.name == address
+    assert there.sha256 == here.sha256
+    x = {"face": torch.rand(1, 3, 3, 3, 48, 48)}
+    with torch.inference_mode():
+        assert torch.equal(there(x).logits, here(x).logits)
+
+
+def test_a_branch_is_answered_with_its_commit_and_from_the_cache_when_the_endpoint_is_down(
+    endpoint: Hub, zoo: Zoo, folder: Path
+) -> None:
+    """Every result says which revision it used; a dead endpoint costs a line, not the answer."""
+    first = publish(endpoint, folder)
+    assert zoo("download", "hf://acme/mine").stdout.startswith(f"{first}: ")
+    second = publish(endpoint, {hub.CARD: b"---\nlicense: mit\n---\nMore.\n"})
+    assert first != second
+    assert zoo("download", "hf://acme/mine@main").stdout.startswith(f"{second}: ")
+    assert zoo("download", first).stdout.startswith(f"{first}: ")
+
+    nowhere = "http://127.0.0.1:9"
+    down = zoo("download", "hf://acme/mine", HF_ENDPOINT=nowhere)
+    assert (down.returncode, down.stdout.startswith(f"{second}: ")) == (0, True)
+    assert down.stderr.splitlines() == [
+        f"hf://acme/mine@main: {nowhere} does not answer (ConnectError); try again when it does; "
+        f"using {second[-40:]} from the cache"
+    ]
+    endpoint.status = 503
+    broken = zoo("download", "hf://acme/mine", "hf://acme/other")
+    assert (broken.returncode, broken.stdout.startswith(f"{second}: ")) == (1, True)
+    assert "answered 503" in broken.stderr
+    assert "error: hf://acme/other@main: " in broken.stderr
+    assert "Traceback" not in broken.stderr
+    endpoint.requests.clear()
+    offline = zoo("download", "hf://acme/mine", HF_HUB_OFFLINE="1")
+    assert (offline.stdout.startswith(f"{second}: "), offline.stderr) == (True, "")
+    missing = zoo("download", "hf://acme/other", HF_HUB_OFFLINE="1")
+    assert missing.returncode == 3
+    assert "HF_HUB_OFFLINE is set" in missing.stderr
+    assert endpoint.requests == []
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(endpoint: Hub, zoo: Zoo) -> None:
+    """A connection that breaks in a large file costs what was missing, and the hash is right in the end."""
+    address = publish(endpoint, large(12_000_000))
+    endpoint.cut = 11_000_000
+    done = zoo("download", address)
+    assert done.returncode == 0, done.stderr
+    assert endpoint.ranges == [None, "bytes=10485760-"]  # the client writes in pieces of 10 MiB
+
+
+def test_a_killed_download_leaves_no_half_file(endpoint: Hub, zoo: Zoo, tmp_path: Path) -> None:
+    """What was complete is kept, what was not is fetched again, and nothing half is ever taken for whole."""
+    address = publish(endpoint, large(200_000))
+    endpoint.stall = 100_000
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emozoo", "download", address],
+        env=environment(endpoint, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert endpoint.stalled.wait(60)
+    process.kill()
+    process.wait()
+    endpoint.release.set()
+    endpoint.requests.clear()
+    done = zoo("download", address)
+    assert done.returncode == 0, done.stderr
+    assert not [r for r in endpoint.requests if r.startswith("GET") and r.endswith((hub.CONFIG, hub.CARD))]
+    assert [r.split()[0] for r in endpoint.requests if "/store/" in r] == ["GET"]
+
+
+def test_files_with_a_wrong_hash_are_refused_and_not_kept(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
+    """Neither a spoilt download nor a spoilt cache is used, and both heal once the right file can be had."""
+    address = publish(endpoint, folder)
+    endpoint.spoil = True
+    spoilt = zoo("download", address)
+    assert (spoilt.returncode, spoilt.stdout) == (3, "")
+    assert "sha256 is" in spoilt.stderr
+    assert "removed from the cache" in spoilt.stderr
+    endpoint.spoil = False
+    good = zoo("download", address)
+    assert good.returncode == 0, good.stderr
+
+    cached = Path(good.stdout.strip().partition(f"{address}: ")[2]) / hub.WEIGHTS
+    cached.write_bytes(b"damaged on the disk")
+    healed = zoo("download", address)
+    assert healed.returncode == 0, healed.stderr
+    assert "fetching it again" in healed.stderr
+    assert cached.read_bytes() == (folder / hub.WEIGHTS).read_bytes()
+
+
+def test_the_token_opens_a_private_repository_and_is_never_printed(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
+    """It goes to the hub alone, not to the store that the hub redirects to, and into no message, --debug included."""
+    address = publish(endpoint, folder, private=True)
+    without = zoo("download", address)
+    wrong = zoo("download", address, "--debug", HF_TOKEN="hf_wrong")
+    for refused in (without, wrong):
+        assert refused.returncode != 0
+        assert "set HF_TOKEN" in refused.stderr
+    assert len(without.stderr.splitlines()) == 1
+    assert "hf_wrong" not in wrong.stdout + wrong.stderr.replace("HF_TOKEN", "")
+    right = zoo("download", address, "hf://acme/none", "--debug", HF_TOKEN=TOKEN)
+    assert right.stdout.startswith(f"{address}: ")
+    assert "no such repository" in right.stderr
+    assert TOKEN not in right.stdout + right.stderr
+    assert endpoint.tokens_off_hub == []
+
+
+PUSH = """
+import sys
+from pathlib import Path
+from emozoo import hub
+from emozoo.errors import EmozooError
+for folder in sys.argv[2:]:
+    try:
+        print(hub.push(Path(folder), sys.argv[1]))
+    except EmozooError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_folder_is_published_whole_or_not_at_all(endpoint: Hub, zoo: Zoo, folder: Path, tmp_path: Path) -> None:
+    """Three files and no other; twice makes no second commit; what is broken, or would replace a tag, is refused."""
+
+    def variant(name: str, **config: object) -> Path:
+        shutil.copytree(folder, tmp_path / name)
+        changed = json.loads((folder / hub.CONFIG).read_text()) | config
+        (tmp_path / name / hub.CONFIG).write_text(json.dumps(changed))
+        return tmp_path / name
+
+    tagged = variant("tagged", tag="mine_v1", revision="0" * 40)
+    (tagged / "last.ckpt").write_bytes(b"pickle")
+    (tagged / "notes.txt").write_text("private")
+    data = bytearray((folder / hub.WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    other = variant("other", tag="mine_v1", sha256=hub.sha256_of(bytes(data)))
+    (other / hub.WEIGHTS).write_bytes(data)
+    damaged = variant("damaged", sha256="0" * 64)
+    bare = variant("bare")
+    (bare / hub.CARD).write_text("No licence.\n")
+
+    anonymous = zoo("acme/new", tagged, code=PUSH)
+    assert "set HF_TOKEN" in anonymous.stdout
+    assert not [r for r in endpoint.requests if r.startswith("POST")]
+    done = zoo("acme/new", tagged, tagged, other, damaged, bare, code=PUSH, HF_TOKEN=TOKEN)
+    first, second, immutable, wrong, card_missing = done.stdout.splitlines()
+    repo = endpoint.repositories["acme/new"]
+    assert first == second == f"hf://acme/new@{repo.branches['main']}"
+    published = repo.commits[first[-40:]]
+    assert set(published) == {".gitattributes", hub.WEIGHTS, hub.CONFIG, hub.CARD}
+    assert published[hub.WEIGHTS] == (folder / hub.WEIGHTS).read_bytes()
+    assert json.loads(published[hub.CONFIG])["revision"] is None
+    assert immutable.startswith("UsageError")
+    assert "immutable" in immutable
+    assert "sha256" in wrong
+    assert "licence" in card_missing
+    assert len(repo.commits) == 2  # the server's own first one, and ours
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_the_whole_zoo_is_published_by_one_command_and_fetched_by_another(
+    endpoint: Hub, zoo: Zoo, tmp_path: Path
+) -> None:
+    """The day the hub account exists: push --all, write down what it prints; download --all brings the same files."""
+    done = zoo("push", "--all", "--org", "acme", "--json", HF_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stderr
+    published = {p["repo"].partition("/")[2]: p["address"] for p in json.loads(done.stdout)["published"]}
+    assert set(published) == set(registry.weights())
+    assert TOKEN not in done.stdout + done.stderr
+
+    # A copy of the package as it is then: the registry knows the account, the wheel carries configs without weights.
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "emozoo", copy / "emozoo", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (copy / "emozoo" / "registry.py").read_text(encoding="utf-8")
+    assert "HUB_REPO: str | None = None" in source  # no repository exists, and nothing says otherwise
+    (copy / "emozoo" / "registry.py").write_text(
+        source.replace("HUB_REPO: str | None = None", 'HUB_REPO: str | None = "acme/{name}"'), encoding="utf-8"
+    )
+    for name, entry in registry.weights().items():
+        (copy / "checkpoints" / name).mkdir(parents=True)
+        config = dict(entry.config) | {"revision": published[name][-40:]}
+        (copy / "checkpoints" / name / hub.CONFIG).write_text(json.dumps(config))
+    fetched = zoo("download", "--all", "--json", PYTHONPATH=str(copy))
+    assert fetched.returncode == 0, fetched.stderr
+    folders = {w["name"]: Path(w["folder"]) for w in json.loads(fetched.stdout)["weights"]}
+    for name, entry in registry.weights().items():
+        assert (tmp_path / "home") in folders[name].parents
+        assert hub.sha256_of((folders[name] / hub.WEIGHTS).read_bytes()) == entry.sha256
+    endpoint.requests.clear()
+    assert zoo("download", "--all", PYTHONPATH=str(copy)).returncode == 0
+    assert endpoint.requests == []
+
+
+@pytest.mark.parametrize(
+    "address", ["hf://mine", "hf://a/b/c", "hf://a/b@", "hf://a/b@../../x", "hf://../b", "hf://a/b--c"]
+)
+def test_what_is_no_hub_address_is_said_before_anything_is_asked(address: str) -> None:
+    """A typing error is no network error, and no address leads out of the cache."""
+    with pytest.raises(UsageError, match="no hub address"):
+        load(address)
