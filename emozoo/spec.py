@@ -18,14 +18,17 @@ KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0
 SOURCES = ("face", "context", "frame", "audio")
 SAMPLINGS = ("overlap", "segments", "trail")
 PLACES = ("all", "centre")
+SOUNDS = ("log_mel", "waveform")
 
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """How a waveform becomes a log-mel picture.
+    """How the sound of a window is shown to a network.
 
-    ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends where its clip
-    ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
+    ``kind``: ``log_mel`` = a picture of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
+    speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
+    where its clip ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
+    ``win``, ``hop``, ``fft``, ``top_db`` concern ``log_mel`` alone.
     """
 
     rate: int = 16000
@@ -34,6 +37,11 @@ class AudioSpec:
     fft: int = 512
     seconds: float = 1.0
     top_db: float = 80.0
+    kind: str = "log_mel"
+
+    def __post_init__(self) -> None:
+        if self.kind not in SOUNDS:
+            raise UsageError(f"the kind of a sound stream must be one of {SOUNDS}, got {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,10 @@ class StreamSpec:
     """One named input.
 
     ``source``: ``face`` (crop), ``context`` (whole picture, face blacked out), ``frame`` (whole picture) or ``audio``.
-    ``frames`` = F. ``size`` = (H, W), or (M, S) for audio. ``place``: ``all`` = the clip's F sampled frames,
-    ``centre`` = its middle frame. Pictures are scaled to [0, 1], then ``(x - mean) / std`` per channel; audio is
-    ``(dB - mean) / std`` with one number each.
+    ``frames`` = F. ``size`` = (H, W), for audio (M, S), for a waveform (1, ``seconds * rate``). ``place``: ``all`` =
+    the clip's F sampled frames, ``centre`` = its middle frame. Pictures are scaled to [0, 1], then ``(x - mean) / std``
+    per channel; audio is ``(x - mean) / std`` with one number each, x in dB or samples (speech models normalise each
+    window themselves).
     """
 
     source: str
@@ -61,6 +70,10 @@ class StreamSpec:
             )
         if (self.source == "audio") != (self.audio is not None):
             raise UsageError("a stream has audio settings exactly when its source is 'audio'")
+        if self.audio is not None and self.audio.kind == "waveform":
+            samples = round(self.audio.seconds * self.audio.rate)
+            if tuple(self.size) != (1, samples):
+                raise UsageError(f"a waveform stream has size (1, seconds * rate) = (1, {samples}), got {self.size}")
 
 
 @dataclass(frozen=True)
@@ -118,12 +131,16 @@ class ClipSpec:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ClipSpec:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON."""
-        streams = {}
-        for name, s in data["streams"].items():
-            s = dict(s)
-            for key in ("size", "mean", "std"):
-                s[key] = tuple(s[key])
-            s["audio"] = AudioSpec(**s["audio"]) if s.get("audio") else None
-            streams[name] = StreamSpec(**s)
-        return ClipSpec(**{**data, "streams": streams})
+        """The inverse of :meth:`to_dict`, also after a trip through JSON; what has a default may be left out.
+
+        Raises UsageError for a field that does not exist or is missing.
+        """
+        try:
+            streams = {}
+            for name, s in data["streams"].items():
+                s = {k: tuple(v) if k in ("size", "mean", "std") else v for k, v in s.items()}
+                s["audio"] = AudioSpec(**s["audio"]) if s.get("audio") else None
+                streams[name] = StreamSpec(**s)
+            return ClipSpec(**{**data, "streams": streams})
+        except TypeError as error:
+            raise UsageError(f"this ClipSpec cannot be read: {error}") from error

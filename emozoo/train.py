@@ -17,6 +17,7 @@ from emozoo import hub, registry
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import DatasetError, UsageError
+from emozoo.models.backbones import portable
 from emozoo.module import EmotionModule, clip_spec, load
 
 STILL_AUGMENT: dict[str, Any] = {
@@ -93,7 +94,7 @@ class SaveWeights(Callback):
             "size": pl_module.size,
             "classes": list(pl_module.classes),
             "tasks": list(pl_module.tasks),
-            "options": h["options"] or {},
+            "options": portable(h["options"] or {}),
             "spec": {**pl_module.spec.to_dict(), **self.spec},
             "tau": h["tau"],
             "log_prior": [round(float(x), 6) for x in pl_module.log_prior] if pl_module.classes else [],

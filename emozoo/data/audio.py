@@ -1,4 +1,5 @@
-"""Waveform → log-mel windows (HTK mel scale, power spectrum, dB with reference 1.0).
+"""Windows of sound as a network sees them: log-mel pictures (HTK mel scale, power spectrum, dB with reference 1.0), or
+the samples themselves.
 
 The arithmetic is that of torchaudio's ``MelSpectrogram`` and ``AmplitudeToDB("power")`` with their defaults (periodic
 Hann window, centred with mirrored ends, no filter normalisation), written with torch alone.
@@ -35,7 +36,14 @@ def _hann(win: int) -> Tensor:
 
 def window_samples(spec: AudioSpec, steps: int) -> int:
     """Samples of one window: ``spec.seconds``, or what ``steps`` spectrogram steps need where that is more."""
+    if spec.kind == "waveform":
+        return steps
     return max(round(spec.seconds * spec.rate), (steps - 1) * spec.hop)
+
+
+def windows(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.ndarray:
+    """Each window as the stream wants it: float32 (C, samples) → (C, 1, M, S); of a waveform (C, 1, 1, S)."""
+    return waves[:, None, None, :] if spec.kind == "waveform" else log_mel(waves, spec, size)
 
 
 def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.ndarray:

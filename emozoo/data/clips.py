@@ -46,7 +46,8 @@ class RawClip:
     """Decoded, cropped and resized, but neither augmented nor normalised.
 
     Attributes:
-        streams: pictures uint8 (C, F, H, W, 3) RGB; sound float32 (C, 1, M, S) in dB.
+        streams: pictures uint8 (C, F, H, W, 3) RGB; sound float32 (C, 1, M, S) in dB, of a waveform (C, 1, 1, S)
+            samples.
         masks: bool (C, F): true = real. What is false holds zeros.
         times: float64 (C,) seconds: the clip's middle frame; with ``trail`` sampling its last.
         frames: int64 (C, F) indices into the file; -1 for sound.
@@ -322,7 +323,7 @@ class ClipReader:
         assert a is not None
         raw.frames[name] = np.full((clips, 1), -1, dtype=np.int64)
         mask = np.zeros(clips, dtype=bool)
-        spectra = np.zeros((clips, 1, mels, steps), dtype=np.float32)
+        sound = np.zeros((clips, 1, mels, steps), dtype=np.float32)
         if self._sound is not None:
             samples = audio.window_samples(a, steps)
             length = samples / a.rate
@@ -336,12 +337,12 @@ class ClipReader:
                     begin = max(ends[c] - length, self.start)
                     wave = self._sound.read(begin, float(ends[c]))[-samples:]
                     waves[c, samples - len(wave) :] = wave
-                spectra[mask] = audio.log_mel(waves[mask], a, s.size)
+                sound[mask] = audio.windows(waves[mask], a, s.size)
             if not mask.any():
                 raw.warnings.append(Warn("no_audio", "no sound in this part; the model went by the pictures alone"))
             elif (reached & ~mask & (ends > last)).any():
                 raw.warnings.append(Warn("short_audio", f"the sound ends at {last:.2f} s, before the pictures"))
-        raw.streams[name], raw.masks[name] = spectra, mask[:, None]
+        raw.streams[name], raw.masks[name] = sound, mask[:, None]
 
 
 @dataclass

@@ -20,6 +20,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from emozoo.errors import UsageError
+
 LUMA = np.array([0.299, 0.587, 0.114])
 # Camera path at motion = 1, as amplitudes of shift (share of the side), log zoom, radians, shear, log aspect, log light
 PATH = np.array([0.06, 0.06, 0.08, 0.10, 0.04, 0.04, 0.15])
@@ -34,8 +36,8 @@ class Augment:
     brightness and contrast. ``tint`` gives grey pictures a random colour cast and turns coloured ones grey. ``motion``
     (0 to 1) moves the camera smoothly through the frames, with drifting light.
 
-    Sound, on the log-mel picture: ``gain`` and ``hiss`` in dB (largest change; standard deviation of noise),
-    ``time_mask`` and ``mel_mask`` = largest share of steps and of bins that is silenced.
+    Sound: ``gain`` = largest change in dB, ``time_mask`` = largest share of the window that is silenced. On log-mel
+    pictures alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced.
     """
 
     flip: float = 0.0
@@ -165,6 +167,8 @@ def _pictures(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarra
 
 def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     """float32 (C, 1, M, S) in dB → the same; masks lie at the same place in every clip."""
+    if db.shape[2] == 1:
+        return _waveform(db, a, rng)
     out = db + np.float32(rng.uniform(-a.gain, a.gain))
     quiet = out.min(axis=(1, 2, 3), keepdims=True)
     if a.hiss:
@@ -177,6 +181,17 @@ def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
         part[axis] = slice(first, first + wide)
         out[tuple(part)] = quiet
     return np.asarray(out, dtype=np.float32)
+
+
+def _waveform(samples: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
+    """float32 (C, 1, 1, S) samples → the same; the mask lies at the same place in every clip."""
+    if a.hiss or a.mel_mask:
+        raise UsageError("hiss and mel_mask work on log-mel pictures; for a waveform use gain and time_mask alone")
+    out = samples * np.float32(10.0 ** (rng.uniform(-a.gain, a.gain) / 20.0))
+    wide = int(rng.uniform(0, a.time_mask) * samples.shape[3])
+    first = int(rng.integers(0, samples.shape[3] - wide + 1))
+    out[..., first : first + wide] = 0.0
+    return out
 
 
 def augment_streams(

@@ -1,7 +1,9 @@
-"""Encoders by name, never downloaded: ``picture_encoder`` for single pictures, ``clip_encoder`` for short clips.
+"""Encoders by name, never downloaded: ``picture_encoder`` for single pictures, ``clip_encoder`` for short clips,
+``sound_encoder`` for windows of sound.
 
-Both return ``(module, width)``; the module gives maps that the networks pool themselves:
-pictures (N, 3, H, W) -> (N, D, h, w), clips (N, 3, F, H, W) -> (N, D, f, h, w).
+All return ``(module, width)``; the module gives maps that the networks pool themselves: pictures (N, 3, H, W) ->
+(N, D, h, w), clips (N, 3, F, H, W) -> (N, D, f, h, w), log-mel sound (N, 1, M, S) -> (N, D, h, w), samples
+(N, 1, 1, S) -> (N, D, 1, steps).
 
 Pretrained weights come only from a path that the user gives (``weights=``): a plain state dict, read with
 ``weights_only=True``, or safetensors.
@@ -9,7 +11,8 @@ Pretrained weights come only from a path that the user gives (``weights=``): a p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
@@ -173,6 +176,132 @@ def clip_encoder(name: str, weights: Path_ | None = None) -> tuple[nn.Module, in
 def is_clip_encoder(name: str) -> bool:
     """Whether the name is that of an encoder that eats clips, not single pictures."""
     return name in _CLIP_ENCODERS
+
+
+class Speech(nn.Module):
+    """A speech model of transformers as an encoder of maps: samples (N, 1, 1, S) in [-1, 1] -> (N, D, 1, steps).
+
+    ``normalise``: each window gets mean 0 and variance 1 first, silence in front of it included, as the model's
+    preprocessor does. A silent window is zeros.
+    """
+
+    def __init__(self, net: Any, normalise: bool) -> None:
+        super().__init__()
+        self.net, self.normalise = net, normalise
+
+    def forward(self, x: Tensor) -> Tensor:
+        wave = x.flatten(1)  # (N, S)
+        if self.normalise:
+            variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
+            wave = (wave - mean) / (variance + 1e-7).sqrt()
+        return self.net(wave).last_hidden_state.mT.unsqueeze(2)  # (N, D, 1, steps)
+
+
+def is_speech_encoder(name: Any) -> bool:
+    """Whether the name is that of a speech model: ``hf:FOLDER``, or the architecture of one."""
+    return name.startswith("hf:") if isinstance(name, str) else isinstance(name, Mapping) and "model_type" in name
+
+
+def speech_architecture(name: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The ``config.json`` of a speech model's folder, with ``do_normalize`` of its preprocessor (true where none says).
+
+    A mapping is taken for such an architecture itself. Raises ValueError for a folder that is none of transformers'.
+    """
+    if not isinstance(name, str):
+        return dict(name)
+    folder = Path(name.removeprefix("hf:")).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder}: no folder of a speech model (no config.json); save one there with save_pretrained, or clone it"
+        )
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        says = folder / "preprocessor_config.json"
+        heard = json.loads(says.read_text(encoding="utf-8")) if says.is_file() else {}
+        return {**found, "do_normalize": bool(heard.get("do_normalize", True))}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder}: its configuration is not valid JSON ({error})") from error
+
+
+def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tuple[nn.Module, int]:
+    what = name if isinstance(name, str) else f"speech model '{name['model_type']}'"
+    architecture = speech_architecture(name)
+    normalise = bool(architecture.pop("do_normalize", True))
+    try:
+        from transformers import CONFIG_MAPPING, AutoModel
+    except ImportError as error:
+        raise ValueError(f"{what} needs transformers, which is not installed: pip install 'emozoo[speech]'") from error
+    if architecture.get("model_type") not in CONFIG_MAPPING:
+        raise ValueError(f"{what}: transformers knows no model of type '{architecture.get('model_type')}'")
+    missing: set[str] = set()
+    try:
+        config = CONFIG_MAPPING[architecture["model_type"]].from_dict(architecture)
+        # Augmentation is the data module's; its own needs long windows. Layers left out at random stall DDP.
+        config.apply_spec_augment, config.layerdrop = False, 0.0
+        if not hasattr(config, "conv_stride"):
+            raise ValueError("it does not hear samples; use wav2vec2, hubert, wavlm or another of their kind")
+        net: Any
+        # Where only shapes are asked for (meta device), the file stays closed.
+        if isinstance(name, str) and weights is None and torch.get_default_device().type != "meta":
+            net, report = AutoModel.from_pretrained(
+                Path(name.removeprefix("hf:")).expanduser(),
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+            missing = set(report["missing_keys"]) - {"masked_spec_embed"}  # belongs to the augmentation above
+        else:
+            net = AutoModel.from_config(config, dtype=torch.float32)
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # a torchaudio that does not fit torch, for one, hides behind other words
+            cause = cause.__cause__
+        words = " ".join(str(cause).split())[:200] or type(cause).__name__
+        raise ValueError(f"{what}: transformers cannot build it ({words})") from error
+    if missing:
+        raise ValueError(f"{what}: its weights lack {len(missing)} parameters, {min(missing)} among them")
+    if weights is not None:
+        load_encoder(net, weights)
+    adapted = getattr(config, "add_adapter", False)
+    return Speech(net, normalise), int(config.output_hidden_size if adapted else config.hidden_size)
+
+
+def sound_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -> tuple[nn.Module, int]:
+    """An encoder of windows of sound.
+
+    ``name``: a picture encoder, for log-mel (N, 1, M, S); or ``hf:FOLDER``, a speech model as ``save_pretrained`` of
+    transformers wrote it (wav2vec2, hubert, wavlm and others that hear samples), for waveforms (N, 1, 1, S); or the
+    mapping that :func:`portable` makes of that, which holds no weights. ``weights`` replace those of the folder.
+
+    Raises ValueError for an unknown name, unusable weights, and where transformers is missing or broken.
+    """
+    if isinstance(name, str) and not is_speech_encoder(name):
+        return picture_encoder(name, in_chans=1, weights=weights)
+    return _speech_encoder(name, weights)
+
+
+def check_sound(encoder: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where samples (..., 1, S) meet an encoder of log-mel pictures (..., M, S), or the reverse."""
+    if isinstance(encoder, Speech) and x.shape[-2] != 1:
+        raise ValueError("a speech encoder hears samples: set the stream's audio kind to 'waveform' (it is log-mel)")
+    if not isinstance(encoder, Speech) and x.shape[-2] == 1:
+        raise ValueError("this sound encoder sees log-mel pictures, its stream is a waveform: use 'hf:FOLDER' for one")
+
+
+def portable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's options without the user's files, to be stored beside weights that hold all of its parameters.
+
+    Files of encoder weights are left out; the folder of a speech model becomes its architecture.
+    """
+    kept: dict[str, Any] = {}
+    for key, value in options.items():
+        if is_speech_encoder(value):
+            kept[key] = speech_architecture(value)
+        elif not key.endswith("_weights"):
+            kept[key] = portable(value) if isinstance(value, Mapping) else value
+    return kept
 
 
 def load_encoder(encoder: nn.Module, path: Path_) -> None:

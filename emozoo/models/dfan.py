@@ -20,17 +20,27 @@ Legend: B batch, T segments (clips), C_s channels of a stream's map, h, w positi
 The result does not change when segments trade places, or positions.
 
 Deviations
-  There is no text to deviate from. A stream without any real segment counts as zeros, and is left out of ``score``.
+  There is no text to deviate from. ``audio`` adds a fourth stream, sound: an extension of ours, off by default (the
+  abstract names visual features only, a later table calls the network audio-visual). A stream without any real
+  segment counts as zeros, and is left out of ``score``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, clip_encoder, is_clip_encoder, picture_encoder
+from emozoo.models.backbones import (
+    Path_,
+    check_sound,
+    clip_encoder,
+    is_clip_encoder,
+    picture_encoder,
+    sound_encoder,
+)
 from emozoo.models.layers import (
     EncoderNet,
     Masks,
@@ -47,6 +57,9 @@ STREAMS = ("action", "object", "scene")
 
 class DFAN(EncoderNet):
     """Three streams (B, C, F, 3, H, W), C = T segments: ``action`` with F frames, ``object`` and ``scene`` with one.
+
+    ``audio`` names an encoder of a fourth stream, ``audio`` (B, C, 1, M, S): the sound that ends with each segment,
+    whose positions are mel bands and steps.
 
     ``encoders`` names an encoder per stream (``backbones.py``), ``encoder_weights`` optional files for them,
     ``streams`` the subset that is used. ``order="spatial_first"`` feeds the temporal scorer with f_t instead of g_t;
@@ -71,6 +84,7 @@ class DFAN(EncoderNet):
         use_spatial: bool = True,
         freeze: bool = True,
         encoder_weights: Mapping[str, Path_] | None = None,
+        audio: str | Mapping[str, Any] | None = None,
     ) -> None:
         if order not in ("temporal_first", "spatial_first"):
             raise ValueError(f"order must be 'temporal_first' or 'spatial_first', got {order!r}")
@@ -83,9 +97,13 @@ class DFAN(EncoderNet):
             s: (clip_encoder if is_clip_encoder(encoders[s]) else picture_encoder)(encoders[s], weights=files.get(s))
             for s in streams
         }
+        clip_streams = tuple(s for s in streams if is_clip_encoder(encoders[s]))
+        if audio is not None:
+            built["audio"] = sound_encoder(audio, weights=files.get("audio"))
+            streams = (*streams, "audio")
         super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
         self.streams, self.order, self.fusion = tuple(streams), order, fusion
-        self.clip_streams = tuple(s for s in streams if is_clip_encoder(encoders[s]))
+        self.clip_streams = clip_streams
         self.use_temporal, self.use_spatial = use_temporal, use_spatial
         self.shared_temporal = shared_temporal and use_temporal
         self.focus = nn.ModuleDict({s: Focus(built[s][1], width, hidden, use_spatial) for s in streams})
@@ -106,6 +124,9 @@ class DFAN(EncoderNet):
         features = {}
         for s in self.streams:
             x = inputs[s]  # (B, T, F, 3, H, W)
+            if s == "audio":
+                check_sound(self.encoders[s], x)
+                x = x.unsqueeze(3)  # (B, T, 1, 1, M, S): one picture to a segment, of one channel
             mask = stream_mask(masks, s, x, 3)
             if s in self.clip_streams:
                 clips = zero_masked(x, mask).transpose(2, 3)  # (B, T, 3, F, H, W)

@@ -37,12 +37,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from emozoo.models.backbones import Path_, clip_encoder, is_clip_encoder, picture_encoder
+from emozoo.models.backbones import (
+    Path_,
+    check_sound,
+    clip_encoder,
+    is_clip_encoder,
+    picture_encoder,
+    sound_encoder,
+)
 from emozoo.models.layers import (
     EncoderNet,
     Masks,
@@ -61,9 +69,10 @@ class RecursiveJointAttention(EncoderNet):
     """Valence and arousal per clip, and an emotion per window where ``num_classes`` is given.
 
     Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). A picture encoder for the face sees each frame
-    alone and is averaged over the clip, a clip encoder sees all F. ``head`` also takes features made elsewhere:
-    ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and ``audio``
-    (B, L, D_a).
+    alone and is averaged over the clip, a clip encoder sees all F. A speech model for the sound (``sound_encoder`` in
+    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. ``head`` also takes features made
+    elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
+    ``audio`` (B, L, D_a).
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
@@ -76,7 +85,7 @@ class RecursiveJointAttention(EncoderNet):
         self,
         num_classes: int | None = None,
         *,
-        encoders: Mapping[str, str],
+        encoders: Mapping[str, Any],
         fusion: str = "reconstruction",
         num_iter: int = 2,
         share_weights: bool = False,
@@ -101,7 +110,7 @@ class RecursiveJointAttention(EncoderNet):
         face, face_width = (clip_encoder if face_is_clip else picture_encoder)(
             encoders["face"], weights=files.get("face")
         )
-        audio, audio_width = picture_encoder(encoders["audio"], in_chans=1, weights=files.get("audio"))
+        audio, audio_width = sound_encoder(encoders["audio"], weights=files.get("audio"))
         super().__init__({"face": face, "audio": audio}, freeze)
         self.face_is_clip, self.grid, self.official = face_is_clip, visual_input == "grid", fusion == "official"
         self.seq_len, self.num_iter, self.va = seq_len, num_iter, va
@@ -138,6 +147,7 @@ class RecursiveJointAttention(EncoderNet):
             maps = masked_mean(encode_masked(self.encoders["face"], x, mask), mask, 2)
         face = maps.flatten(2) if self.grid else maps.mean((-2, -1))
         sound = inputs["audio"]  # (B, L, 1, M, S)
+        check_sound(self.encoders["audio"], sound)
         audio = encode_masked(self.encoders["audio"], sound, stream_mask(masks, "audio", sound, 2)).mean((-2, -1))
         return {"face": face, "audio": audio}
 
