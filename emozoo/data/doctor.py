@@ -6,7 +6,8 @@ copies are found inside and across splits, byte for byte and by look.
 Codes of findings: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``, ``broken`` (nothing can be used);
 ``broken_tail``, ``broken_part`` (a part can); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
 ``near_duplicate_across_splits``, ``label_conflict``; ``name_collision``, ``listed_twice``; ``empty_class``;
-``group_across_splits``. Notes are no faults: ``imbalance``, ``no_group``, ``unlabelled``, ``ignored_files``.
+``group_across_splits``; ``count`` (not as many items as the protocol has). Notes are no faults: ``imbalance``,
+``no_group``, ``unlabelled``, ``ignored_files``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 from emozoo.data import datasets
 from emozoo.data.manifest import MEDIA, Manifest, Row, key, read_va
+from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError, VideoError
 
 # Two pictures look the same when their 64-bit gradient hashes differ in at most this many bits and the correlation of
@@ -100,6 +102,7 @@ def check(target: str | Path, root: str | Path | None = None, *, workers: int | 
     findings += _look_alikes(manifest, found)
     findings += _names(manifest)
     findings += _classes_and_people(manifest)
+    findings += _counts(manifest)
     return Report(manifest.name, len(manifest), _content(manifest, found), findings, _notes(manifest))
 
 
@@ -355,6 +358,12 @@ def _classes_and_people(manifest: Manifest) -> Iterator[Finding]:
         if len(splits) > 1:
             text = f"the same group in {', '.join(sorted(splits))}"
             yield Finding("group_across_splits", person, text, "keep each person or film on one side")
+
+
+def _counts(manifest: Manifest) -> Iterator[Finding]:
+    for part, expected, there in differences(manifest):
+        text = f"{there} items, and {manifest.protocol} has {expected}"
+        yield Finding("count", part, text, "fetch what is missing, or say with every result on how many items it is")
 
 
 def _notes(manifest: Manifest) -> list[Finding]:

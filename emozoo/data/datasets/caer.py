@@ -79,7 +79,7 @@ def _caer_s(root: Path, choice: str) -> Manifest:
 
 def _crops(place: Path) -> dict[str, Path]:
     """The box files of NCAER-S by item; their class folders may be spelled otherwise than those of the pictures."""
-    found = {}
+    found: dict[str, Path] = {}
     for split, spellings in SPLITS.items():
         folder = subfolder(place, *spellings)
         for label, folders in class_folders(folder, CAER7).items() if folder else ():

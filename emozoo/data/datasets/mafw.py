@@ -45,5 +45,8 @@ def load(root: Path, name: str = "mafw") -> Manifest:
 
 
 def _labels(path: Path) -> dict[str, str]:
-    entries = ((number, *text.rsplit(None, 1)) for number, text in official_list(path))
-    return {key(video): class_of(label, CLASSES, (path, number)) for number, video, label in entries}
+    found = {}
+    for number, text in official_list(path):
+        video, _, label = text.rpartition(" ")
+        found[key(video.strip())] = class_of(label, CLASSES, (path, number))
+    return found

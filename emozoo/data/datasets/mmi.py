@@ -50,11 +50,11 @@ def _annotation(session: Path) -> tuple[str | None, str | None]:
             elements = list(ElementTree.parse(file).iter())
         except ElementTree.ParseError as e:
             raise DatasetError(f"{file}: not XML ({e}); fetch it again") from e
-        for e in elements:
-            if e.tag == "Metatag" and e.get("Name") == "Emotion":
-                label = _class(e.get("Value", "").strip()) or label
-            elif e.tag.lower() == "subject" and e.get("id"):
-                person = e.get("id")
+        for element in elements:
+            if element.tag == "Metatag" and element.get("Name") == "Emotion":
+                label = _class(element.get("Value", "").strip()) or label
+            elif element.tag.lower() == "subject":
+                person = element.get("id") or person
     return label, person
 
 
