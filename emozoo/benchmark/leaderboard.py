@@ -33,6 +33,7 @@ NAMES = {
 }  # fmt: skip
 HEADINGS = tuple(dict.fromkeys(NAMES.values()))
 OURS = {"WAR": "WAR", "UAR": "UAR", "F1": "macro_f1", "CCC_V": "CCC_valence", "CCC_A": "CCC_arousal"}
+UNKNOWN = "unknown"  # a protocol that nobody can compare with
 FEW = 4  # methods under a protocol that do not get a table of their own
 
 
@@ -334,11 +335,14 @@ def tables(name: str) -> dict[str, list[Line]]:
     for protocol in dict.fromkeys(line.protocol for line in every):
         same = [line for line in every if line.protocol == protocol]
         same.sort(key=lambda line: (line.apart, line.verified != "yes", _rank(line)))
-        if protocol in found or len(same) > FEW:
+        if protocol in found or (len(same) > FEW and protocol != UNKNOWN):
             found[protocol] = same
         else:
             rest += same
-    return {**{k: v for k, v in found.items() if v}, **({"": rest} if rest else {})}
+    if rest:
+        one = len({line.protocol for line in rest}) == 1 and rest[0].protocol != UNKNOWN
+        found[rest[0].protocol if one else ""] = rest
+    return {protocol: lines for protocol, lines in found.items() if lines}
 
 
 def _rank(line: Line) -> list[float]:
@@ -380,7 +384,7 @@ def show(name: str, console: Console | None = None) -> None:
     sources = list(dict.fromkeys(line.source for part in parts.values() for line in part))
     for protocol, part in parts.items():
         same = [line for b in mine if b["published_protocol"] == protocol for line in our_lines(b)]
-        title = protocol or "Other protocols, not comparable with one another"
+        title = protocol or "Various protocols, not comparable with one another"
         console.print(_table(title, same, part, sources, several=not protocol))
     own = [line for b in mine if b["published_protocol"] not in parts for line in our_lines(b)]
     if any(line.values for line in own):
