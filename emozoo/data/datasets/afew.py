@@ -19,6 +19,7 @@ from emozoo.data.datasets.layout import (
     lines,
     media,
     missing,
+    pick,
     subfolder,
     whole_picture,
     within,
@@ -79,9 +80,9 @@ def _from_lists(place: Path, lists: dict[str, Path]) -> Iterator[tuple[str, str,
     for split, path in lists.items():
         folder = subfolder(place, *SPLITS[split]) or place / SPLITS[split][0]
         below = class_folders(folder, CLASSES) if folder.is_dir() else {}
+        there = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in below.items()}
         for number, text in lines(path):
             name, _, spelled = text.replace("\\", "/").partition(" ")
             label = class_of(spelled.strip() or name.split("/")[0], CLASSES, (path, number))
             video = name.rpartition("/")[2]
-            tries = [media(f, video) for f in below.get(label, ())]
-            yield split, label, next((t for t in tries if t.exists()), folder / label / video)
+            yield split, label, pick(there.get(label, {}), folder / label, video)

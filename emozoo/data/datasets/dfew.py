@@ -19,6 +19,7 @@ from emozoo.data.datasets.layout import (
     missing,
     official_folds,
     official_list,
+    pick,
     sheet,
     subfolder,
     whole_picture,
@@ -43,9 +44,9 @@ def load(root: Path, name: str = "dfew") -> Manifest:
     tested = {k: _labels(tests / f"set_{k}.csv") for k in range(1, 6)}
     trained = {k: _labels(f) for k in tested if trains is not None and (f := trains / f"set_{k}.csv").is_file()}
     votes = _votes(within(root, "Annotation"))
-    rows = []
+    rows, there = [], media(place)
     for item, (label, fold) in official_folds(tested, trained, lists).items():
-        file = media(place, item)
+        file = pick(there, place, item)
         box = whole_picture(file) if place.name == "clip_224x224" else None
         rows.append(Row(item, str(file), label, votes.get(item), fold=fold, box=box))
     return Manifest("dfew", root, CLASSES, tuple(rows), protocol="dfew_5fold")

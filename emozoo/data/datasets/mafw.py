@@ -16,6 +16,7 @@ from emozoo.data.datasets.layout import (
     missing,
     official_folds,
     official_list,
+    pick,
     subfolder,
     whole_picture,
     within,
@@ -37,9 +38,9 @@ def load(root: Path, name: str = "mafw") -> Manifest:
         raise missing(root, name, "data/frames/<id>/*.png and split/single/no_caption/set_1/test.txt")
     tested = {k: _labels(lists / f"set_{k}" / "test.txt") for k in range(1, 6)}
     trained = {k: _labels(f) for k in tested if (f := lists / f"set_{k}" / "train.txt").is_file()}
-    rows = []
+    rows, there = [], media(place)
     for item, (label, fold) in official_folds(tested, trained, lists).items():
-        file = media(place, item)
+        file = pick(there, place, item)
         rows.append(Row(item, str(file), label, fold=fold, box=whole_picture(file) if place.name == "faces" else None))
     return Manifest("mafw", root, CLASSES, tuple(rows), protocol="mafw_5fold")
 

@@ -30,6 +30,7 @@ from emozoo.data.datasets.layout import (
     lines,
     media,
     missing,
+    pick,
     sheet,
     shuffled,
     subfolder,
@@ -69,11 +70,11 @@ def load(root: Path, name: str) -> Manifest:
     if not split or place is None:
         raise missing(root, dataset, f"<class>/<video> with the classes {', '.join(classes)}")
     below = class_folders(place, classes)
+    there = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in below.items()}
     rows = []
     for item, (label, part, names) in split.items():
-        tries = [media(f, n) for n in names for f in below[label] or [place / label]]
-        file = next((f for f in tries if f.exists()), tries[0])
-        rows.append(Row(id=item, path=str(file), label=label, split=part))
+        tries = [pick(there[label], place / label, n) for n in names]
+        rows.append(Row(item, str(next((f for f in tries if f.exists()), tries[0])), label, split=part))
     rows.sort(key=lambda r: r.id)
     return Manifest(dataset, root, classes, tuple(unique_ids(rows, root)), protocol=protocol)
 
@@ -132,7 +133,7 @@ def _from_xlsx(path: Path, number: int) -> Split:
     for part, column in (("train", 2 * number - 2), ("test", 2 * number - 1)):
         names = {line: cells[column] for line, cells in enumerate(splits[2:], 3) if len(cells) > column}
         if not any(names.values()):
-            raise DatasetError(f"{path}: has no split {number}")
+            raise DatasetError(f"{path}: has no split {number:02d}")
         for line, name in names.items():
             if not name:
                 continue
