@@ -37,6 +37,7 @@ docs: setup
 
 tables: setup
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/leaderboard_pages.py
 
 bench: setup
 	$(BIN)/emozoo benchmark --json demo_out/benchmark.json

@@ -185,7 +185,8 @@ class EmotionModule(L.LightningModule):
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Sets the temperature to the one under which labelled clips, that were not trained on, are likeliest.
 
-        One number, fitted by the negative log likelihood with the prior of training (Guo et al., ICML 2017).
+        One number, fitted by the negative log likelihood with the prior of training (Guo et al., ICML 2017). Where
+        several people voted, of what most of them said, as benchmarks score it.
         """
         self.eval()
         logits, labels = [], []
@@ -194,9 +195,9 @@ class EmotionModule(L.LightningModule):
                 batch = batch.to(self.device)
                 y = batch.targets["emotion"]
                 logits.append(self.output(batch).logits.double())
-                if y.ndim == 1:  # unlabelled ones count nothing
-                    y = nn.functional.one_hot(y.clamp(min=0), len(self.classes)) * (y >= 0).unsqueeze(1)
-                labels.append(y.double())
+                known = y.sum(1) > 0 if y.ndim == 2 else y >= 0
+                y = y.argmax(1) if y.ndim == 2 else y.clamp(min=0)
+                labels.append(nn.functional.one_hot(y, len(self.classes)).double() * known.unsqueeze(1))
         z, target = torch.cat(logits), torch.cat(labels)
         prior = float(self.hparams["tau"]) * self.log_prior.double()
         scales = torch.logspace(-1, 1, 201, dtype=torch.float64)  # 1 / temperature, in steps of 2.3 %

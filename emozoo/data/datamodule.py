@@ -596,7 +596,8 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _feature_key(self, rows: list[Row], net: Any) -> str:
         """A hash of all that the features and their targets follow from: encoder, spec, augmentation, files, labels."""
-        key = hashlib.sha256(repr((self.spec, self.augment, self.motion_share, self.features, self.seed)).encode())
+        settings = (self.spec, self.augment, self.motion_share, self.features, self.seed, self.teacher_files)
+        key = hashlib.sha256(repr(settings).encode())
         for name, value in net.state_dict().items():
             if name.partition(".")[0] in net.encoding:
                 key.update(name.encode() + value.cpu().numpy().tobytes())

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-COMMANDS = ("list", "info", "predict", "train", "finetune", "benchmark", "check", "synth")
+COMMANDS = (
+    "list", "info", "predict", "train", "finetune", "benchmark", "leaderboard", "check", "synth", "download", "push",
+)  # fmt: skip
 
 
 def test_list(emozoo):
