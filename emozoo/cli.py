@@ -26,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,  # a traceback with locals would show the hub token
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _WrongUsage: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever this typer keeps it

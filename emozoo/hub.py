@@ -143,7 +143,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
             commit_message=f"{what}, sha256 {config['sha256'][:12]}",
         )
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from error
+        raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from None
     return f"{SCHEME}{repo}@{done.oid}"
 
 
@@ -181,7 +181,7 @@ def _commit_of(repo: str, branch: str) -> str:
         down = not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
         known = try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(), revision=branch)
         if not down or not isinstance(known, str):
-            raise WeightsError(f"{SCHEME}{repo}@{branch}: {_why(error, branch)}") from error
+            raise WeightsError(f"{SCHEME}{repo}@{branch}: {_why(error, branch)}") from None
         commit = Path(known).parent.name
         if not constants.HF_HUB_OFFLINE:
             _log.warning("%s%s@%s: %s; using %s from the cache", SCHEME, repo, branch, _why(error, branch), commit)
@@ -211,16 +211,21 @@ def _download(repo: str, commit: str) -> Path:
                 if name != CARD:  # weights without a card can be used
                     raise
     except (HTTPError, OSError) as error:
-        raise WeightsError(f"{SCHEME}{repo}@{commit}: {_why(error, commit)}") from error
+        raise WeightsError(f"{SCHEME}{repo}@{commit}: {_why(error, commit)}") from None
     return Path(path).parent
 
 
 def _why(error: BaseException, revision: str) -> str:
-    """What went wrong between us and the hub and what to do, in our words: the server's may repeat what was sent."""
+    """What went wrong between us and the hub and what to do, in our words.
+
+    The server's may repeat the token that it was sent: errors are raised from None, so that no traceback shows them.
+    """
     from huggingface_hub import constants
     from huggingface_hub import errors as e
 
     host = constants.ENDPOINT
+    if isinstance(error.__cause__, e.HTTPError) and not isinstance(error, (e.HTTPError, ValueError)):
+        error = error.__cause__  # the client's "not found here either", or "while uploading"
     if isinstance(error, e.OfflineModeIsEnabled):
         return f"not in the cache ({_cache()}), and HF_HUB_OFFLINE is set; unset it once to fetch it"
     if isinstance(error, e.GatedRepoError):
@@ -236,7 +241,7 @@ def _why(error: BaseException, revision: str) -> str:
         if status in (401, 403):
             return f"{host} does not allow it ({status}); give HF_TOKEN a token that may"
         return f"{host} answered {status}; try again later"
-    if isinstance(error, e.HTTPError) or isinstance(error.__cause__, e.HTTPError):
+    if isinstance(error, e.HTTPError):
         return f"{host} does not answer ({type(error).__name__}); try again when it does"
     return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
 
