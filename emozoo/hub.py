@@ -130,8 +130,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     api = HfApi(library_name="emozoo")
     try:
         api.create_repo(repo, private=private or None, exist_ok=True)
-        there = {f.path: f.lfs.sha256 for f in api.get_paths_info(repo, [WEIGHTS]) if getattr(f, "lfs", None)}
-        if config.get("tag") and there.get(WEIGHTS, config["sha256"]) != config["sha256"]:
+        large = [getattr(file, "lfs", None) for file in api.get_paths_info(repo, [WEIGHTS])]
+        if config.get("tag") and any(f is not None and f.sha256 != config["sha256"] for f in large):
             raise UsageError(
                 f"{repo} holds other weights, and the tag '{config['tag']}' is immutable: raise its version, "
                 "or publish under another name"
