@@ -149,7 +149,10 @@ def _from_xlsx(path: Path, number: int) -> Split:
 def _regenerated(place: Path, classes: Sequence[str], test_share: float, number: str) -> Split:
     found: Split = {}
     for label, folders in class_folders(place, classes).items():
-        there = {f"{label}/{key(p.name)}": p.name for f in folders for p in items(f)}
+        there: dict[str, str] = {}
+        for p in (p for f in folders for p in items(f)):
+            item = f"{label}/{key(p.name)}"
+            there[f"{label}/{p.name}" if item in there else item] = p.name  # a.mp4 beside a.avi: two items
         names = shuffled(there, f"regenerated_{number}")
         tested = set(names[: round(len(names) * test_share)])
         found |= {i: (label, "test" if i in tested else "train", (there[i],)) for i in there}
