@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import math
 import os
 import sys
@@ -174,21 +175,24 @@ def encode(module: EmotionModule, batches: Any) -> FeatureDataset:
 
 
 def save(file: Path, kept: FeatureDataset, rows: Sequence[Row]) -> None:
-    """Writes the features under the numbers that their clips were drawn by."""
-    kept.draws = {int(Path(rows[r].path).stem): draws for r, draws in kept.draws.items()}
+    """Writes the features as whole tensors, with the numbers that their clips were drawn by."""
+    features, masks, targets = (
+        {k: torch.stack([torch.stack([draw[i][k] for draw in kept.draws[r]]) for r in kept.rows]) for k in one}
+        for i, one in enumerate(kept.draws[kept.rows[0]][0])
+    )
+    targets["emotion"] = targets["emotion"][:, 0]  # the same in every draw
+    numbers = [int(Path(rows[r].path).stem) for r in kept.rows]
+    buffer = io.BytesIO()
+    torch.save({"numbers": numbers, "features": features, "masks": masks, "targets": targets}, buffer)
     file.parent.mkdir(parents=True, exist_ok=True)
-    kept.save(file)
+    hub.write_atomic(file, buffer.getvalue())
 
 
 def gather(file: Path, plan: Callable[..., Cause]) -> Clips:
-    """Kept features as tensors, with the cause of each clip; its label is the same in every draw."""
-    kept = FeatureDataset.load(file)
-    parts = [
-        {k: torch.stack([torch.stack([draw[i][k] for draw in kept.draws[r]]) for r in kept.rows]) for k in one}
-        for i, one in enumerate(kept.draws[kept.rows[0]][0])
-    ]
-    parts[2]["emotion"] = parts[2]["emotion"][:, 0]
-    return Clips([plan(number) for number in kept.rows], *parts)
+    """What :func:`save` wrote, with the cause of each clip."""
+    kept = torch.load(file, weights_only=True)
+    causes = [plan(number) for number in kept.pop("numbers")]
+    return Clips(causes, **kept)
 
 
 # -- heads and training ------------------------------------------------------------------------------------------------
