@@ -121,7 +121,9 @@ def prepare(
     lines = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     lines.writeheader()
     lines.writerows(row(c, n) for c, n in zip(causes, names, strict=True))
-    hub.write_atomic(out / "manifest.csv", table.getvalue().encode())
+    manifest, text = out / "manifest.csv", table.getvalue().encode()
+    if not manifest.is_file() or manifest.read_bytes() != text:
+        hub.write_atomic(manifest, text)
     return out
 
 

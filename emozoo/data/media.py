@@ -420,9 +420,12 @@ class DecordVideo:
         try:
             self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
             stamps = np.asarray(self._reader.get_frame_timestamp(range(len(self._reader))), dtype=np.float64)[:, 0]
-            self.size = self._reader[0].shape[1::-1]
+            height, width, depth = self._reader[0].shape
         except (RuntimeError, decord.DECORDError, IndexError) as e:
             raise RuntimeError(f"decord: {e}") from None
+        if depth != 3:  # small pictures, 48 x 48 say: decord takes the padding of rows for a fourth colour
+            raise RuntimeError(f"decord: {depth} colours")
+        self.size = (width, height)
         self.stamps = stamps - stamps[0]
 
     def agrees(self, scan: Scan) -> bool:

@@ -292,3 +292,12 @@ def test_long_sound_is_read_window_by_window(tmp_path, monkeypatch):
         lo, hi = max(round(start * 16000), 0), min(round(end * 16000), len(whole))
         expected[lo - round(start * 16000) : hi - round(start * 16000)] = whole[lo:hi]
         np.testing.assert_allclose(windowed.read(start, end), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [16, 32, 48, 80])
+def test_small_pictures_have_three_colours(make_video, tmp_path, side):
+    """Protects small videos: rows that a decoder pads do not become a fourth colour."""
+    pictures = media.open_pictures(make_video(tmp_path / "small.mp4", frames=4, size=(side, side)))
+    first, last = pictures.frames([0, 3])
+    assert first.shape == last.shape == (side, side, 3)
+    assert abs(float(last.mean()) - 12) < 3
