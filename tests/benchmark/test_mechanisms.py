@@ -51,7 +51,16 @@ def clips_of(mechanisms, arch, split, count):
     return mechanisms.Clips(causes, features, masks, targets)
 
 
-@pytest.mark.parametrize("name", ["caer", "caer_agreement", "ceflnet", "dfan", "recursive_joint_attention"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("caer", marks=pytest.mark.slow),
+        pytest.param("caer_agreement", marks=pytest.mark.slow),
+        "ceflnet",
+        "dfan",
+        "recursive_joint_attention",
+    ],
+)
 def test_every_run_of_an_experiment_reaches_the_table_and_the_page(mechanisms, monkeypatch, tmp_path, name):
     """Protects the experiments from a claim on the page whose variant or metric no run writes."""
     monkeypatch.setattr(mechanisms, "STEPS", 2)
