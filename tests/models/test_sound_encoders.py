@@ -132,7 +132,7 @@ def test_trains_by_configuration_and_loads_without_the_folder(
     loud, mute = predict([tmp_path / "1.mkv", tmp_path / "0.mkv"], model=model)
     assert loud.error is None
     assert mute.error is None
-    assert "no_audio" in [w.code for w in mute.warnings]
+    assert "no_audio" in [w["code"] for w in mute.warnings]
     renamed = load(tmp_path / "out", classes=("calm", "angry"))  # only shapes are asked for to find the head
     assert renamed.classes == ("calm", "angry")
 
