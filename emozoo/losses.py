@@ -5,6 +5,8 @@ Legend: B = batch, K = classes, N = numbers scored together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,7 @@ def cross_entropy(
     smoothing: float = 0.0,
     flood: float = 0.0,
     flood_mode: str = "ishida",
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Mean cross-entropy over the batch, a scalar.
 
@@ -25,12 +28,14 @@ def cross_entropy(
     the softmax, so that what the network learns is free of the class prior (Menon et al., Long-tail learning via logit
     adjustment, ICLR 2021). ``flood`` > 0: ``|loss - flood| + flood`` on the mini-batch mean (Ishida et al., Do we need
     zero training loss, ICML 2020; CAHFW-Net Eq. 27); ``flood_mode="printed"`` is the equation as that paper prints it,
-    ``loss + flood``.
+    ``loss + flood``. ``total`` adds a number up over all processes: the mean that floods is then that of their batches.
     """
     if log_prior is not None:
         logits = logits + log_prior
     loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
     if flood > 0.0:
+        if total is not None:
+            loss = total(loss) / total(torch.ones_like(loss))
         loss = (loss - flood).abs() + flood if flood_mode == "ishida" else loss + flood
     return loss
 
@@ -47,26 +52,38 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     return (each * have).sum() / have.sum().clamp_min(1)
 
 
-def concordance(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+def concordance(
+    x: Tensor, y: Tensor, mask: Tensor | None = None, total: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Lin's concordance correlation coefficient of two tensors taken as flat lists, in [-1, 1], a scalar.
 
     Population form, ``2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2)``, with no square root, so that a constant input has a
     finite gradient. ``mask`` picks the numbers that count. Two equal constants (0/0) give 0, as does an empty mask.
+    ``total`` adds tensors up over all processes; the coefficient is then that of all their numbers together.
     """
+    total = total or (lambda sums: sums)
     x, y = x.reshape(-1), y.reshape(-1)
     x, y = (x, y) if x.dtype == torch.float64 else (x.float(), y.float())
     w = torch.ones_like(x) if mask is None else mask.reshape(-1).to(x.dtype)
     # where, not multiplication: what is masked may be NaN.
     x, y = torch.where(w > 0, x, 0.0), torch.where(w > 0, y.to(x.dtype), 0.0)
-    n = w.sum().clamp_min(1.0)
-    mean_x, mean_y = (w * x).sum() / n, (w * y).sum() / n
+    n, sum_x, sum_y = total(torch.stack([w.sum(), (w * x).sum(), (w * y).sum()])).unbind()
+    n = n.clamp_min(1.0)
+    mean_x, mean_y = sum_x / n, sum_y / n
     dx, dy = x - mean_x, y - mean_y
-    covariance = (w * dx * dy).sum() / n
-    spread = (w * dx * dx).sum() / n + (w * dy * dy).sum() / n + (mean_x - mean_y) ** 2
-    return 2.0 * covariance / (spread + 1e-12)
+    covariance, spread_x, spread_y = (
+        total(torch.stack([(w * a * b).sum() for a, b in ((dx, dy), (dx, dx), (dy, dy))])) / n
+    )
+    return 2.0 * covariance / (spread_x + spread_y + (mean_x - mean_y) ** 2 + 1e-12)
 
 
-def concordance_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``(1 - CCC_V) + (1 - CCC_A)`` for tensors (..., 2); ``mask`` (...) is true where labelled."""
-    parts = [1.0 - concordance(predicted[..., i], target[..., i], mask) for i in (0, 1)]
+def concordance_loss(
+    predicted: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """``(1 - CCC_V) + (1 - CCC_A)`` for tensors (..., 2); ``mask`` (...) is true where labelled, ``total`` as above."""
+    parts = [1.0 - concordance(predicted[..., i], target[..., i], mask, total) for i in (0, 1)]
     return parts[0] + parts[1]

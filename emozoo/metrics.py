@@ -59,7 +59,10 @@ def concordance_sums(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 class Confusion(Metric):
-    """WAR, UAR and F1 over all processes, from torchmetrics' confusion matrix. ``compute`` gives fractions."""
+    """WAR, UAR and F1 over all processes, from torchmetrics' confusion matrix.
+
+    ``compute`` gives fractions; nothing where no process counted anything.
+    """
 
     full_state_update = False
 
@@ -74,7 +77,8 @@ class Confusion(Metric):
             self.matrix.update(scores[keep].argmax(1), target[keep])
 
     def compute(self) -> Mapping[str, float]:
-        return scores_of(self.matrix.compute().cpu().numpy())
+        counted = self.matrix.compute().cpu().numpy()
+        return scores_of(counted) if counted.any() else {}
 
     def reset(self) -> None:
         super().reset()
@@ -82,7 +86,10 @@ class Confusion(Metric):
 
 
 class PooledConcordance(Metric):
-    """CCC_V and CCC_A over every labelled clip of every video together, in [-1, 1], exact across processes."""
+    """CCC_V and CCC_A over every labelled clip of every video together, in [-1, 1], exact across processes.
+
+    ``compute`` gives nothing where no process counted anything.
+    """
 
     full_state_update = False
     sums: Tensor
@@ -99,5 +106,7 @@ class PooledConcordance(Metric):
             self.sums[i] += torch.stack((n, p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()))
 
     def compute(self) -> Mapping[str, float]:
+        if not self.sums[0, 0]:
+            return {}
         v, a = concordance_of(self.sums.cpu().numpy())
         return {"CCC_V": float(v), "CCC_A": float(a), "CCC": float(v + a) / 2}

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,45 @@ def clip_spec(arch: str, size: str, changes: Mapping[str, Any] | None = None) ->
     return replace(base, **changes)
 
 
+OPTIMIZERS: dict[str, Any] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+}
+SCHEDULES = ("cosine", "epoch_cosine", "epoch_step", "constant")
+
+
+def rate(
+    schedule: str,
+    at: int,
+    total: float,
+    *,
+    warm: float = 0.0,
+    final: float = 0.0,
+    period: float = 1.0,
+    gamma: float = 0.1,
+) -> float:
+    """The factor on the learning rate at step or epoch ``at`` of ``total``.
+
+    ``cosine``, in steps: rises over ``warm`` of them, then half a cosine over the rest, to ``final``. The others change
+    once an epoch, as schedulers of papers do, and multiply a rise ``(at + 1) / warm`` with: ``epoch_cosine``, half a
+    cosine of ``period`` epochs (all by default; a longer one ends above ``final``); ``epoch_step``, ``gamma`` after
+    every ``period`` epochs; ``constant``, 1.
+    """
+    rise = min(1.0, (at + 1) / warm) if warm else 1.0
+    if schedule == "cosine":
+        if at < warm:
+            return rise
+        done = min(1.0, (at - warm) / max(1.0, total - warm))
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "epoch_cosine":
+        return rise * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, at / period))))
+    if schedule == "epoch_step":
+        return rise * gamma ** int(at // period)
+    return rise
+
+
 class EmotionModule(L.LightningModule):
     """Steps, losses, metrics, optimiser and freezing, the same for every network.
 
@@ -69,11 +109,13 @@ class EmotionModule(L.LightningModule):
         classes: class names in order; None takes the paper's.
         options: keyword arguments of the network that differ from wiring and size.
         spec: fields of the ClipSpec that differ from the size's, or a whole stored one.
-        lr: peak learning rate; cosine per step to ``lr * final_lr`` after ``warmup`` (share of all steps).
-        optimizer: ``adamw``, ``adam`` or ``sgd`` (momentum 0.9, nesterov).
+        lr, final_lr, warmup, schedule, period, gamma: peak learning rate and its course, see :func:`rate`.
+        optimizer: ``adamw``, ``adam`` (decay added to the gradient), ``sgd`` (momentum 0.9, nesterov) or ``momentum``
+            (the same without nesterov).
         lr_scale: factor per top-level part of the network, e.g. ``{"backbone": 0.1}``; 0 freezes it,
             batch-norm statistics too.
-        weight_decay: decoupled, on matrices only.
+        weight_decay: decoupled with ``adamw``; on matrices only.
+        decay_all: also on biases and normalisation, as plain optimisers of papers do.
         tau: how much of the log prior of the training labels is added to the logits in the loss (logit adjustment).
         smoothing, flood, flood_mode: see :func:`emozoo.losses.cross_entropy`.
         distill: weight of the divergence from ``targets["teacher"]``; the labels keep the rest.
@@ -101,9 +143,13 @@ class EmotionModule(L.LightningModule):
         lr: float = 1e-3,
         final_lr: float = 0.0,
         warmup: float = 0.05,
+        schedule: str = "cosine",
+        period: float | None = None,
+        gamma: float = 0.1,
         optimizer: str = "adamw",
         lr_scale: dict[str, float] | None = None,
         weight_decay: float = 0.05,
+        decay_all: bool = False,
         tau: float = 0.0,
         smoothing: float = 0.0,
         flood: float = 0.0,
@@ -117,6 +163,9 @@ class EmotionModule(L.LightningModule):
         init_parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
+        for word, value, known in (("schedule", schedule, SCHEDULES), ("optimizer", optimizer, tuple(OPTIMIZERS))):
+            if value not in known:
+                raise UsageError(f"{word} must be one of {', '.join(known)}, got '{value}'")
         wiring, size = registry.wiring_and_size(model, wiring, size)
         entry = registry.model(model)
         self.arch, self.wiring, self.size = model, wiring, size
@@ -132,6 +181,7 @@ class EmotionModule(L.LightningModule):
         self.confusion = Confusion(len(self.classes)) if self.classes else None
         self.pooled = PooledConcordance()
         self._teacher: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
+        self._random: dict[str, list[Tensor]] | None = None  # of a checkpoint: what training goes on with
         if init_from is not None:
             self._start_from(place(init_from), init_parts or {"backbone": "backbone"})
 
@@ -218,8 +268,17 @@ class EmotionModule(L.LightningModule):
 
     # -- training --------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Freezes before Lightning wraps the network: DDP waits for gradients of all that asked for them then."""
+        if stage == "fit":
+            for part in self._frozen():
+                self.net.get_submodule(part).requires_grad_(False)
+
     def on_fit_start(self) -> None:
-        """Takes the class prior of the training labels; it is stored with the weights."""
+        """Takes the class prior of the training labels; it is stored with the weights. Sets the random numbers."""
+        if self.trainer.world_size > 1 and self._random is None:
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)  # dropout and draws differ
+        self._go_on_random()
         prior = getattr(getattr(self.trainer, "datamodule", None), "class_prior", None)
         if self.classes and prior is not None:
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
@@ -228,6 +287,31 @@ class EmotionModule(L.LightningModule):
             if teacher.classes != self.classes or set(teacher.spec.streams) != set(self.spec.streams):
                 raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
             self._teacher = (teacher.to(self.device),)
+
+    def on_train_start(self) -> None:
+        """Some strategies (FSDP) read a checkpoint only now."""
+        self._go_on_random()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the random numbers of every process, so that a run that was killed ends as if it had not been."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        everyone: list[Any] = [states] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(everyone, states)
+        checkpoint["random"] = {device: [s[device] for s in everyone] for device in states}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._random = checkpoint.get("random")
+
+    def _go_on_random(self) -> None:
+        """Random numbers of the checkpoint, where one is resumed by as many processes as wrote it."""
+        kept, self._random = self._random, None
+        if kept is not None and len(kept["cpu"]) == self.trainer.world_size:
+            torch.set_rng_state(kept["cpu"][self.trainer.global_rank].cpu())
+            if "cuda" in kept and self.device.type == "cuda":
+                torch.cuda.set_rng_state(kept["cuda"][self.trainer.global_rank].cpu(), self.device)
 
     def on_train_epoch_start(self) -> None:
         """Lightning starts in whatever mode it finds: frozen parts must be in eval mode from the first step."""
@@ -271,6 +355,7 @@ class EmotionModule(L.LightningModule):
                 smoothing=h["smoothing"] if train else 0.0,
                 flood=flood,
                 flood_mode=h["flood_mode"],
+                total=self._total if train else None,
             )
             if h["distill"] and "teacher" in targets:
                 # Without the prior: the teacher's own is another one, and would undo the logit adjustment.
@@ -278,11 +363,19 @@ class EmotionModule(L.LightningModule):
                 label = (1.0 - h["distill"]) * label + h["distill"] * parts["teacher"]
             parts["emotion"] = label
         if out.va is not None and "va" in targets and h["va_weight"] > 0:
-            parts["va"] = h["va_weight"] * concordance_loss(out.va, targets["va"], targets["va_mask"])
+            total = self._total if train else None
+            parts["va"] = h["va_weight"] * concordance_loss(out.va, targets["va"], targets["va_mask"], total=total)
         wanted = [parts[k] for k in ("emotion", "va") if k in parts]
         if not wanted:
             raise UsageError(f"{self.arch} answers {', '.join(self.tasks)}, but the data has no label for it")
         return torch.stack(wanted).sum(), parts
+
+    def _total(self, x: Tensor) -> Tensor:
+        """The sum of ``x`` over all processes, with gradients: losses that are no mean over items need it."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return x
+        everyone: Any = self.all_gather(x, sync_grads=True)
+        return everyone.sum(0)
 
     def _taught(self, batch: Batch) -> Tensor:
         """The teacher's probabilities (B, K) without a class prior; those that the data bring stay."""
@@ -338,12 +431,18 @@ class EmotionModule(L.LightningModule):
         out = self.output(batch)
         loss, _ = self._loss(out, batch.targets, train=False)
         size = len(batch.meta["id"])
-        if out.logits is not None and "emotion" in batch.targets and self.confusion is not None:
-            y = batch.targets["emotion"]
-            self.confusion.update(self.scores(out.logits), y.argmax(1) if y.ndim == 2 else y)
-        if out.va is not None and "va" in batch.targets:
-            self.pooled.update(out.va, batch.targets["va"], batch.targets["va_mask"])
+        self.count(out, batch.targets, self.confusion, self.pooled)
         self.log(f"{stage}_loss", loss, batch_size=size, on_step=False, on_epoch=True, sync_dist=True)
+
+    def count(
+        self, out: Any, targets: Mapping[str, Tensor], confusion: Confusion | None, pooled: PooledConcordance
+    ) -> None:
+        """Adds the answers to a batch to the metrics of the tasks that it has labels for."""
+        if out.logits is not None and "emotion" in targets and confusion is not None:
+            y = targets["emotion"]
+            confusion.update(self.scores(out.logits), y.argmax(1) if y.ndim == 2 else y)
+        if out.va is not None and "va" in targets:
+            pooled.update(out.va, targets["va"], targets["va_mask"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "val")
@@ -355,10 +454,10 @@ class EmotionModule(L.LightningModule):
         found: dict[str, float] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics warns about a metric that its task never updated
-            if self.confusion is not None and self.confusion.matrix.confmat.sum() > 0:
+            # Every process asks, also one that saw no item: computing adds up what all of them counted.
+            if self.confusion is not None:
                 found |= self.confusion.compute()
-            if self.pooled.sums[0, 0] > 0:
-                found |= self.pooled.compute()
+            found |= self.pooled.compute()
         self.log_dict({f"{stage}_{k}": v for k, v in found.items()}, prog_bar=True)
         if self.confusion is not None:
             self.confusion.reset()
@@ -375,34 +474,27 @@ class EmotionModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         h = self.hparams
         scale: Mapping[str, float] = h.get("lr_scale") or {}
-        for part in self._frozen():
-            self.net.get_submodule(part).requires_grad_(False)
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, p in self.net.named_parameters():
             if p.requires_grad:
                 factor = next((f for part, f in scale.items() if name.startswith(f"{part}.")), 1.0)
-                groups.setdefault((factor, p.ndim > 1), []).append(p)
+                groups.setdefault((factor, p.ndim > 1 or h["decay_all"]), []).append(p)
         parameters = [
-            {"params": ps, "lr": h["lr"] * factor, "weight_decay": h["weight_decay"] if matrix else 0.0}
-            for (factor, matrix), ps in groups.items()
+            {"params": ps, "lr": h["lr"] * factor, "weight_decay": h["weight_decay"] if decays else 0.0}
+            for (factor, decays), ps in groups.items()
         ]
-        if h["optimizer"] == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=h["lr"], momentum=0.9, nesterov=True)
-        elif h["optimizer"] == "adam":
-            optimizer = torch.optim.Adam(parameters, lr=h["lr"])
-        else:
-            optimizer = torch.optim.AdamW(parameters, lr=h["lr"])
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warm = max(1, int(h["warmup"] * total))
-
-        def factor_at(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            done = (step - warm) / max(1, total - warm)
-            return h["final_lr"] + (1 - h["final_lr"]) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor_at)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = OPTIMIZERS[h["optimizer"]](parameters, lr=h["lr"])
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        epochs = max(1, self.trainer.max_epochs or 1)
+        per_step = h["schedule"] == "cosine"
+        total = steps if per_step else epochs
+        warm = max(1, int(h["warmup"] * steps)) if per_step else round(h["warmup"] * epochs)
+        settings = {"warm": warm, "final": h["final_lr"], "period": h["period"] or epochs, "gamma": h["gamma"]}
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda at: rate(h["schedule"], at, total, **settings))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step" if per_step else "epoch"},
+        }
 
     # -- weights ---------------------------------------------------------------------------------------------------
 

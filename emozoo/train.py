@@ -6,17 +6,20 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from emozoo import hub, registry
+from emozoo import hub, packaged, registry
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import DatasetError, UsageError
+from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
 from emozoo.module import EmotionModule, clip_spec, load
 
@@ -33,10 +36,11 @@ CLIP_AUGMENT: dict[str, Any] = {"flip": 0.5, "rotate": 8.0, "scale": 0.1, "shift
 
 
 class SaveWeights(Callback):
-    """Writes a weights folder (safetensors, config, model card) when training ends.
+    """Writes a weights folder (safetensors, config, model card) when training ends, of the last epoch.
 
     Args:
         folder: where to; ``<arch>.<tag>`` is appended when a tag is given.
+        best: a second folder, for the epoch that the monitor of ModelCheckpoint chose.
         tag: immutable name of these weights, e.g. ``faces7_v1``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         licence: of the weights.
@@ -52,6 +56,7 @@ class SaveWeights(Callback):
     def __init__(
         self,
         folder: str,
+        best: str | None = None,
         tag: str | None = None,
         trained_on: str = "data of the user",
         licence: str = "Apache-2.0",
@@ -63,7 +68,7 @@ class SaveWeights(Callback):
         spec: dict[str, Any] | None = None,
         calibrate: bool = False,
     ) -> None:
-        self.spec, self.calibrate = spec or {}, calibrate
+        self.spec, self.calibrate, self.best = spec or {}, calibrate, best
         self.folder, self.tag, self.trained_on, self.licence, self.half = Path(folder), tag, trained_on, licence, half
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
@@ -78,27 +83,45 @@ class SaveWeights(Callback):
         self.seconds = float(state_dict["seconds"])
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
+        if getattr(trainer, "fast_dev_run", False):
             return
         assert isinstance(pl_module, EmotionModule)
-        h = pl_module.hparams
-        name = f"{pl_module.arch}.{self.tag}" if self.tag else None
+        # Every process takes part: where parameters are spread over them (FSDP), this puts them together.
+        last = trainer.strategy.lightning_module_state_dict()
+        if trainer.is_global_zero:
+            name = f"{pl_module.arch}.{self.tag}" if self.tag else None
+            self._write(trainer, pl_module, self.folder / name if name else self.folder, last, "last epoch")
+            chosen = _chosen(trainer)
+            if self.best and chosen is not None:
+                checkpoint = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
+                what = f"best {chosen.monitor}, epoch {checkpoint['epoch'] + 1}"
+                self._write(trainer, pl_module, Path(self.best), checkpoint["state_dict"], what)
+        trainer.strategy.barrier("weights are written")
+
+    def _write(
+        self, trainer: L.Trainer, module: EmotionModule, folder: Path, state: Mapping[str, Any], selected: str
+    ) -> None:
+        # Into a network of its own: the trained one may be spread over processes.
+        kept = EmotionModule(**{**module.hparams, "init_from": None})
+        kept.load_state_dict(state)
+        kept.to(module.device)
+        h = module.hparams
         dm = trainer.datamodule  # type: ignore[attr-defined]
-        if self.calibrate and dm is not None and dm.val_rows and pl_module.classes:
-            pl_module.calibrate(dm.val_dataloader())
+        if self.calibrate and dm is not None and dm.val_rows and kept.classes:
+            kept.calibrate(dm.val_dataloader())
         config = {
             "schema": 1,
-            "arch": pl_module.arch,
+            "arch": kept.arch,
             "tag": self.tag or "",
-            "wiring": pl_module.wiring,
-            "size": pl_module.size,
-            "classes": list(pl_module.classes),
-            "tasks": list(pl_module.tasks),
+            "wiring": kept.wiring,
+            "size": kept.size,
+            "classes": list(kept.classes),
+            "tasks": list(kept.tasks),
             "options": portable(h["options"] or {}),
-            "spec": {**pl_module.spec.to_dict(), **self.spec},
+            "spec": {**kept.spec.to_dict(), **self.spec},
             "tau": h["tau"],
-            "log_prior": [round(float(x), 6) for x in pl_module.log_prior] if pl_module.classes else [],
-            "temperature": round(float(pl_module.temperature), 4),
+            "log_prior": [round(float(x), 6) for x in kept.log_prior] if kept.classes else [],
+            "temperature": round(float(kept.temperature), 4),
             "trained_on": self.trained_on,
             "licence": self.licence,
             "control_of": self.control_of,
@@ -109,14 +132,63 @@ class SaveWeights(Callback):
             "n_train": len(dm.train_rows) if dm is not None else None,
             "epochs": trainer.max_epochs,
             "steps": trainer.global_step,
+            "selected": selected,
+            "processes": trainer.world_size,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
             "precision": str(trainer.precision),
             "train_seconds": round(self.state_dict()["seconds"], 1),
             "versions": hub.versions(),
         }
-        folder = self.folder / name if name else self.folder
-        state = pl_module.net.state_dict()
-        hub.save(folder, state, config, card(config), half=self.half)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, BestOnTest) and callback.found:
+                config["best_on_test"] = callback.found
+        hub.save(folder, kept.net.state_dict(), config, card(config), half=self.half)
+
+
+def _chosen(trainer: L.Trainer) -> ModelCheckpoint | None:
+    """The ModelCheckpoint that chooses by a metric and has found something."""
+    callbacks: list[Any] = trainer.checkpoint_callbacks
+    return next((c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor and c.best_model_path), None)
+
+
+class BestOnTest(Callback):
+    """Scores the test part after every epoch and remembers the best one; no weights are chosen by it.
+
+    Many papers print the best epoch on test. SaveWeights writes this number into ``config.json`` as ``best_on_test``,
+    for comparison with them alone. Stands before EMAWeightAveraging in the list, so that it sees averaged weights.
+
+    Args:
+        monitor: ``WAR``, ``UAR``, ``F1`` or ``CCC``.
+    """
+
+    def __init__(self, monitor: str = "WAR") -> None:
+        self.monitor = monitor
+        self.found: dict[str, Any] = {}
+        self._loader: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"found": self.found}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.found = dict(state_dict["found"])
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        assert isinstance(pl_module, EmotionModule)
+        dm: EmotionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self._loader = self._loader or dm.test_dataloader()
+        confusion = Confusion(len(pl_module.classes)).to(pl_module.device) if pl_module.classes else None
+        pooled = PooledConcordance().to(pl_module.device)
+        few = getattr(trainer, "fast_dev_run", False)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            for batch in islice(self._loader, int(few) or None):
+                batch = batch.to(pl_module.device)
+                pl_module.count(pl_module.output(batch), batch.targets, confusion, pooled)
+        scores = {**(confusion.compute() if confusion else {}), **pooled.compute()}
+        if scores.get(self.monitor, -2.0) > self.found.get(self.monitor, -2.0):
+            note = "the best epoch on the test part itself: comparable with papers that chose so, never a headline"
+            self.found = {**scores, "epoch": trainer.current_epoch + 1, "n": len(dm.test_rows), "note": note}
 
 
 def card(config: Mapping[str, Any]) -> str:
@@ -139,8 +211,8 @@ def card(config: Mapping[str, Any]) -> str:
         f"Classes in order: {', '.join(config['classes']) or 'none'}.",
         f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}. "
         f"Face detector: `{config['spec']['detector']}`.",
-        f"- {config['n_train']} training items, {config['epochs']} epochs, seed {config['seed']}, "
-        f"precision {config['precision']}, "
+        f"- {config['n_train']} training items, {config['epochs']} epochs ({config.get('selected', 'last epoch')}), "
+        f"seed {config['seed']}, precision {config['precision']}, "
         f"{config['train_seconds'] / 60:.0f} minutes. Recipe: `{config['recipe'] or 'not recorded'}`.",
     ]
     if config.get("control_of"):
@@ -174,15 +246,32 @@ class EmozooCLI(LightningCLI):
             ("model.model", "model.size", "model.spec"), "data.spec", compute_fn=_spec_of, apply_on="parse"
         )
         parser.link_arguments("model.classes", "data.classes", apply_on="parse")
-        parser.set_defaults({"trainer.logger": False, "trainer.enable_model_summary": False})
+        parser.set_defaults(
+            {
+                "trainer.logger": False,
+                "trainer.enable_model_summary": False,
+                # The data module deals items to processes itself: Lightning's sampler would repeat some in evaluation.
+                "trainer.use_distributed_sampler": False,
+            }
+        )
 
 
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
     return json.loads(json.dumps(clip_spec(model, size, changes).to_dict()))  # lists, as a YAML file would have them
 
 
+def _recipe(word: str) -> str:
+    """The path of a recipe; a bare name that is no file means one of the package's."""
+    file = packaged.folder("benchmarks/recipes") / f"{word}.yaml"
+    return str(file) if not Path(word).exists() and file.is_file() else word
+
+
 def train(argv: list[str]) -> int:
-    """``emozoo train ARGV``: Lightning's command line gets every argument unchanged; ``fit`` is implied."""
+    """``emozoo train ARGV``: Lightning's command line gets every argument unchanged; ``fit`` is implied.
+
+    ``--config`` also takes the bare name of a recipe that comes with the package.
+    """
+    argv = [_recipe(word) if before in ("--config", "-c") else word for before, word in zip(["", *argv], argv)]
     words = argv if argv and argv[0] in ("fit", "validate", "test") else ["fit", *argv]
     if any(w in ("-h", "--help") for w in argv) and words[0] == "fit" and argv[0] != "fit":
         words = ["fit", "--help"]
@@ -280,4 +369,4 @@ def finetune(
     }
 
 
-__all__ = ["EMAWeightAveraging", "EmozooCLI", "SaveWeights", "UsageError", "card", "finetune", "train"]
+__all__ = ["BestOnTest", "EMAWeightAveraging", "EmozooCLI", "SaveWeights", "UsageError", "card", "finetune", "train"]
