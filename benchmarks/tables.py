@@ -27,11 +27,13 @@ Row = dict[str, str]
 
 
 def results() -> list[Row]:
-    """Every committed result, in the order of file names and lines."""
+    """Every committed result of a benchmark, in the order of file names and lines."""
     rows: list[Row] = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as f:
-            rows += csv.DictReader(f)
+            table = csv.DictReader(f)
+            if "dataset" in (table.fieldnames or ()):  # others hold experiments on mechanisms
+                rows += table
     return rows
 
 
@@ -126,7 +128,7 @@ def controls() -> str:
     def lines() -> Iterator[list[str]]:
         for r in results():
             if r["control"] and r["delta"]:
-                name = known[r["model"]].config["control_of"] if r["model"] in known else r["model"]
+                name = (known[r["model"]].config.get("control_of") if r["model"] in known else None) or r["model"]
                 delta = f"{float(r['delta']):+.3f}"
                 if r["delta_lo"] and r["delta_hi"]:
                     delta += f" ({float(r['delta_lo']):+.3f} to {float(r['delta_hi']):+.3f})"

@@ -235,23 +235,17 @@ def _facts(name: str, wiring: str | None, size: str | None) -> dict[str, Any]:
 
 def _results(name: str) -> list[dict[str, Any]]:
     """Committed benchmark results of one weights tag: each with its protocol and n."""
-    import csv
+    from emozoo.benchmark.leaderboard import committed
 
-    from emozoo import packaged
-
-    found = []
-    for file in sorted(packaged.folder("benchmarks/results").glob("*.csv")):
-        with file.open(newline="", encoding="utf-8") as lines:
-            found += [
-                {
-                    **{k: row[k] for k in ("dataset", "protocol", "split", "fold", "prior", "control")},
-                    "n": int(row["n_evaluated"]),
-                    "values": {k: float(row[k]) for k in ("WAR", "UAR", "F1", "CCC_V", "CCC_A") if row.get(k)},
-                }
-                for row in csv.DictReader(lines)
-                if row["model"] == name
-            ]
-    return found
+    return [
+        {
+            **{k: row[k] for k in ("dataset", "protocol", "split", "fold", "prior", "control")},
+            "n": int(row["n_evaluated"]),
+            "values": {k: float(row[k]) for k in ("WAR", "UAR", "F1", "CCC_V", "CCC_A") if row.get(k)},
+        }
+        for row in committed()
+        if row["model"] == name
+    ]
 
 
 # -- asking a model ------------------------------------------------------------------------------------------------
@@ -438,53 +432,84 @@ def finetune(
 @app.command()
 def benchmark(
     more: Annotated[list[str] | None, typer.Argument(help="Further models.", hidden=True)] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Weights to score; may be given again.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="folder, csv, ferplus7 …; without: the built-in suite.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Weights to score, also 'runs/fold{fold}'; may be given again.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="folder, csv, ferplus7 …; without: the built-in suite. May be given again.")
+    ] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="Where each data set lies.")] = None,
     split: Annotated[str | None, typer.Option(help="Part to score; default: test, else val, else every item.")] = None,
-    fold: Annotated[list[int] | None, typer.Option(help="Items tested in that fold; may be given again.")] = None,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Items tested in that fold, may be given again; default: all folds.")
+    ] = None,
+    folds: Annotated[str | None, typer.Option(help="Deal people into that many folds, or 'person': one each.")] = None,
     prior: Annotated[str, typer.Option(help="Class prior in the scores: 'train', 'uniform' or 'both'.")] = "train",
     label_map: Annotated[str | None, typer.Option(help="Named map where data and weights differ in classes.")] = None,
     control: Annotated[
-        str | None, typer.Option(help="Also score the models' retrained controls: 'all' or one.")
+        list[str] | None,
+        typer.Option(
+            help="Also score retrained controls ('all' or one), or face-only, context-only, shuffled-context, "
+            "audio-only, video-only, shuffled-time ('inputs': all of these); may be given again."
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the records to this file.")] = None,
+    compare: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two models, or two files of predictions: paired significance.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the records to this file, predictions beside it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for JSON, CSV, Markdown, HTML and predictions.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Measure the committed results again.")] = False,
+    submission: Annotated[Path | None, typer.Option(help="With --verify: check this file of records instead.")] = None,
     detector: Detector = None,
     device: Device = "cpu",
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out, and count, unreadable items.")
     ] = False,
-) -> None:
+) -> int:
     """Score models under a named protocol, with 95 % intervals; without arguments, the built-in suite on drawn clips.
 
-    \b
-    Example: emozoo benchmark --dataset folder --root my_clips/val --model ceflnet.faces5 --prior both --json r.json
-    """
-    models = [*(model or []), *(more or [])]
-    if dataset is None and (root is not None or split is not None or fold or label_map or detector):
-        raise UsageError("--root, --split, --fold, --label-map and --detector need a --dataset")
-    if dataset is not None and root is None:
-        raise UsageError(f"say where {dataset} lies: --root DIR")
-    for name in models:
-        _check_name(name)
-    from emozoo.benchmark import report
-    from emozoo.benchmark import run as runner
-    from emozoo.benchmark.suite import suite
+    A run that was interrupted goes on when it is started again. Exit code of --verify: 1 where a number differs, or
+    nothing could be verified.
 
-    if dataset is None or root is None:
-        records = suite(models, prior=prior, device=device)
-    else:
-        workers = min(4, os.cpu_count() or 1)
-        records = []
-        folds: list[int | None] = [*fold] if fold else [None]
-        for one in folds:
-            records += runner.run(
-                models, dataset, root, split=split, fold=one, prior=prior, label_map=label_map, control=control,
-                detector=detector, device=device, num_workers=workers, allow_missing=allow_missing,
-            )  # fmt: skip
-    if json_file is not None:
-        report.write_json(records, json_file)
-    report.show(records)
+    \b
+    Example: emozoo benchmark --dataset folder --root my_clips/val --model ceflnet.faces5 --prior both --out report
+    """
+    models, sets, roots = [*(model or []), *(more or [])], dataset or [], root or []
+    if not sets and (roots or split is not None or fold or folds or label_map or detector or allow_missing):
+        raise UsageError(
+            "--root, --split, --fold, --folds, --label-map, --detector and --allow-missing need a --dataset"
+        )
+    if len(sets) != len(roots):
+        raise UsageError(
+            f"say where {sets[len(roots)] if len(sets) > len(roots) else 'it'} lies: a --root DIR for each"
+        )
+    if folds is not None and folds != "person" and not (folds.isdigit() and int(folds) > 1):
+        raise UsageError(f"--folds takes a number above 1, or 'person', not '{folds}'")
+    if submission is not None and not verify:
+        raise UsageError("--submission FILE is checked by --verify")
+    files = [Path(p) for p in compare or ()]
+    of_files = bool(files) and all(p.suffix == ".csv" and p.is_file() for p in files)
+    for name in [*models, *(() if of_files or compare is None else compare)]:
+        if "{fold}" not in name:
+            _check_name(name)
+    from emozoo.benchmark import command
+
+    places = list(zip(sets, roots, strict=True))
+    if submission is not None:
+        return command.verify_submission(submission, json_file)
+    if verify:
+        return command.verify_committed(models, places, device=device, json_file=json_file)
+    if of_files:
+        command.compare_files(files[0], files[1], json_file)
+        return 0
+    command.measure(
+        models, places, folds=fold or [None], pair=compare, control=control or [], json_file=json_file, out=out,
+        split=split, people=int(folds) if folds and folds.isdigit() else folds, prior=prior, label_map=label_map,
+        detector=detector, device=device, allow_missing=allow_missing,
+    )  # fmt: skip
+    return 0
 
 
 @app.command()

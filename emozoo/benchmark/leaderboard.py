@@ -32,7 +32,9 @@ NAMES = {
     "CCC_mean": "CCC mean",
 }  # fmt: skip
 HEADINGS = tuple(dict.fromkeys(NAMES.values()))
-OURS = {"WAR": "WAR", "UAR": "UAR", "F1": "macro_f1", "CCC_V": "CCC_valence", "CCC_A": "CCC_arousal"}
+OURS = {
+    "WAR": "WAR", "UAR": "UAR", "F1": "macro_f1", "CCC_V": "CCC_valence", "CCC_A": "CCC_arousal", "CCC": "CCC_mean",
+}  # fmt: skip
 UNKNOWN = "unknown"  # a protocol that nobody can compare with
 FEW = 4  # methods under a protocol that do not get a table of their own
 
@@ -219,13 +221,20 @@ def published(dataset: str, protocol: str, split: str | None, fold: object) -> l
     ]
 
 
-def measured(name: str) -> list[dict[str, str]]:
-    """Our committed results on a data set without controls, as lines of ``benchmarks/results``."""
+def committed() -> list[dict[str, str]]:
+    """Every line of ``benchmarks/results``; files of other measurements, which name no data set, are passed over."""
     found: list[dict[str, str]] = []
     for path in sorted(packaged.folder("benchmarks/results").glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as lines:
-            found += [r for r in csv.DictReader(lines) if r["dataset"] == name and not r["control"]]
+            table = csv.DictReader(lines)
+            if "dataset" in (table.fieldnames or ()):
+                found += table
     return found
+
+
+def measured(name: str) -> list[dict[str, str]]:
+    """Our committed results on a data set without controls, as lines of ``benchmarks/results``."""
+    return [r for r in committed() if r["dataset"] == name and not r["control"]]
 
 
 def ours(name: str, results: Sequence[Mapping[str, str]] | None = None) -> list[dict[str, Any]]:
@@ -264,7 +273,7 @@ def _our_rows(result: Mapping[str, str]) -> list[dict[str, Any]]:
     """A line of the results as rows like the published ones: in percent, with the interval and how many items."""
     found = []
     for column, metric in OURS.items():
-        if not result[column]:
+        if not result.get(column):
             continue
         scale = 1 if column.startswith("CCC") else 100
         ends = [result.get(f"{column}_{end}") for end in ("lo", "hi")]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import subprocess
-from collections.abc import Sequence
-from datetime import date
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,45 @@ from emozoo import hub
 if TYPE_CHECKING:
     from rich.console import Console
 
-METRICS = ("WAR", "UAR", "F1", "CCC_V", "CCC_A")
+METRICS = ("WAR", "UAR", "F1", "CCC_V", "CCC_A", "CCC")
 # The columns of benchmarks/results/<dataset>.csv; metrics are fractions, _lo and _hi the ends of 95 % intervals.
 COLUMNS = (
     "model", "sha256", "detector", "dataset", "protocol", "split", "fold", "seed", "prior", "control", "n_expected",
     "n_evaluated", "no_face", "WAR", "WAR_lo", "WAR_hi", "UAR", "UAR_lo", "UAR_hi", "F1", "CCC_V", "CCC_A", "delta",
     "delta_lo", "delta_hi", "delta_metric", "seconds", "versions", "hardware", "precision", "date", "commit",
-    "protocol_version",
+    "protocol_version", "label_map", "n_groups", "n_points", "F1_lo", "F1_hi", "CCC_V_lo", "CCC_V_hi", "CCC_A_lo",
+    "CCC_A_hi", "CCC", "CCC_lo", "CCC_hi", "WAR_std", "UAR_std",
 )  # fmt: skip
 # What makes two lines the same measurement: a new one replaces the old.
-KEY = ("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector", "protocol_version")
+KEY = (
+    "model", "dataset", "protocol", "split", "fold", "prior", "control", "detector", "protocol_version", "label_map",
+)  # fmt: skip
 
 
-def write_json(records: Sequence[dict[str, Any]], path: str | Path) -> None:
+def write_json(records: Sequence[dict[str, Any]], path: str | Path, comparisons: Sequence[Any] = ()) -> None:
     """The file of ``emozoo benchmark --json FILE``; it appears whole or not at all."""
-    text = json.dumps({"schema": 1, "records": list(records)}, ensure_ascii=False, indent=1, allow_nan=False)
-    hub.write_atomic(Path(path), (text + "\n").encode())
+    found: dict[str, Any] = {"schema": 1, "records": list(records)}
+    if comparisons:
+        found["comparisons"] = list(comparisons)
+    write_text(to_json(found), path)
+
+
+def to_json(found: dict[str, Any]) -> str:
+    return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Writes a file that appears whole or not at all."""
+    hub.write_atomic(Path(path), text.encode())
+
+
+def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Records as a table of its own, with the columns of the committed results."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(to_csv_rows(records))
+    write_text(text.getvalue(), path)
 
 
 def headline(record: dict[str, Any]) -> str | None:
@@ -40,22 +63,21 @@ def headline(record: dict[str, Any]) -> str | None:
 
 def to_csv_rows(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Records as lines of the results table, all cells text, empty = not measured."""
-    commit = _commit()
-    return [{c: _cell(v) for c, v in _row(r, commit).items()} for r in records]
+    return [{c: _cell(v) for c, v in _row(r).items()} for r in records]
 
 
-def _row(record: dict[str, Any], commit: str) -> dict[str, Any]:
+def _row(record: dict[str, Any]) -> dict[str, Any]:
     row = {c: record.get(c) for c in COLUMNS}
-    row |= {m: record["metrics"][m] for m in METRICS}
-    for m in ("WAR", "UAR"):
-        row[f"{m}_lo"], row[f"{m}_hi"] = record["ci95"][m] or (None, None)
+    for m in METRICS:
+        row[m] = record["metrics"].get(m)
+        row[f"{m}_lo"], row[f"{m}_hi"] = record["ci95"].get(m) or (None, None)
+    row |= {f"{m}_std": record.get("std", {}).get(m) for m in ("WAR", "UAR")}
     metric = headline(record)
     row |= {"delta": None, "delta_metric": None}
     if "delta" in record and metric:
         row |= {"delta": record["delta"][metric], "delta_metric": metric}
         row["delta_lo"], row["delta_hi"] = record["delta_ci95"][metric] or (None, None)
     row["versions"] = " ".join(f"{k}={v}" for k, v in record["versions"].items())
-    row |= {"date": date.today().isoformat(), "commit": commit}
     return row
 
 
@@ -63,17 +85,6 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _commit() -> str:
-    """The checkout's commit, empty outside one."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-        )
-    except OSError:
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
@@ -85,12 +96,12 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
         table: dict[tuple[str, ...], dict[str, str]] = {}
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as f:
-                table = {tuple(r[k] for k in KEY): r for r in csv.DictReader(f)}
+                table = {tuple(r.get(k) or "" for k in KEY): r for r in csv.DictReader(f)}
         table |= {tuple(r[k] for k in KEY): r for r in rows if r["dataset"] == name}
         part = path.with_name(f".{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(f, COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(table[k] for k in sorted(table))
         part.replace(path)
@@ -99,7 +110,7 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
 
 
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:
-    """Prints one table for each set of items; controls stand below their model."""
+    """Prints one table for each set of items; controls stand below their model, what is over all folds last."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -108,39 +119,78 @@ def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> N
     console = console or Console()
     if not console.is_terminal and console.width < 120:  # a file or pipe has no width of its own
         console.width = 120
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for r in records:
-        parts.setdefault(_items(r), []).append(r)
-    for title, part in parts.items():
-        shown = [m for m in ("WAR", "UAR", "CCC_V", "CCC_A") if any(r["metrics"][m] is not None for r in part)]
-        table = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for part in sets(records).values():
+        several = len({(r["fold"], r["protocol"]) for r in part}) > 1
+        names = shown_metrics(part)
+        if len(names) > 3:  # the others are in every file that is written
+            names = [m for m in names if m not in ("F1", "CCC")]
+        console.print(f"[bold]{escape(title(part))}[/]")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("weights", overflow="fold", min_width=20)
+        if several:
+            table.add_column("part")
         table.add_column("prior")
-        for m in shown:
+        for m in names:
             table.add_column(m, justify="right", no_wrap=True)
         if any("delta" in r for r in part):
             table.add_column("model − control", justify="right", no_wrap=True)
         for r in part:
-            name = f"  {r['model']}: {r['control']}" if r["control"] else r["model"]
-            cells = [_shown(m, r["metrics"][m], r["ci95"][m]) for m in shown]
+            cells = [_shown(m, r["metrics"].get(m), r["ci95"].get(m)) for m in names]
+            if "std" in r:
+                cells = [c if r["std"].get(m) is None else f"{c}\n± {number(m, r['std'][m])}"
+                         for m, c in zip(names, cells, strict=True)]  # fmt: skip
             if "delta" in r and (metric := headline(r)):
                 cells.append(f"{metric} " + _shown(metric, r["delta"][metric], r["delta_ci95"][metric], sign="+"))
-            table.add_row(escape(name), r["prior"] or "", *map(escape, cells))
+            name = f"  {r['control']}" if r["control"] else r["model"]
+            where = [part_name(r)] if several else []
+            table.add_row(escape(name), *where, r["prior"] or "", *map(escape, cells))
         console.print(table)
     console.print("Percent (CCC: -1 to 1), below it the 95 % interval over persons.", style="dim")
 
 
-def _items(r: dict[str, Any]) -> str:
+def sets(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Records by what they were scored on, whatever the fold."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for r in records:
+        protocol = re.sub(r"split_\d+|\d+splits", "split", r["protocol"])
+        found.setdefault((r["dataset"], protocol, r["split"], r["label_map"]), []).append(r)
+    return found
+
+
+def part_name(r: Mapping[str, Any]) -> str:
+    """``fold 3``, ``pooled``, ``mean``, or the split in the protocol's name."""
+    if r["fold"] is None:
+        return r["protocol"].rpartition("_")[2]
+    return f"fold {r['fold']}" if str(r["fold"]).isdigit() else str(r["fold"])
+
+
+def shown_metrics(part: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that a table of records has columns for."""
+    return [m for m in METRICS if any(r["metrics"].get(m) is not None for r in part)]
+
+
+def title(part: Sequence[Mapping[str, Any]]) -> str:
     """What was scored: data, protocol, part, how many of how many, and what is worth knowing of them."""
-    place = [r["dataset"], r["protocol"], r["split"], "" if r["fold"] is None else f"fold {r['fold']}"]
-    n = f"{r['n_evaluated']} of {r['n_expected']} items, {r['n_groups']} persons or single items"
+    r = next((r for r in part if r["fold"] in ("pooled", "mean")), part[0])
+    place = [r["dataset"], r["protocol"], r["split"], r["label_map"] and f"classes by {r['label_map']}"]
+    if len(part) == 1 or r["fold"] not in (None, "pooled", "mean"):
+        place.append(part_name(r) if r["fold"] is not None else None)
+    n = f"{r['n_evaluated']} of {r['n_expected']} items"
+    if r["n_groups"]:
+        n += f", {r['n_groups']} persons or single items"
+    if r.get("n_points"):
+        n += f", {r['n_points']} labelled moments"
     faces = f", no face in {r['no_face']}" if r["no_face"] else ""
     return f"{', '.join(dict.fromkeys(p for p in place if p))}: {n}{faces}"
 
 
-def _shown(metric: str, value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
+def number(metric: str, value: float | None, sign: str = "") -> str:
+    """A value as it is printed: percent with a decimal, CCC with two; a dash where it was not measured."""
     if value is None:
         return "–"
-    scale, digits = (1, 2) if metric.startswith("CCC") else (100, 1)
-    ends = "\n" + " to ".join(f"{scale * x:{sign}.{digits}f}" for x in interval) if interval else ""
-    return f"{scale * value:{sign}.{digits}f}{ends}"
+    return f"{value:{sign}.2f}" if metric.startswith("CCC") else f"{100 * value:{sign}.1f}"
+
+
+def _shown(metric: str, value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
+    ends = "\n" + " to ".join(number(metric, x, sign) for x in interval) if interval else ""
+    return f"{number(metric, value, sign)}{ends}"

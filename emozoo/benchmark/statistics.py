@@ -12,6 +12,7 @@ Legend: N = items, G = groups, K = classes, R = draws.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from emozoo.metrics import concordance_of, scores_of
 
+METRICS = ("WAR", "UAR", "F1", "CCC_V", "CCC_A", "CCC")
 DRAWS, SEED = 2000, 0
 _CHUNK = 8_000_000  # drawn indices held at a time
 
@@ -61,16 +63,17 @@ def group_numbers(groups: Sequence[str | None], ids: Sequence[str]) -> np.ndarra
 
 
 def metrics_of(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """WAR, UAR, F1 (fractions), CCC_V, CCC_A (in [-1, 1]) of summed ``confusion`` (..., K, K), ``moments`` (..., 2, 6).
+    """WAR, UAR, F1 (fractions), CCC_V, CCC_A and their mean CCC (in [-1, 1]) of summed sums.
 
-    A class without a true item does not count in UAR and F1. The CCC of nothing is nan.
+    ``confusion`` (..., K, K), ``moments`` (..., 2, 6). A class without a true item does not count in UAR and F1. The
+    CCC of nothing is nan.
     """
     found: dict[str, np.ndarray] = {}
     if "confusion" in sums:
         found |= {k: np.asarray(v) for k, v in scores_of(sums["confusion"]).items()}
     if "moments" in sums:
         value = np.where(sums["moments"][..., 0] > 0, concordance_of(sums["moments"]), np.nan)
-        found |= {"CCC_V": value[..., 0], "CCC_A": value[..., 1]}
+        found |= {"CCC_V": value[..., 0], "CCC_A": value[..., 1], "CCC": value.mean(-1)}
     return found
 
 
@@ -104,6 +107,12 @@ def difference(a: Outcome, b: Outcome) -> tuple[dict[str, float], dict[str, tupl
 
     Raises ValueError when the two are not about the same items.
     """
+    value, draws = _drawn_difference(a, b)
+    return value, _interval(draws)
+
+
+def _drawn_difference(a: Outcome, b: Outcome) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics of ``a`` minus those of ``b``, and the same of R draws; no draws with fewer than two groups."""
     if not np.array_equal(a.groups, b.groups):
         raise ValueError("a paired difference needs the same items in the same order")
     left, right = a.sums(), b.sums()
@@ -117,7 +126,53 @@ def difference(a: Outcome, b: Outcome) -> tuple[dict[str, float], dict[str, tupl
     value = {k: float(v) for k, v in point.items()}
     if _groups(left) < 2:
         return value, {}
-    return value, _interval(minus({k: resampled(left[k]) for k in shared}, {k: resampled(right[k]) for k in shared}))
+    return value, minus({k: resampled(left[k]) for k in shared}, {k: resampled(right[k]) for k in shared})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two networks differ on the same items.
+
+    ``difference``, ``ci95``: of ``a`` minus ``b``, by metric. ``p``: share of draws on the other side of zero, twice
+    (never below 2 / (R + 1)): by person, so it holds where a person has several items. ``only_a``, ``only_b``: items
+    that one alone had right, and ``mcnemar_p``, the exact two-sided binomial probability of such a split, which takes
+    items as independent; None without classes.
+    """
+
+    difference: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    p: dict[str, float]
+    only_a: int | None
+    only_b: int | None
+    mcnemar_p: float | None
+
+
+def compare(a: Outcome, b: Outcome) -> Comparison:
+    """Paired significance (McNemar, Psychometrika 12, 1947; cluster bootstrap). ValueError for other items."""
+    value, draws = _drawn_difference(a, b)
+    p = {}
+    for name, values in draws.items():
+        values = values[np.isfinite(values)]
+        if values.size:
+            below, above = int((values <= 0).sum()), int((values >= 0).sum())
+            p[name] = min(1.0, 2 * (min(below, above) + 1) / (values.size + 1))
+    if a.confusion is None or b.confusion is None:
+        return Comparison(value, _interval(draws), p, None, None, None)
+    scored = (a.confusion[:, 0] >= 0) & (b.confusion[:, 0] >= 0)
+    right = [(x[:, 0] == x[:, 1])[scored] for x in (a.confusion, b.confusion)]
+    only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    return Comparison(value, _interval(draws), p, only_a, only_b, mcnemar(only_a, only_b))
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided probability of a split at least as uneven, were both equally often the only one to be right.
+
+    >>> mcnemar(5, 5), round(mcnemar(1, 9), 4)
+    (1.0, 0.0215)
+    """
+    n = only_a + only_b
+    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
 
 
 def pooled(outcomes: Sequence[Outcome]) -> Outcome:
@@ -139,6 +194,31 @@ def pooled(outcomes: Sequence[Outcome]) -> Outcome:
         np.concatenate(confusions) if confusions else None,
         np.concatenate(moments) if moments else None,
     )
+
+
+def mean(
+    outcomes: Sequence[Outcome], disjoint: bool
+) -> tuple[dict[str, float], dict[str, float], dict[str, tuple[float, float]]]:
+    """Metrics averaged over parts, their deviation (n - 1), and 95 % intervals of the averages.
+
+    People are drawn again inside each part; parts that share items (``disjoint`` false) have no interval. A metric that
+    a part lacks is left out.
+    """
+    each = [metrics_of({k: s.sum(0) for k, s in o.sums().items()}) for o in outcomes]
+    names = [k for k in METRICS if all(k in e and np.isfinite(e[k]) for e in each)]
+    average = {k: float(np.mean([e[k] for e in each])) for k in names}
+    deviation = {k: float(np.std([e[k] for e in each], ddof=1)) for k in names if len(each) > 1}
+    if not disjoint or any(_groups(o.sums()) < 2 for o in outcomes):
+        return average, deviation, {}
+    drawn = [metrics_of({k: resampled(s, seed=SEED + i) for k, s in o.sums().items()}) for i, o in enumerate(outcomes)]
+    return average, deviation, _interval({k: np.mean([d[k] for d in drawn], 0) for k in names})
+
+
+def matrix(outcome: Outcome) -> list[list[int]] | None:
+    """The confusion matrix of an outcome, true classes in rows; None without classes."""
+    if outcome.confusion is None:
+        return None
+    return outcome.sums()["confusion"].sum(0).astype(int).tolist()
 
 
 def per_class(outcome: Outcome) -> dict[str, dict[str, float | int | None]]:

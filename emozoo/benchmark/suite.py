@@ -21,10 +21,14 @@ from typing import Any
 
 from emozoo import hub, registry
 from emozoo.benchmark import run as benchmark
+from emozoo.benchmark.answers import Store
+from emozoo.benchmark.controls import INPUT_CONTROLS, missing
+from emozoo.benchmark.run import Result
 from emozoo.data import synthetic
 from emozoo.data.synthetic import Cause, Knobs
 from emozoo.data.synthetic.clip import COLUMNS, row
 from emozoo.errors import UsageError
+from emozoo.spec import ClipSpec
 
 CLIPS, SEED = 210, 20230
 
@@ -47,18 +51,26 @@ def weights_of(arch: str) -> list[str]:
     ]
 
 
-def suite(
+def suite(models: Sequence[str] = (), **options: Any) -> list[dict[str, Any]]:
+    """The records of :func:`measure`, without predictions."""
+    return measure(models, **options).records
+
+
+def measure(
     models: Sequence[str] = (),
     *,
     prior: str = "train",
+    control: Sequence[str] = ("all",),
     device: str = "cpu",
     batch_size: int = 32,
     num_workers: int | None = None,
     clips: int = CLIPS,
-) -> list[dict[str, Any]]:
-    """Records of every model's newest SynthEmo weights, or of ``models``, each followed by its retrained control.
+    store: Store | None = None,
+) -> Result:
+    """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
-    Raises UsageError for a model that the suite has no task for, or when no weights are there.
+    ``control``: as in :func:`emozoo.benchmark.run.measure`; of input controls those that a model has are taken.
+    Raises UsageError for a model that the suite has no task for, a control that no model has, or without weights.
     """
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
     names = list(models) or [weights_of(a)[-1] for a in TASKS if weights_of(a)]
@@ -66,22 +78,37 @@ def suite(
         raise UsageError(
             "there are no weights trained on SynthEmo yet: train some, or name --dataset, --root and --model"
         )
-    records = []
+    chosen = {n: [c for c in control if c not in INPUT_CONTROLS or not missing(_spec(n), c)] for n in names}
+    lost = [c for c in control if not any(c in x for x in chosen.values())]
+    if lost:
+        raise UsageError(f"none of {', '.join(names)} has a control '{lost[0]}'")
+    result = Result()
     for name in names:
-        spec, _ = registry.resolve(name)
-        if spec.name not in TASKS:
-            raise UsageError(
-                f"the built-in suite has no task for {spec.name}; it has {', '.join(TASKS)}: name a --dataset"
-            )
-        root = prepare(spec.name, clips=clips, workers=max(1, workers))
-        found = benchmark.run(
-            [name], "synthemo", root, split="test", prior=prior, control="all", device=device,
-            batch_size=batch_size, num_workers=workers,
+        arch = _arch(name)
+        root = prepare(arch, clips=clips, workers=max(1, workers))
+        found = benchmark.measure(
+            [name], "synthemo", root, split="test", prior=prior, control=chosen[name], device=device,
+            batch_size=batch_size, num_workers=workers, store=store,
         )  # fmt: skip
-        for record in found:
-            record["protocol"] = f"synthemo_{spec.name}"
-        records += found
-    return records
+        for record in found.records:
+            record["protocol"] = f"synthemo_{arch}"
+        result += found
+    return result
+
+
+def _arch(name: str) -> str:
+    """The architecture of weights that the suite has a task for."""
+    spec, _ = registry.resolve(name)
+    if spec.name not in TASKS:
+        raise UsageError(f"the built-in suite has no task for {spec.name}; it has {', '.join(TASKS)}: name a --dataset")
+    return spec.name
+
+
+def _spec(name: str) -> ClipSpec:
+    """What weights look at, without loading them."""
+    _arch(name)
+    spec, entry = registry.resolve(name)
+    return ClipSpec.from_dict(entry.config["spec"]) if entry else spec.specs["lite"]
 
 
 def prepare(

@@ -1,0 +1,122 @@
+"""What ``emozoo benchmark`` does with its options: measure and write, compare, or verify."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from emozoo.benchmark import compare, leaderboard, page, predictions, report, run, suite, verify
+from emozoo.benchmark.answers import Store
+from emozoo.benchmark.run import Result
+from emozoo.errors import UsageError
+
+
+def workers() -> int:
+    """Processes that read media."""
+    return min(4, os.cpu_count() or 1)
+
+
+def measure(
+    models: Sequence[str],
+    places: Sequence[tuple[str, Path]],
+    *,
+    folds: Sequence[int | None],
+    people: int | str | None,
+    pair: tuple[str, str] | None,
+    control: Sequence[str],
+    json_file: Path | None,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Scores models on data sets (without any: the built-in suite), prints the table and writes what was asked for.
+
+    A run that was killed goes on from its last batch when it is started again; one that ended measures anew.
+    """
+    store = Store()
+    names = [*models, *(pair or ())]
+
+    def score(some: Sequence[str]) -> Result:
+        result = Result()
+        if not places:
+            chosen = {k: v for k, v in options.items() if k in ("prior", "device")}
+            return suite.measure(some, control=control or ("all",), store=store, **chosen)
+        for dataset, root in places:
+            for fold in folds:
+                result += run.measure(
+                    some, dataset, root, fold=fold, folds=people, control=control, num_workers=workers(), store=store,
+                    **options,
+                )  # fmt: skip
+        return result
+
+    comparisons: list[dict[str, Any]] = []
+    if pair is None:
+        result = score(names)
+    else:
+        result = score(models) if models else Result()
+        sides = [_one(score, name, places) for name in pair]
+        comparisons = compare.results(*sides)
+        for side in sides:
+            result += side
+    write(result, comparisons, json_file, out)
+    store.finish()
+    report.show(result.records)
+    for c in comparisons:
+        print("\n  ".join(page.sentences(c)))
+
+
+def _one(score: Callable[[Sequence[str]], Result], name: str, places: Sequence[tuple[str, Path]]) -> Result:
+    if len(places) > 1:
+        raise UsageError("--compare takes one --dataset")
+    return score([name])
+
+
+def write(result: Result, comparisons: Sequence[dict[str, Any]], json_file: Path | None, out: Path | None) -> None:
+    """The files of ``--json`` and ``--out``, each whole or not at all, predictions first."""
+    for path in dict.fromkeys(p for p in (json_file, out / "records.json" if out else None) if p):
+        predictions.write(result, path.parent / f"{path.stem}.predictions")
+        report.write_json(result.records, path, comparisons)
+    if out is not None:
+        report.write_csv(result.records, out / "results.csv")
+        report.write_text(page.markdown(result.records, comparisons), out / "report.md")
+        report.write_text(page.html(result.records, comparisons), out / "report.html")
+
+
+def compare_files(a: Path, b: Path, json_file: Path | None) -> None:
+    """Two files of predictions, without measuring anything."""
+    found = compare.files(a, b)
+    if json_file is not None:
+        report.write_json([], json_file, [found])
+    print("\n  ".join(page.sentences(found)))
+
+
+def verify_committed(
+    models: Sequence[str], places: Sequence[tuple[str, Path]], *, device: str, json_file: Path | None
+) -> int:
+    """Measures committed lines again; the exit code is 1 where one differs, or none could be verified."""
+    checks: list[verify.Check] = []
+    wanted: Sequence[tuple[str, Path] | tuple[()]] = places or [()]
+    for where in wanted:
+        checks += verify.verify(*where, models=models, device=device, num_workers=workers())
+    return _said(checks, json_file)
+
+
+def verify_submission(path: Path, json_file: Path | None) -> int:
+    """Computes a file of records again from its predictions; the exit code is 1 where a record is not what they say."""
+    checks = verify.submission(path)
+    code = _said(checks, json_file)
+    for c in checks:
+        if c.state == verify.PREDICTIONS:
+            board = leaderboard.BOARDS[c.row["dataset"]].title
+            print(f"  {verify.line(c)}: ready for the board of {board}")
+    return code
+
+
+def _said(checks: Sequence[verify.Check], json_file: Path | None) -> int:
+    if json_file is not None:
+        rows = [{"row": dict(c.row), "state": c.state, "why": c.why or None,
+                 "worst": dict([c.worst]) if c.worst else {}} for c in checks]  # fmt: skip
+        report.write_text(report.to_json({"schema": 1, "tolerance": verify.TOLERANCE, "verified": rows}), json_file)
+    verify.show(checks)
+    return int(verify.failed(checks))

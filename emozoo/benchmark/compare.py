@@ -1,0 +1,65 @@
+"""Two models on the same items: paired differences and how likely chance alone makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from emozoo.benchmark import predictions, statistics
+from emozoo.benchmark.run import Result, complete, ends
+from emozoo.benchmark.statistics import Outcome, group_numbers
+from emozoo.errors import UsageError
+
+
+def files(a: str | Path, b: str | Path) -> dict[str, Any]:
+    """Two files of predictions compared. Raises DatasetError for one that cannot be read, UsageError for others."""
+    left, right = predictions.read(Path(a)), predictions.read(Path(b))
+    one, other = predictions.aligned((left.ids, left.outcome), (right.ids, right.outcome))
+    return _compared(Path(a).stem, Path(b).stem, one, other, None)
+
+
+def results(a: Result, b: Result) -> list[dict[str, Any]]:
+    """The models of two results compared, prior by prior: over all folds together where there are several."""
+    found = []
+    for prior in dict.fromkeys(r["prior"] for r in a.records):
+        left, right = _whole(a, prior), _whole(b, prior)
+        one, other = predictions.aligned(left, right)
+        found.append(_compared(_name(a), _name(b), one, other, prior))
+    return found
+
+
+def _name(result: Result) -> str:
+    return next((r["model"] for r in result.records if r["fold"] == "pooled"), result.records[0]["model"])
+
+
+def _whole(result: Result, prior: str | None) -> tuple[list[str], Outcome]:
+    """Ids and outcome of the model itself, without its controls, all parts together."""
+    chosen = [
+        (r, t)
+        for r, t in zip(result.records, result.tables, strict=True)
+        if r["prior"] == prior and not r["control"] and t
+    ]
+    found = [predictions.of_table(r["classes"], t) for r, t in chosen]
+    ids = [i for f in found for i in f.ids]
+    if len(set(ids)) < len(ids):
+        raise UsageError("splits that share items cannot be compared as one: name one split")
+    groups = group_numbers([g for f in found for g in f.groups], ids)
+    pooled = statistics.pooled([f.outcome for f in found])
+    return ids, Outcome(groups, pooled.classes, pooled.confusion, pooled.moments)
+
+
+def _compared(a: str, b: str, one: Outcome, other: Outcome, prior: str | None) -> dict[str, Any]:
+    found = statistics.compare(one, other)
+    return {
+        "a": a,
+        "b": b,
+        "prior": prior,
+        "n": len(one.groups),
+        "n_groups": int(one.groups.max()) + 1,
+        "difference": complete(found.difference),
+        "ci95": ends(found.ci95),
+        "p": found.p,
+        "only_a": found.only_a,
+        "only_b": found.only_b,
+        "mcnemar_p": found.mcnemar_p,
+    }

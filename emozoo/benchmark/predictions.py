@@ -1,0 +1,156 @@
+"""Predictions on disk: a csv beside the records, a line for each item or scored point, from which numbers follow again.
+
+Columns: ``id``, ``fold``, ``group`` (the person, empty = unknown), ``label`` (empty = not scored), ``predicted``, the
+probability of every scored class under its name, and where valence and arousal were scored ``time`` (seconds),
+``valence``, ``arousal``, ``true_valence``, ``true_arousal``. An item with several scored points has a line for each.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emozoo import hub
+from emozoo.benchmark.run import Result
+from emozoo.benchmark.statistics import Outcome, group_numbers
+from emozoo.errors import DatasetError, UsageError
+from emozoo.labels import canonical
+from emozoo.metrics import concordance_sums
+
+FIRST = ("id", "fold", "group", "label", "predicted")
+LAST = ("time", "valence", "arousal", "true_valence", "true_arousal")
+
+
+def file_name(record: Mapping[str, Any]) -> str:
+    """A name that says what was scored: weights, data, protocol, split, fold, prior, control."""
+    parts = [record[k] for k in ("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector")]
+    kept = [str(p) for p in dict.fromkeys(parts) if p not in (None, "")]
+    return re.sub(r"[^\w.+-]+", "_", "__".join(kept)) + ".csv"
+
+
+def write(result: Result, folder: Path) -> None:
+    """Writes the predictions of every record that has some, each whole or not at all.
+
+    The record then names its file in ``predictions``, relative to the folder above.
+    """
+    for record, lines in zip(result.records, result.tables, strict=True):
+        if not lines:
+            continue
+        path = folder / file_name(record)
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        classes = record["classes"]
+        points = LAST if any("time" in line for line in lines) else ()
+        table.writerow([*FIRST, *classes, *points])
+        for line in lines:
+            best = max(classes, key=line.__getitem__) if classes else None
+            table.writerow([_cell(line | {"predicted": best}, c) for c in (*FIRST, *classes, *points)])
+        hub.write_atomic(path, text.getvalue().encode())
+        record["predictions"] = f"{folder.name}/{path.name}"
+
+
+def _cell(line: Mapping[str, Any], column: str) -> str:
+    value = line.get(column)
+    return "" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a file says: ``ids`` of the items, ``groups`` (persons, None = unknown), and their outcome."""
+
+    ids: list[str]
+    groups: list[str | None]
+    outcome: Outcome
+
+
+def read(path: Path) -> Predictions:
+    """A file of predictions. Raises DatasetError that names the line that cannot be used."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(f"{path}: predictions cannot be read ({error.strerror})") from None
+    table = csv.DictReader(io.StringIO(text))
+    header = table.fieldnames or ()
+    missing = [c for c in FIRST if c not in header]
+    if missing:
+        raise DatasetError(f"{path}: no column {missing[0]!r}; `emozoo benchmark --json FILE` writes predictions")
+    classes = [c for c in header if c not in (*FIRST, *LAST)]
+    points = "true_valence" in header
+    lines: list[dict[str, Any]] = []
+    ids: set[str] = set()
+    for number, line in enumerate(table, 2):
+        try:
+            values: dict[str, Any] = {k: line[k] or None for k in FIRST}
+            if values["label"] is not None and values["label"] not in classes:
+                raise ValueError(f"label {values['label']!r} is no scored class")
+            values |= {c: float(line[c]) for c in classes}
+            if points and line["true_valence"]:
+                values |= {c: float(line[c]) for c in LAST}
+            if not points and values["id"] in ids:
+                raise ValueError(f"{values['id']} stands twice")
+            ids.add(values["id"])
+            lines.append(values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetError(f"{path}, line {number}: {error}") from None
+    if not lines:
+        raise DatasetError(f"{path}: no predictions below the header")
+    return of_table(classes, lines)
+
+
+def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Predictions:
+    """What lines say, as they stand in a file or in :meth:`emozoo.benchmark.answers.Said.table`."""
+    seen: dict[str, int] = {}
+    groups: list[str | None] = []
+    confusion: list[tuple[int, int]] = []
+    said: list[list[list[float]]] = []
+    for line in lines:
+        item = line["id"]
+        if item not in seen:
+            seen[item] = len(seen)
+            groups.append(line["group"])
+            scores = [line[c] for c in classes]
+            true = list(classes).index(line["label"]) if line["label"] else -1
+            confusion.append((true, int(np.argmax(scores)) if scores else -1))
+            said.append([])
+        if "true_valence" in line:
+            said[seen[item]].append([line[c] for c in LAST[1:]])
+    ids = list(seen)
+    moments = None
+    if any(said):
+        blocks = [np.array(s, dtype=np.float64).reshape(-1, 4) for s in said]
+        moments = np.stack([[concordance_sums(b[:, i], b[:, i + 2]) for i in (0, 1)] for b in blocks])
+    known = np.array(confusion) if classes else None
+    return Predictions(ids, groups, Outcome(group_numbers(groups, ids), tuple(classes), known, moments))
+
+
+def aligned(a: tuple[Sequence[str], Outcome], b: tuple[Sequence[str], Outcome]) -> tuple[Outcome, Outcome]:
+    """Two outcomes on the same items, in the same order; each comes with the ids of its items.
+
+    Raises UsageError where the items or labels differ.
+    """
+    (left, one), (right, other) = a, b
+    if set(left) != set(right):
+        odd = sorted(set(left) ^ set(right))
+        raise UsageError(f"a comparison needs the same items: {len(odd)} are in one only, such as {odd[0]}")
+    at = {item: n for n, item in enumerate(right)}
+    order = np.array([at[item] for item in left])
+    confusion = other.confusion
+    if one.confusion is not None and confusion is not None:
+        names = {canonical(c): i for i, c in enumerate(one.classes)}
+        if {canonical(c) for c in other.classes} != set(names):
+            raise UsageError(
+                f"a comparison needs the same classes: {', '.join(one.classes)} beside {', '.join(other.classes)}"
+            )
+        place = np.array([*(names[canonical(c)] for c in other.classes), -1])  # -1 = not scored stays
+        confusion = place[confusion][order]
+        if not np.array_equal(confusion[:, 0], one.confusion[:, 0]):
+            raise UsageError("a comparison needs the same labels: those of some items differ")
+    moments = None if other.moments is None else other.moments[order]
+    return one, Outcome(one.groups, one.classes, confusion, moments)

@@ -1,0 +1,388 @@
+"""Committed results, measured again: ``emozoo benchmark --verify``; and submitted records, computed again.
+
+A line of ``benchmarks/results`` is *the same* when the same weights (by sha256) give its numbers again on as many
+items, within :data:`TOLERANCE`: decoders and processors differ in the last digits, and an item between two classes may
+fall to the other side. It is *from predictions* when its data are not here, but the submitted predictions give its
+numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emozoo import packaged, registry
+from emozoo.benchmark import leaderboard, predictions, report, statistics, suite
+from emozoo.benchmark.report import KEY
+from emozoo.benchmark.run import PRIORS, Result, complete, measure
+from emozoo.benchmark.statistics import METRICS, Outcome, group_numbers
+from emozoo.data.datamodule import place
+from emozoo.data.protocols import protocol
+from emozoo.errors import EmozooError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TOLERANCE = {"WAR": 0.005, "UAR": 0.01, "F1": 0.01, "CCC_V": 0.01, "CCC_A": 0.01, "CCC": 0.01, "delta": 0.015}
+FACES = 0.01  # by how large a share of the items the number of those without a face may differ
+SAME, DIFFERS, PREDICTIONS, NOT = "same", "differs", "from predictions", "not verified"
+RECORD = (
+    "model", "sha256", "dataset", "protocol", "split", "fold", "prior", "control", "n_expected", "n_evaluated",
+    "no_face", "metrics", "ci95", "per_class", "versions", "hardware", "date", "classes",
+)  # fmt: skip
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a committed data set can be had: ``dataset`` and ``root`` as ``emozoo benchmark`` takes them.
+
+    ``named``: what results call data set and protocol, where it is a table without a name of its own.
+    """
+
+    dataset: str
+    root: str
+    named: bool = False
+
+
+# (data set, protocol) of committed results on shared material; the built-in suite needs none.
+SOURCES: dict[tuple[str, str], Source] = {
+    ("ferplus", "ferplus7"): Source("ferplus7", "$EMOZOO_SHARED/data/ferplus"),
+    ("lfw5", "lfw5_val_v1"): Source("csv", "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv", named=True),
+}
+
+
+@dataclass
+class Check:
+    """What became of a committed line or submitted record. ``worst``: its largest difference, by metric."""
+
+    row: Mapping[str, Any]
+    state: str
+    why: str = ""
+    worst: tuple[str, float] | None = None
+
+
+def measured(
+    rows: Sequence[Row], source: Source, *, device: str = "cpu", num_workers: int = 0, batch_size: int = 32
+) -> Result:
+    """The records of committed lines about one data set, split, label map and detector, measured now.
+
+    The lines may be of several weights, priors and controls. Lines that only hold a part's place (``fold`` of a number)
+    are measured with that part.
+    """
+    first = rows[0]
+    result = Result()
+    for model, own in _by_model(rows).items():
+        fold = int(first["fold"]) if first["fold"].isdigit() else None
+        result += measure(
+            [model], source.dataset, place(source.root), split=first["split"] or None, fold=fold,
+            prior=_prior(own), label_map=first.get("label_map") or None, control=_controls(own),
+            detector=first["detector"] if first["detector"] in ("cascade", "yunet") else None, device=device,
+            num_workers=num_workers, batch_size=batch_size,
+        )  # fmt: skip
+    if source.named:
+        for record in result.records:
+            record |= {"dataset": first["dataset"], "protocol": first["protocol"]}
+    return result
+
+
+def _by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Lines by the model that has to be asked: for a retrained control, the one that it is the control of."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        entry = registry.weights().get(row["model"])
+        owner = entry.config.get("control_of") if entry else None
+        found.setdefault(str(owner or row["model"]), []).append(row)
+    return found
+
+
+def _prior(rows: Sequence[Row]) -> str:
+    named = {r["prior"] for r in rows if r["prior"]}
+    return "both" if named == set(PRIORS) else named.pop() if named else "train"
+
+
+def _controls(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(r["control"] for r in rows if r["control"]))
+
+
+# -- committed lines -----------------------------------------------------------------------------------------------
+
+
+def verify(
+    dataset: str | None = None,
+    root: str | Path | None = None,
+    *,
+    models: Sequence[str] = (),
+    device: str = "cpu",
+    num_workers: int = 0,
+) -> Iterator[Check]:
+    """Every committed line, or those on ``dataset`` (which lies in ``root``) or of ``models``, checked one by one.
+
+    Raises UsageError for a data set that no committed line is about.
+    """
+    lines = leaderboard.committed()
+    if dataset is not None:
+        name = dataset.partition(":")[0]
+        lines = [r for r in lines if dataset in (r["dataset"], r["protocol"]) or name == r["dataset"]]
+        if not lines:
+            there = ", ".join(dict.fromkeys(r["dataset"] for r in leaderboard.committed()))
+            raise UsageError(f"no committed result is about {dataset}; there are results on {there}")
+    if models:
+        wanted = {e.name for m in models if (e := registry.resolve(m)[1])}
+        lines = [r for r in lines if r["model"] in wanted or set(_by_model([r])) & wanted]
+    given = Source(dataset, str(root)) if dataset is not None and root is not None else None
+    parts: dict[tuple[str, ...], list[Row]] = {}
+    for row in lines:
+        key = tuple(row.get(k) or "" for k in ("dataset", "protocol", "split", "fold", "label_map", "detector"))
+        parts.setdefault(key, []).append(row)
+    submitted = {_key(r): (r, path) for path, records in submissions() for r in records}
+    for rows in sorted(parts.values(), key=lambda rows: rows[0]["dataset"] != "synthemo"):
+        here, why = _source(rows, given)
+        shipped = [r for r in rows if r["model"] in registry.weights()]
+        if here is None or not shipped:
+            reason = why if here is None else "its weights are not shipped: they are trained anew for every fold"
+            yield from (_from_predictions(r, submitted, reason) for r in rows)
+            continue
+        found = _measured_or_error(shipped, here, device, num_workers)
+        for row in rows:
+            if row not in shipped:
+                reason = "its weights are not shipped: they are trained anew for every fold"
+                yield _from_predictions(row, submitted, reason)
+            elif isinstance(found, str):
+                yield Check(row, DIFFERS, found)
+            else:
+                yield compared(row, found)
+
+
+def _source(rows: Sequence[Row], given: Source | None) -> tuple[Source | None, str]:
+    """Where the items of some lines are to be had, or why they are not."""
+    first = rows[0]
+    if first["dataset"] == "synthemo":
+        return Source("", ""), ""
+    known = SOURCES.get((first["dataset"], first["protocol"]))
+    if given is not None:
+        return (replace(known, root=given.root) if known else given), ""
+    if known is None:
+        if not any(r["model"] in registry.weights() for r in rows):
+            return None, "its weights are not shipped: they are trained anew for every fold"
+        return None, f"{leaderboard.BOARDS[first['dataset']].access}; with it: --dataset {first['dataset']} --root DIR"
+    if not place(known.root).exists():
+        return None, f"no data at {place(known.root)}: set EMOZOO_SHARED, or say where with --dataset and --root"
+    return known, ""
+
+
+def _measured_or_error(
+    rows: Sequence[Row], source: Source, device: str, num_workers: int
+) -> dict[tuple[str, ...], dict[str, str]] | str:
+    """New lines by key; or the one readable line that says why nothing can be measured."""
+    try:
+        if source.dataset:
+            result = measured(rows, source, device=device, num_workers=num_workers)
+        else:
+            result = Result()
+            for model, own in _by_model(rows).items():
+                result += suite.measure(
+                    [model], prior=_prior(own), control=_controls(own), device=device, num_workers=num_workers
+                )
+    except EmozooError as error:
+        return str(error)
+    return {_key(r): r for r in report.to_csv_rows(result.records)}
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple("" if row.get(k) is None else str(row[k]) for k in KEY)
+
+
+def compared(old: Row, found: Mapping[tuple[str, ...], Row]) -> Check:
+    """A committed line beside the new one of the same key."""
+    new = found.get(_key(old))
+    if new is None:
+        near = [k for k in found if k[:4] == _key(old)[:4]]
+        odd = next((f"{c} {a or 'none'} -> {b or 'none'}" for k in near
+                    for c, a, b in zip(KEY, _key(old), k, strict=True) if a != b), "nothing of the kind")  # fmt: skip
+        return Check(old, DIFFERS, f"not measured again as it is committed: {odd}")
+    for column in ("sha256", "n_expected", "n_evaluated"):
+        if old[column] != new[column]:
+            return Check(old, DIFFERS, f"{column} {_short(old[column])} -> {_short(new[column])}")
+    faces = abs(int(old["no_face"] or 0) - int(new["no_face"] or 0))
+    if faces > FACES * int(new["n_evaluated"]):
+        return Check(old, DIFFERS, f"items without a face {old['no_face']} -> {new['no_face']}")
+    worst = ("", 0.0)
+    for column, most in TOLERANCE.items():
+        before, now = old.get(column) or "", new.get(column) or ""
+        if not before and column in ("CCC", "delta"):
+            continue  # a column that an older version did not write
+        if bool(before) != bool(now):
+            return Check(old, DIFFERS, f"{column} {before or 'none'} -> {now or 'none'}")
+        if not before:
+            continue
+        gap = abs(float(before) - float(now))
+        if gap > most:
+            return Check(old, DIFFERS, f"{column} {before} -> {now}, more than {most} apart", (column, gap))
+        worst = max(worst, (column, gap), key=lambda x: x[1])
+    return Check(old, SAME, "", worst)
+
+
+def _short(text: str) -> str:
+    return text[:12] if len(text) == 64 else text or "none"
+
+
+# -- submissions ---------------------------------------------------------------------------------------------------
+
+
+def submissions() -> list[tuple[Path, list[dict[str, Any]]]]:
+    """Record files that others handed in and that were taken in, each with its predictions beside it."""
+    try:
+        folder = packaged.folder("benchmarks/submissions")
+    except EmozooError:
+        return []
+    return [(p, read_records(p)) for p in sorted(folder.glob("*.json"))]
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file that ``emozoo benchmark --json`` wrote. Raises UsageError for another file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["records"]
+        if not found or not all(isinstance(r, dict) for r in found):
+            raise ValueError("no records in it")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: not a file of records as `emozoo benchmark --json FILE` writes it ({error})"
+        ) from None
+    return found
+
+
+def _from_predictions(row: Row, submitted: Mapping[tuple[str, ...], Any], reason: str) -> Check:
+    if _key(row) not in submitted:
+        return Check(row, NOT, reason)
+    record, path = submitted[_key(row)]
+    if problem := problem_of(record, read_records(path), path):
+        return Check(row, DIFFERS, problem)
+    check = compared(row, {_key(row): report.to_csv_rows([record])[0]})
+    return replace(check, state=PREDICTIONS) if check.state == SAME else check
+
+
+def submission(path: Path) -> list[Check]:
+    """Every record of a file checked: complete, about a known board, and its numbers those of its predictions."""
+    records = read_records(path)
+    found = []
+    for record in records:
+        problem = problem_of(record, records, path)
+        found.append(Check(record, DIFFERS if problem else PREDICTIONS, problem or ""))
+    return found
+
+
+def problem_of(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], path: Path) -> str | None:
+    """What is wrong with a submitted record, or None. ``records``: all of its file, where those of its folds stand."""
+    missing = [k for k in RECORD if k not in record]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    if record["dataset"] not in leaderboard.BOARDS:
+        return f"there is no board for '{record['dataset']}'; there are {', '.join(leaderboard.BOARDS)}"
+    known = registry.weights().get(record["model"])
+    if known and known.sha256 != record["sha256"]:
+        return f"{record['model']} has sha256 {known.sha256[:12]}, the record says {str(record['sha256'])[:12]}"
+    if record["n_evaluated"] > record["n_expected"]:
+        return f"{record['n_evaluated']} items evaluated of {record['n_expected']} expected"
+    counts = known_protocol.counts if (known_protocol := protocol(str(record["protocol"]))) else {}
+    part = f"fold {record['fold']}" if record["fold"] is not None else str(record["split"])
+    expected = counts.get("all" if record["fold"] in ("pooled", "mean") else part)
+    if expected is not None and record["n_expected"] + record.get("n_unscored", 0) != expected:
+        return f"{record['protocol']} has {expected} items in {part}, the record expected {record['n_expected']}"
+    parts = _parts_of(record, records)
+    if not parts:
+        return "no records of its folds stand in the same file"
+    try:
+        read = [predictions.read(path.parent / str(r.get("predictions") or "none")) for r in parts]
+    except EmozooError as error:
+        return str(error)
+    n = sum(len(p.ids) for p in read)
+    if n != record["n_evaluated"]:
+        return f"{n} predictions for {record['n_evaluated']} evaluated items"
+    metrics, interval = _again(record, read)
+    for name in METRICS:
+        for what, old, new in (
+            ("", record["metrics"].get(name), metrics.get(name)),
+            *((" interval", a, b) for a, b in zip(
+                record["ci95"].get(name) or (), interval.get(name) or (), strict=False)),
+        ):  # fmt: skip
+            if (old is None) != (new is None) or (old is not None and new is not None and abs(old - new) > 1e-3):
+                return f"{name}{what} is {old} in the record and {new} by its predictions"
+    return None
+
+
+def _parts_of(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The records that a record was made of: itself, or those of its folds or splits."""
+    if record["fold"] not in ("pooled", "mean"):
+        return [record]
+    same = ("dataset", "prior", "control", "label_map", "detector")
+    return [
+        r for r in records
+        if r["fold"] not in ("pooled", "mean") and all(r.get(k) == record.get(k) for k in same)
+        and (r["protocol"] == record["protocol"] or r["fold"] is None)
+        and (not record.get("weights") or r["sha256"] in {w["sha256"] for w in record["weights"]})
+        and (record.get("weights") or r["sha256"] == record["sha256"])
+    ]  # fmt: skip
+
+
+def _again(
+    record: Mapping[str, Any], read: Sequence[predictions.Predictions]
+) -> tuple[dict[str, float | None], Mapping[str, tuple[float, float]]]:
+    """Metrics and intervals as they follow from predictions."""
+    outcomes = [p.outcome for p in read]
+    if record["fold"] == "mean":
+        metrics, _, interval = statistics.mean(outcomes, disjoint=len({i for p in read for i in p.ids}) == sum(
+            len(p.ids) for p in read))  # fmt: skip
+        return complete(metrics), interval
+    whole = statistics.pooled(outcomes)
+    ids = [i for p in read for i in p.ids]
+    groups = group_numbers([g for p in read for g in p.groups], ids)
+    values, interval = statistics.evaluate(Outcome(groups, whole.classes, whole.confusion, whole.moments))
+    return complete(values), interval
+
+
+# -- to read -------------------------------------------------------------------------------------------------------
+
+
+def show(checks: Sequence[Check], console: Console | None = None) -> None:
+    """Prints what differs and what could not be verified, each with its reason, then the counts."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = console or Console(highlight=False, soft_wrap=True)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for c in checks:
+        if c.state in (DIFFERS, NOT):
+            reasons.setdefault((c.state, c.why), []).append(line(c))
+    for (state, why), names in reasons.items():
+        colour = "red" if state == DIFFERS else "yellow"
+        console.print(f"[{colour}]{state}[/]: {escape(why)}")
+        for name in names:
+            console.print(f"  {escape(name)}")
+    count = {s: sum(c.state == s for c in checks) for s in (SAME, PREDICTIONS, DIFFERS, NOT)}
+    done = count[SAME] + count[PREDICTIONS]
+    text = f"{done} of {len(checks)} rows verified"
+    if count[PREDICTIONS]:
+        text += f" ({count[PREDICTIONS]} of them from predictions)"
+    text += f", {count[DIFFERS]} differ, {count[NOT]} not verified"
+    worst = max((c.worst for c in checks if c.worst and c.state == SAME), key=lambda w: w[1], default=None)
+    if worst:
+        text += f"; largest difference {worst[1]:.2g}" + (f" ({worst[0]})" if worst[1] else "")
+    console.print(f"[bold]{escape(text)}[/]")
+    if count[SAME]:
+        console.print("Tolerance: " + ", ".join(f"{k} {v:g}" for k, v in TOLERANCE.items()), style="dim")
+
+
+def line(c: Check) -> str:
+    """A committed line in a few words."""
+    words = [c.row[k] for k in ("model", "control", "dataset", "protocol", "split", "fold", "prior")]
+    return ", ".join(dict.fromkeys(str(w) for w in words if w not in (None, "")))
+
+
+def failed(checks: Sequence[Check]) -> bool:
+    """Whether the exit code is 1: something differs, or nothing was verified."""
+    return any(c.state == DIFFERS for c in checks) or not any(c.state in (SAME, PREDICTIONS) for c in checks)
