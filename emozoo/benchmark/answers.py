@@ -224,7 +224,7 @@ def read(
     first = voices[0].module
     dm.setup("test")
     assert dm.manifest is not None
-    has_classes, has_va = "emotion" in first.tasks, "va" in first.tasks
+    has_classes, va = "emotion" in first.tasks, "va" in first.tasks
     test = [r for r in dm.test_rows if person is None or r.group == person]
     columns: list[int] = []
     if has_classes and any(r.label for r in test):
@@ -232,19 +232,19 @@ def read(
         known = class_mapping(dm.manifest.classes, first.classes, dm.label_map).values()
         columns = [i for i, c in enumerate(first.classes) if c in known]
     number = {r.id: dm.labels.number(r) if columns else -1 for r in test}
-    wanted = [r for r in test if number[r.id] >= 0 or (has_va and _has_va(r))]
+    wanted = [r for r in test if number[r.id] >= 0 or (va and has_va(r))]
     if not wanted:
         raise DatasetError(
             f"{dm.root}: none of {len(test)} items has a label for {first.name} ({', '.join(first.tasks)})"
         )
-    items = {r.id: _item(r, dm.spec, has_va) for r in wanted}
+    items = {r.id: _item(r, dm.spec, va) for r in wanted}
     start = time.monotonic()
     seconds = _ask(voices, dm, device, items, allow_missing, store)
     kept = [i for i in items.values() if i.error is None]
     if not kept:
         raise DatasetError(f"{dm.root}: none of {len(wanted)} items could be read")
-    answered = [_answers(i, len(voices), bool(columns), has_va) for i in kept]
-    any_va = has_va and any(len(a.true) for a in answered)
+    answered = [_answers(i, len(voices), bool(columns), va) for i in kept]
+    any_va = va and any(len(a.true) for a in answered)
     return Said(
         voices, dm, device, [i.row for i in kept], columns,
         true=np.array([columns.index(n) if (n := number[i.row.id]) >= 0 else -1 for i in kept]),
@@ -259,13 +259,14 @@ def read(
     )  # fmt: skip
 
 
-def _has_va(row: Row) -> bool:
+def has_va(row: Row) -> bool:
+    """Whether an item has valence and arousal, as a whole or per frame."""
     return (row.valence is not None and row.arousal is not None) or "va_file" in row.extra
 
 
-def _item(row: Row, spec: ClipSpec, has_va: bool) -> _Item:
+def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
     """An item as it is read: whole, or in windows where it has labels per frame and is longer than one window."""
-    if not (has_va and "va_file" in row.extra):
+    if not (asked and "va_file" in row.extra):
         return _Item(row, [row])
     va = read_va(row.extra["va_file"])
     try:
@@ -403,11 +404,11 @@ class _Answered:
     time: np.ndarray
 
 
-def _answers(item: _Item, voices: int, classes: bool, has_va: bool) -> _Answered:
+def _answers(item: _Item, voices: int, classes: bool, asked: bool) -> _Answered:
     """The pieces of an item put together: the mean of their logits, valence and arousal at each scored point."""
     logits = [np.mean([f["logits"][v] for f in item.found], 0) for v in range(voices)] if classes else []
     none = np.zeros((0, 2))
-    if not (has_va and _has_va(item.row)):
+    if not (asked and has_va(item.row)):
         return _Answered(logits, [none] * voices, none, np.zeros(0))
     clips = [(f, c) for f in item.found for c in range(len(f["times"])) if f["real"][c]]
     times = np.array([f["times"][c] for f, c in clips])

@@ -25,7 +25,7 @@ import torch
 
 from emozoo import hub, registry
 from emozoo.benchmark import controls, leaderboard, statistics
-from emozoo.benchmark.answers import Said, Store, Voice, read
+from emozoo.benchmark.answers import Said, Store, Voice, has_va, read
 from emozoo.benchmark.statistics import METRICS, Outcome
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
@@ -154,9 +154,14 @@ def parts(
         if folds == PERSON:
             manifest = datasets.load(dataset, root)
             chosen = manifest if split is None else manifest.select(split=split)
-            persons = sorted({r.group for r in chosen.rows if r.group})
-            if not persons:
-                raise DatasetError(f"{root}: nobody is named: folds by person need a column group, actor or subject")
+            scored = [r for r in chosen.rows if r.label or has_va(r)]
+            persons = sorted({r.group for r in scored if r.group})
+            nameless = sum(r.group is None for r in scored)
+            if nameless or not persons:
+                raise DatasetError(
+                    f"{root}: folds by person need a column group, actor or subject; {nameless} of {len(scored)} "
+                    "labelled items name nobody"
+                )
             return [Part(dataset, person=p, label=p, name=p) for p in persons], True
         return [Part(dataset, k, label=k, name=str(k)) for k in range(int(folds))], True
     if fold is not None:

@@ -5,59 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from emozoo import hub
 from emozoo.benchmark import report
 from emozoo.benchmark.run import controls_of, run
 from emozoo.errors import DatasetError, UsageError
 from emozoo.labels import BASIC7
-from emozoo.module import EmotionModule, load
+from emozoo.module import load
 
 DESIGN = {
     "model", "sha256", "detector", "dataset", "protocol", "split", "fold", "seed", "prior", "control", "n_expected",
     "n_evaluated", "no_face", "metrics", "ci95", "per_class", "published", "versions", "seconds",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network with weights and a class prior, trained on nothing."""
-    torch.manual_seed(0)
-    module = EmotionModule("emotion_fan", size="lite", classes=list(BASIC7))
-    folder = tmp_path_factory.mktemp("weights") / "fan"
-    config = {
-        "arch": "emotion_fan",
-        "tag": "",
-        "wiring": module.wiring,
-        "size": "lite",
-        "classes": list(BASIC7),
-        "options": {},
-        "spec": module.spec.to_dict(),
-        "tau": 1.0,
-        "log_prior": [-3.0, -3.0, -3.0, -3.0, -3.0, -3.0, -0.5],
-        "licence": "Apache-2.0",
-        "trained_on": "nothing",
-        "seed": 5,
-    }
-    hub.save(folder, module.net.state_dict(), config, "card", half=False)
-    return folder
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """21 pictures of seven people, three a class; two further lines are not scored."""
-    r = np.random.default_rng(0)
-    lines = ["path,label,split,actor,x1,y1,x2,y2"]
-    for i in range(23):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), r.integers(0, 255, (48, 48, 3), dtype=np.uint8))
-        lines.append(f"{i}.png,{BASIC7[i % 7] if i < 21 else ''},test,p{i // 3},0,0,47,47")
-    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return tmp_path
 
 
 def change(data: Path, old: str, new: str) -> None:
