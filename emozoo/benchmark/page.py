@@ -183,6 +183,7 @@ summary span{font-weight:400;color:var(--faint);margin-left:6px}
 .matrix{width:100%;table-layout:fixed;max-width:520px}
 .matrix th{font-weight:500;font-size:.74rem;color:var(--faint);padding:2px;text-align:center;overflow:hidden}
 .matrix th.row{text-align:right;padding-right:8px;width:84px}
+.matrix .brief{display:none}
 .matrix td{text-align:center;padding:0;height:40px;border:2px solid var(--card);border-radius:6px;
 font-size:.82rem;line-height:1.15}
 .matrix td small{display:block;font-size:.66rem;opacity:.75}
@@ -201,6 +202,7 @@ footer{color:var(--faint);font-size:.84rem;margin-top:24px}
 @media (max-width:760px){main{padding:18px 12px 40px}section{padding:16px 14px;border-radius:10px}
 .pair{grid-template-columns:minmax(0,1fr);gap:18px}h1{font-size:1.4rem}
 .matrix th.row{width:66px;padding-right:5px}.matrix td{height:34px;font-size:.74rem}.matrix td small{display:none}
+.matrix .full{display:none}.matrix .brief{display:inline}
 .metrics thead{display:none}.metrics,.metrics tbody{display:block}
 .metrics tr{display:grid;grid-template-columns:1fr 1fr;gap:8px 14px;border-top:1px solid var(--line);padding:12px 0}
 .metrics td{display:block;border:0;padding:0}.metrics td:empty{display:none}
@@ -377,7 +379,10 @@ def _details(part: Sequence[dict[str, Any]]) -> str:
 
 def _confusion(r: Mapping[str, Any]) -> str:
     classes, matrix = r["classes"], r["confusion"]
-    head = "".join(f'<th title="{escape(c)}">{escape(c[:4])}</th>' for c in classes)
+    head = "".join(
+        f'<th title="{escape(c)}"><span class="full">{escape(c)}</span><span class="brief">{escape(c[:3])}</span></th>'
+        for c in classes
+    )
     rows = []
     for name, counts in zip(classes, matrix, strict=True):
         total = sum(counts)
@@ -417,8 +422,35 @@ def _identity(r: Mapping[str, Any]) -> str:
 
 
 def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    blocks = "".join(
-        "<h3>{}</h3>{}".format(escape(text[0]), "".join(f"<p>{escape(t)}</p>" for t in text[1:]))
-        for text in map(sentences, comparisons)
-    )
-    return f'<section id="comparisons"><h2>Comparisons</h2>{blocks}</section>'
+    blocks = []
+    for c in comparisons:
+        names = [m for m, value in c["difference"].items() if value is not None]
+        reach: dict[bool, float] = {}  # metrics of one unit share a scale
+        for m in names:
+            most = max(abs(x) for x in (c["difference"][m], *(c["ci95"].get(m) or ())))
+            reach[m.startswith("CCC")] = max(most, reach.get(m.startswith("CCC"), 0.0))
+        rows = []
+        for m in names:
+            value, ends = c["difference"][m], c["ci95"].get(m)
+            most = reach[m.startswith("CCC")]
+            p = probability(c["p"][m]).removeprefix("= ") if c["p"].get(m) is not None else "–"
+            rows.append(
+                f'<tr><td class="wide">{WORDS[m]}</td><td data-name="difference"><span class="value">'
+                f'{number(m, value, "+")}</span><span class="ends">'
+                f"{' to '.join(number(m, x, '+') for x in ends) if ends else ''}</span></td>"
+                f"<td>{_whisker(value, ends, (-most, most), False, zero=True)}</td>"
+                f'<td data-name="bootstrap p">{p}</td></tr>'
+            )
+        alone = ""
+        if c["mcnemar_p"] is not None:
+            alone = (
+                f"<p>Right alone: {escape(c['a'])} {c['only_a']} times, {escape(c['b'])} {c['only_b']} times; "
+                f"McNemar p {probability(c['mcnemar_p'])}.</p>"
+            )
+        prior = f", class prior {PRIORS[c['prior']]}" if c["prior"] else ""
+        blocks.append(
+            f"<h3>{escape(c['a'])} minus {escape(c['b'])}</h3><p class='faint small'>{c['n']} items, {c['n_groups']} "
+            f'persons or single items{prior}</p>{alone}<table class="metrics"><thead><tr><th>metric</th><th>difference'
+            f"</th><th></th><th>bootstrap p</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        )
+    return f'<section id="comparisons"><h2>Comparisons</h2>{"".join(blocks)}</section>'
