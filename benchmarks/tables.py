@@ -55,6 +55,13 @@ def interval(row: Row, metric: str) -> str:
     return f"{text} ({float(low):.3f} to {float(high):.3f})" if low and high else text
 
 
+def difference(row: Row, column: str) -> str:
+    """``+0.010 (-0.030 to +0.054)``: a difference and its 95 % interval."""
+    low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
+    text = f"{float(row[column]):+.3f}"
+    return f"{text} ({float(low):+.3f} to {float(high):+.3f})" if low and high else text
+
+
 def counted(row: Row) -> str:
     """How many were evaluated of how many, and in how many no face was found."""
     n, expected, no_face = row["n_evaluated"], row["n_expected"], row.get("no_face") or "0"
@@ -101,8 +108,7 @@ def scores(model: str = "") -> str:
             + (f", fold {r['fold']}" if r["fold"].isdigit() else ""),
             PRIORS.get(r["prior"], r["prior"] or "–"),
             counted(r),
-            *(interval(r, m) for m in ("WAR", "UAR")),
-            *(f"{float(r[m]):.3f}" if r[m] else "–" for m in ("CCC_V", "CCC_A")),
+            *(interval(r, m) for m in ("WAR", "UAR", "CCC_V", "CCC_A")),
         ]
         for r in results()
         if not r["control"] and model in ("", r["model"])
@@ -129,11 +135,10 @@ def controls() -> str:
         for r in results():
             if r["control"] and r["delta"]:
                 name = (known[r["model"]].config.get("control_of") if r["model"] in known else None) or r["model"]
-                delta = f"{float(r['delta']):+.3f}"
-                if r["delta_lo"] and r["delta_hi"]:
-                    delta += f" ({float(r['delta_lo']):+.3f} to {float(r['delta_hi']):+.3f})"
-                value = f"{float(r[r['delta_metric']]):.3f}"
-                yield [f"`{name}`", r["dataset"], r["control"], counted(r), r["delta_metric"], value, delta]
+                place = [f"`{name}`", r["dataset"], r["control"], counted(r)]
+                yield [*place, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
+                if r.get("CCC_delta") and r["delta_metric"] != "CCC":
+                    yield [*place, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
 
     header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
     return markdown(header, lines(), "Nothing measured yet.")

@@ -54,8 +54,13 @@ def missing(spec: ClipSpec, control: str) -> str | None:
 
 
 def of(spec: ClipSpec) -> list[str]:
-    """The controls that say something about a model that looks at ``spec``."""
-    return [c for c in INPUT_CONTROLS if missing(spec, c) is None]
+    """The controls that say something about a model that looks at ``spec``, each once."""
+    found: dict[object, str] = {}
+    for c in INPUT_CONTROLS:
+        if missing(spec, c) is None:
+            left = frozenset(n for n, s in spec.streams.items() if s.source in KEEPS[c]) if c in KEEPS else c
+            found.setdefault(left, c)  # where the face is all there is to see, face-only and video-only are one
+    return list(found.values())
 
 
 def check(spec: ClipSpec, control: str, name: str) -> None:

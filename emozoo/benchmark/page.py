@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from emozoo.benchmark.leaderboard import NAMES, OURS
+from emozoo.benchmark.leaderboard import HEADINGS, NAMES, OURS
 from emozoo.benchmark.report import headline, number, part_name, sets, shown_metrics, title
 
 WORDS = {"WAR": "WAR, %", "UAR": "UAR, %", "F1": "macro-F1, %", "CCC_V": "CCC valence", "CCC_A": "CCC arousal",
@@ -58,14 +59,13 @@ def markdown(records: Sequence[dict[str, Any]], comparisons: Sequence[Mapping[st
             ]  # fmt: skip
             counts = [str(scored[-1]["per_class"][c]["n"]) for c in classes]
             lines += [_markdown_table(head, [*rows, ["n", "", "", *counts]]), ""]
-        if published := _beside(part):
-            rows = [[m, metric, value, source] for m, metric, value, source, _ in published]
-            lines += [
-                "Under the same protocol:",
-                "",
-                _markdown_table(["Method", "Metric", "Value", "Source"], rows),
-                "",
+        metrics, beside = _beside(part)
+        if beside:
+            rows = [
+                [f"**{x.method}**" if x.ours else x.method, *(x.values.get(m, "–") for m in metrics), x.source]
+                for x in beside
             ]
+            lines += ["Under the same protocol:", "", _markdown_table(["Method", *metrics, "Source"], rows), ""]
     if comparisons:
         lines += ["## Comparisons", ""]
         for c in comparisons:
@@ -96,27 +96,34 @@ def _delta(r: Mapping[str, Any]) -> str:
     return f"{text} ({' to '.join(number(metric, x, '+') for x in ends)})" if ends else text
 
 
-def _beside(part: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, bool]]:
-    """Method, metric, value, source, ours: published numbers of the same protocol with ours among them, best first."""
-    theirs = {(p["method"], p["metric"], p["value"], p["source"]): p for r in part for p in r["published"]}
-    found: list[tuple[float, str, str, str, str, bool]] = []
-    for p in theirs.values():
+@dataclass
+class _Line:
+    """One method beside others of the same protocol. ``values``: text by metric, as the boards name it."""
+
+    method: str
+    source: str
+    ours: bool = False
+    values: dict[str, str] = field(default_factory=dict)
+
+
+def _beside(part: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[_Line]]:
+    """The metrics, and published numbers of the same protocol with ours among them, best first."""
+    found: dict[tuple[str, str], _Line] = {}
+    for p in (p for r in part for p in r["published"]):
         value = 100 * p["value"] if p["unit"] == "fraction" else p["value"]
-        metric = NAMES[p["metric"]]
-        found.append((value, p["method"], metric, f"{value:g}", p["source"], False))
-    metrics = {m for _, _, m, *_ in found}
+        line = found.setdefault((p["method"], p["source"]), _Line(p["method"], p["source"]))
+        line.values[NAMES[p["metric"]]] = f"{value:g}"
+    metrics = [h for h in HEADINGS if any(h in x.values for x in found.values())]
+    lines = list(found.values())
     for r in part:
-        if not r["published"] or r["control"]:
-            continue
-        for key, value in r["metrics"].items():
-            metric = NAMES[OURS[key]]
-            if value is None or metric not in metrics:
-                continue
-            scaled = value if key.startswith("CCC") else 100 * value
+        if r["published"] and not r["control"]:
+            mine = {NAMES[OURS[k]]: number(k, v) for k, v in r["metrics"].items() if v is not None}
+            kept = {k: v for k, v in mine.items() if k in metrics}
             prior = f", prior {r['prior']}" if r["prior"] else ""
-            found.append((scaled, f"{r['model']}{prior}", metric, number(key, value), "this run", True))
-    found.sort(key=lambda x: (x[2], -x[0]))
-    return [x[1:] for x in found]
+            part_ = f", {part_name(r)}" if r["fold"] is not None else ""
+            lines.append(_Line(f"{r['model']}{prior}{part_}", "this run", True, kept))
+    lines.sort(key=lambda x: [-float(x.values.get(m, "-inf")) for m in metrics])
+    return metrics, lines
 
 
 def sentences(c: Mapping[str, Any]) -> list[str]:
@@ -153,7 +160,7 @@ body{margin:0;background:var(--back);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1120px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:1.7rem;margin:0 0 .2rem;letter-spacing:-.01em}
-h2{font-size:1.2rem;margin:0;letter-spacing:-.01em}
+h2{font-size:1.2rem;margin:0;letter-spacing:-.01em;overflow-wrap:anywhere}
 h3{font-size:.95rem;margin:1.6rem 0 .5rem}
 p{margin:.3rem 0}.faint{color:var(--faint)}.small{font-size:.85rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 22px;margin:18px 0}
@@ -169,6 +176,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .metrics th{font-weight:600;font-size:.8rem;color:var(--faint);text-align:left;padding:4px 14px 6px 0;
 white-space:nowrap}
 .metrics td{padding:8px 14px 8px 0;border-top:1px solid var(--line);vertical-align:top}
+.dense svg{width:76px}.dense th,.dense td{padding-right:9px}.dense .ends{font-size:.72rem}
 .metrics tr.control td:first-child{padding-left:18px}
 .metrics tr.sum td{background:color-mix(in srgb,var(--soft) 25%,transparent)}
 .name{font-weight:600;overflow-wrap:anywhere;min-width:150px}
@@ -276,7 +284,7 @@ def _metrics(part: Sequence[dict[str, Any]]) -> str:
     rows = []
     for r in part:
         kind = " ".join(["control"] * bool(r["control"]) + ["sum"] * (r["fold"] in ("pooled", "mean")))
-        cells = [f'<td class="name wide">{escape(r["control"] or r["model"])}</td>']
+        cells = [f'<td class="name wide">{_soft(r["control"] or r["model"])}</td>']
         if several:
             cells.append(f'<td data-name="part">{escape(part_name(r))}</td>')
         cells.append(f'<td data-name="class prior">{PRIORS.get(r["prior"], "–")}</td>')
@@ -288,10 +296,11 @@ def _metrics(part: Sequence[dict[str, Any]]) -> str:
             text += f'<span class="ends">{_interval(m, ends)}</span>' if ends else ""
             cells.append(f'<td data-name="{WORDS[m]}">{text}{_whisker(value, ends, scale[m], bool(r["control"]))}</td>')
         if deltas:
-            cells.append(_delta_cell(r))
+            cells.append(_delta_cell(r, _reach(part)))
         rows.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table class="metrics">{body}</table></div>'
+    dense = " dense" * (len(names) > 4)
+    return f'<div class="scroll"><table class="metrics{dense}">{body}</table></div>'
 
 
 def _scale(metric: str, part: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -318,7 +327,7 @@ def _whisker(
     )
 
 
-def _delta_cell(r: Mapping[str, Any]) -> str:
+def _delta_cell(r: Mapping[str, Any], reach: float) -> str:
     metric = headline(dict(r))
     if "delta" not in r or metric is None:
         return "<td></td>"
@@ -326,34 +335,50 @@ def _delta_cell(r: Mapping[str, Any]) -> str:
     text = f'<span class="value">{metric} {number(metric, value, "+")}</span>'
     if ends:
         text += f'<span class="ends">{" to ".join(number(metric, x, "+") for x in ends)}</span>'
-    reach = max(abs(x) for x in (value, *(ends or ())))
     return f'<td data-name="model − control">{text}{_whisker(value, ends, (-reach, reach), False, zero=True)}</td>'
 
 
+def _reach(part: Sequence[dict[str, Any]]) -> float:
+    """The largest end of all differences of a table, which share one scale around zero."""
+    found = [0.0]
+    for r in part:
+        if "delta" in r and (m := headline(r)):
+            found += [abs(x) for x in (r["delta"][m], *(r["delta_ci95"].get(m) or ()))]
+    return max(found)
+
+
 def _published(part: Sequence[Mapping[str, Any]]) -> str:
-    found = _beside(part)
-    if not found:
+    metrics, lines = _beside(part)
+    if not lines:
         return ""
-    blocks = []
-    for metric in dict.fromkeys(m for _, m, *_ in found):
-        same = [x for x in found if x[1] == metric]
-        kept = [x for i, x in enumerate(same) if i < MOST_PUBLISHED or x[4]]
-        values = [float(x[2]) for x in same]
-        low, high = min(values), max(values)
-        rows = "".join(
-            f'<tr{" class=ours" * ours}><td>{escape(method)}</td><td class="num">{escape(value)}</td>'
-            f'<td class="track">{_dot(float(value), low, high, ours)}</td><td class="source">{escape(source)}</td></tr>'
-            for method, _, value, source, ours in kept
-        )
-        blocks.append(
-            f'<div class="scroll"><table class="published"><thead><tr><th>method</th><th class="num">{escape(metric)}'
-            f'</th><th class="track"></th><th>read in</th></tr></thead><tbody>{rows}</tbody></table></div>'
-        )
-    return f"<h3>Published under the same protocol</h3>{''.join(blocks)}"
+    kept = [x for i, x in enumerate(lines) if i < MOST_PUBLISHED or x.ours]
+    first = metrics[0]
+    values = [float(x.values[first]) for x in lines if first in x.values]
+    rows = "".join(
+        f"<tr{' class=ours' * x.ours}><td>{_soft(x.method) if x.ours else escape(x.method)}</td>"
+        + "".join(f'<td class="num">{escape(x.values.get(m, "–"))}</td>' for m in metrics)
+        + f'<td class="track">{_dot(x.values.get(first), min(values), max(values), x.ours)}</td>'
+        f'<td class="source">{escape(x.source)}</td></tr>'
+        for x in kept
+    )
+    head = "".join(f'<th class="num">{escape(m)}</th>' for m in metrics)
+    more = f'<p class="faint small">{len(lines) - len(kept)} more: <code>emozoo leaderboard</code>.</p>'
+    return (
+        '<h3>Published under the same protocol</h3><div class="scroll"><table class="published"><thead><tr><th>method'
+        f'</th>{head}<th class="track">{escape(first)}</th><th>read in</th></tr></thead><tbody>{rows}</tbody></table>'
+        f"</div>{more if len(kept) < len(lines) else ''}"
+    )
 
 
-def _dot(value: float, low: float, high: float, ours: bool) -> str:
-    x = 5 + 110 * (value - low) / (high - low or 1)
+def _soft(name: str) -> str:
+    """A name that may be broken behind its dots and lines."""
+    return escape(name).replace("_", "_<wbr>").replace(".", ".<wbr>")
+
+
+def _dot(text: str | None, low: float, high: float, ours: bool) -> str:
+    if text is None:
+        return ""
+    x = 5 + 110 * (float(text) - low) / (high - low or 1)
     colour = "var(--warm)" if ours else "var(--faint)"
     return (
         '<svg width="120" height="12" viewBox="0 0 120 12" aria-hidden="true"><line x1="5" x2="115" y1="6" y2="6" '
@@ -371,7 +396,7 @@ def _details(part: Sequence[dict[str, Any]]) -> str:
         note = ", ".join(x for x in (f"prior {how[0]}" if how[0] else "", how[1]) if x)
         body = f'<div class="pair"><div>{_confusion(r)}</div><div>{_bars(r)}</div></div>{_identity(r)}'
         blocks.append(
-            f"<details{' open' * (i == 0)}><summary>{escape(_name(r))}<span>{escape(note)}</span></summary>{body}"
+            f"<details{' open' * (i == 0)}><summary>{_soft(_name(r))}<span>{escape(note)}</span></summary>{body}"
             "</details>"
         )
     return "".join(blocks)

@@ -22,7 +22,7 @@ COLUMNS = (
     "n_evaluated", "no_face", "WAR", "WAR_lo", "WAR_hi", "UAR", "UAR_lo", "UAR_hi", "F1", "CCC_V", "CCC_A", "delta",
     "delta_lo", "delta_hi", "delta_metric", "seconds", "versions", "hardware", "precision", "date", "commit",
     "protocol_version", "label_map", "n_groups", "n_points", "F1_lo", "F1_hi", "CCC_V_lo", "CCC_V_hi", "CCC_A_lo",
-    "CCC_A_hi", "CCC", "CCC_lo", "CCC_hi", "WAR_std", "UAR_std",
+    "CCC_A_hi", "CCC", "CCC_lo", "CCC_hi", "WAR_std", "UAR_std", "CCC_delta", "CCC_delta_lo", "CCC_delta_hi",
 )  # fmt: skip
 # What makes two lines the same measurement: a new one replaces the old.
 KEY = (
@@ -77,6 +77,8 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     if "delta" in record and metric:
         row |= {"delta": record["delta"][metric], "delta_metric": metric}
         row["delta_lo"], row["delta_hi"] = record["delta_ci95"][metric] or (None, None)
+        row["CCC_delta"] = record["delta"].get("CCC")
+        row["CCC_delta_lo"], row["CCC_delta_hi"] = record["delta_ci95"].get("CCC") or (None, None)
     row["versions"] = " ".join(f"{k}={v}" for k, v in record["versions"].items())
     return row
 

@@ -56,7 +56,7 @@ def test_time_in_disorder() -> None:
 
 def test_which_controls_a_model_has() -> None:
     """Protects against controls that say nothing: refused, with those that there are."""
-    assert controls.of(FACE_SOUND) == ["face-only", "audio-only", "video-only", "shuffled-time"]
+    assert controls.of(FACE_SOUND) == ["face-only", "audio-only", "shuffled-time"]
     assert controls.of(FACE_SCENE) == ["face-only", "context-only", "shuffled-context", "shuffled-time"]
     with pytest.raises(UsageError, match="'audio-only': it has no audio stream; there are face-only"):
         controls.check(FACE_SCENE, "audio-only", "caer_cross_attention")
