@@ -139,12 +139,15 @@ class Store:
         self.files: list[Path] = []
 
     def open(self, key: str) -> tuple[list[dict[str, Any]], IO[str] | None]:
-        """Answers that are there, and the file to append to; None while another run writes it."""
+        """Answers that are there, and the file to append to; None while another run writes it, or nobody can."""
         path = self.folder / f"{key}.jsonl"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and time.time() - path.stat().st_mtime > KEPT_S:
-            path.unlink()
-        file = path.open("a+", encoding="utf-8")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if path.is_file() and time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
+            file = path.open("a+", encoding="utf-8")
+        except OSError:
+            return [], None  # a cache that cannot be written costs a killed run its answers, nothing more
         if not _locked(file):
             file.close()
             return [], None
@@ -269,12 +272,15 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
     if not (asked and "va_file" in row.extra):
         return _Item(row, [row])
     va = read_va(row.extra["va_file"])
+    piece = replace(
+        row, extra={k: v for k, v in row.extra.items() if k != "va_file"}
+    )  # read once, not for every window
     try:
         with ClipReader(row.path, spec, box=row.box, start=row.start, end=row.end) as reader:
             start, end = reader.start, min(reader.end, reader.duration)
             fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of sound alone: as many as there are labels
     except VideoError:
-        return _Item(row, [row], va)  # reading it will say so
+        return _Item(row, [piece], va)  # reading it will say so
     length = spec.window_s
     starts = [start]
     if end - start > 1.5 * length:  # the last window ends with the file, and may overlap the one before
@@ -282,8 +288,8 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
     elif spec.sampling == "trail" and end - start > length:
         starts = [start, end - length]
     if len(starts) == 1:
-        return _Item(row, [row], va, fps)
-    return _Item(row, [replace(row, id=f"{row.id}@{s:.3f}", start=s, end=s + length) for s in starts], va, fps)
+        return _Item(row, [piece], va, fps)
+    return _Item(row, [replace(piece, id=f"{row.id}@{s:.3f}", start=s, end=s + length) for s in starts], va, fps)
 
 
 def _ask(

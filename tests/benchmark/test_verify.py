@@ -26,10 +26,10 @@ def line(weights: Path, data: Path) -> dict[str, str]:
 
 def test_what_counts_as_the_same(line: dict[str, str]) -> None:
     """Protects --verify: the last digits may differ; other weights, counts or numbers may not."""
-    key = verify._key(line)
-    assert verify.compared(line, {key: line}).state == verify.SAME
+    key = verify.key_of(line)
+    assert verify.compared(line, {key: verify.New(line)}).state == verify.SAME
     close = line | {"WAR": str(float(line["WAR"]) + 0.004)}
-    check = verify.compared(line, {key: close})
+    check = verify.compared(line, {key: verify.New(close)})
     assert (check.state, check.worst) == (verify.SAME, ("WAR", pytest.approx(0.004)))
     for changed, why in (
         ({"WAR": str(float(line["WAR"]) + 0.006)}, "more than 0.005 apart"),
@@ -38,11 +38,14 @@ def test_what_counts_as_the_same(line: dict[str, str]) -> None:
         ({"no_face": "9"}, "without a face"),
         ({"F1": ""}, "F1"),
     ):
-        check = verify.compared(line, {key: line | changed})
+        check = verify.compared(line, {key: verify.New(line | changed)})
         assert check.state == verify.DIFFERS
         assert why in check.why
     other = line | {"protocol_version": "2"}
-    assert "protocol_version 1 -> 2" in verify.compared(line, {verify._key(other): other}).why
+    assert "protocol_version 1 -> 2" in verify.compared(line, {verify.key_of(other): verify.New(other)}).why
+    two = line | {"UAR": str(float(line["UAR"]) + 0.03)}
+    assert verify.compared(line, {key: verify.New(two, two=0.02)}).state == verify.DIFFERS
+    assert verify.compared(line, {key: verify.New(two, two=0.04)}).state == verify.SAME, "two items of a rare class"
 
 
 def test_exit_code(line: dict[str, str]) -> None:
@@ -63,7 +66,7 @@ def test_committed_results_are_complete() -> None:
             if "dataset" not in (table.fieldnames or ()):
                 continue
             for row in table:
-                key = verify._key(row)
+                key = verify.key_of(row)
                 assert key not in seen
                 seen.add(key)
                 assert all(
