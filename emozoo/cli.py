@@ -393,7 +393,7 @@ def train(context: typer.Context) -> int:
     """Train from a recipe; every argument goes to Lightning's own command line unchanged.
 
     \b
-    Example: emozoo train --config benchmarks/recipes/ceflnet_synth.yaml --trainer.max_epochs 3
+    Example: emozoo train --config ceflnet__dfew --data.root /data/DFEW --trainer.devices 8
     """
     from emozoo.train import train as run
 

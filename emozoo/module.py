@@ -450,14 +450,15 @@ class EmotionModule(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "test")
 
-    def _report(self, stage: str) -> None:
-        found: dict[str, float] = {}
+    @staticmethod
+    def scored(confusion: Confusion | None, pooled: PooledConcordance) -> dict[str, float]:
+        """The metrics of the tasks that were counted, over all processes: each asks, also one that saw no item."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics warns about a metric that its task never updated
-            # Every process asks, also one that saw no item: computing adds up what all of them counted.
-            if self.confusion is not None:
-                found |= self.confusion.compute()
-            found |= self.pooled.compute()
+            return {**(confusion.compute() if confusion is not None else {}), **pooled.compute()}
+
+    def _report(self, stage: str) -> None:
+        found = self.scored(self.confusion, self.pooled)
         self.log_dict({f"{stage}_{k}": v for k, v in found.items()}, prog_bar=True)
         if self.confusion is not None:
             self.confusion.reset()

@@ -36,11 +36,11 @@ CLIP_AUGMENT: dict[str, Any] = {"flip": 0.5, "rotate": 8.0, "scale": 0.1, "shift
 
 
 class SaveWeights(Callback):
-    """Writes a weights folder (safetensors, config, model card) when training ends, of the last epoch.
+    """Writes a weights folder (safetensors, config, model card) when training ends.
 
     Args:
-        folder: where to; ``<arch>.<tag>`` is appended when a tag is given.
-        best: a second folder, for the epoch that the monitor of ModelCheckpoint chose.
+        folder: where to; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
+            trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
         tag: immutable name of these weights, e.g. ``faces7_v1``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         licence: of the weights.
@@ -55,8 +55,7 @@ class SaveWeights(Callback):
 
     def __init__(
         self,
-        folder: str,
-        best: str | None = None,
+        folder: str | None = None,
         tag: str | None = None,
         trained_on: str = "data of the user",
         licence: str = "Apache-2.0",
@@ -68,8 +67,14 @@ class SaveWeights(Callback):
         spec: dict[str, Any] | None = None,
         calibrate: bool = False,
     ) -> None:
-        self.spec, self.calibrate, self.best = spec or {}, calibrate, best
-        self.folder, self.tag, self.trained_on, self.licence, self.half = Path(folder), tag, trained_on, licence, half
+        self.spec, self.calibrate = spec or {}, calibrate
+        self.folder, self.tag, self.trained_on, self.licence, self.half = (
+            folder and Path(folder),
+            tag,
+            trained_on,
+            licence,
+            half,
+        )
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
 
@@ -89,20 +94,24 @@ class SaveWeights(Callback):
         # Every process takes part: where parameters are spread over them (FSDP), this puts them together.
         last = trainer.strategy.lightning_module_state_dict()
         if trainer.is_global_zero:
-            name = f"{pl_module.arch}.{self.tag}" if self.tag else None
-            self._write(trainer, pl_module, self.folder / name if name else self.folder, last, "last epoch")
+            root = Path(trainer.default_root_dir)
+            folder = self.folder or root / "last"
+            folder = folder / f"{pl_module.arch}.{self.tag}" if self.tag else folder
+            self._write(trainer, pl_module, folder, last, "last epoch")
             chosen = _chosen(trainer)
-            if self.best and chosen is not None:
+            if not self.folder and chosen is not None:
                 checkpoint = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
                 what = f"best {chosen.monitor}, epoch {checkpoint['epoch'] + 1}"
-                self._write(trainer, pl_module, Path(self.best), checkpoint["state_dict"], what)
+                self._write(trainer, pl_module, root / "best", checkpoint["state_dict"], what)
         trainer.strategy.barrier("weights are written")
 
     def _write(
         self, trainer: L.Trainer, module: EmotionModule, folder: Path, state: Mapping[str, Any], selected: str
     ) -> None:
         # Into a network of its own: the trained one may be spread over processes.
-        kept = EmotionModule(**{**module.hparams, "init_from": None})
+        # LightningCLI adds hyperparameters of its own, which begin with an underscore.
+        settings = {k: v for k, v in module.hparams.items() if not k.startswith("_")}
+        kept = EmotionModule(**{**settings, "init_from": None})
         kept.load_state_dict(state)
         kept.to(module.device)
         h = module.hparams
@@ -185,7 +194,7 @@ class BestOnTest(Callback):
             for batch in islice(self._loader, int(few) or None):
                 batch = batch.to(pl_module.device)
                 pl_module.count(pl_module.output(batch), batch.targets, confusion, pooled)
-        scores = {**(confusion.compute() if confusion else {}), **pooled.compute()}
+        scores = pl_module.scored(confusion, pooled)
         if scores.get(self.monitor, -2.0) > self.found.get(self.monitor, -2.0):
             note = "the best epoch on the test part itself: comparable with papers that chose so, never a headline"
             self.found = {**scores, "epoch": trainer.current_epoch + 1, "n": len(dm.test_rows), "note": note}

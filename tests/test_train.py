@@ -11,17 +11,14 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import emozoo
 from emozoo.data.clips import Batch
 from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.layers import Output
-from emozoo.module import EmotionModule, load
-from emozoo.train import EmozooCLI, finetune
-
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "benchmarks" / "recipes").glob("*.yaml"))
+from emozoo.module import EmotionModule, load, rate
+from emozoo.train import _recipe, finetune
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +34,31 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
-def test_recipes_build_what_they_say(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every committed recipe names real arguments, and its data module reads what its model eats."""
-    monkeypatch.chdir(recipe.parents[2])  # recipes name checkpoints from the root of the repository
-    words = ["--config", str(recipe)]
-    start = yaml.safe_load(recipe.read_text())["model"].get("init_from", "")
-    if start.startswith("runs/"):  # made by another recipe, which must exist
-        assert (recipe.parent / f"{Path(start).name}__synthemo_plain.yaml").is_file()
-        words += ["--model.init_from", "null"]
-    cli = EmozooCLI(EmotionModule, EmotionDataModule, args=words, run=False)
-    assert cli.datamodule.spec == cli.model.spec
-    assert list(cli.datamodule.classes or cli.model.classes) == list(cli.model.classes)
-
-
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+
+
+def test_learning_rates_of_papers() -> None:
+    """CEFLNet's cosine with warm-up, Emotion-FAN's steps and CAHFW-Net's cosine, by the epoch."""
+    ceflnet = [1e-4 * rate("epoch_cosine", e, 120, warm=10, period=160) for e in (0, 4, 9, 40, 80, 119)]
+    assert ceflnet == pytest.approx([1.0e-5, 4.99e-5, 9.92e-5, 8.54e-5, 5.0e-5, 1.535e-5], rel=1e-3)
+    fan = [4e-3 * rate("epoch_step", e, 180, period=60, gamma=0.2) for e in (0, 59, 60, 120, 179)]
+    assert fan == pytest.approx([4e-3, 4e-3, 8e-4, 1.6e-4, 1.6e-4])
+    assert rate("epoch_cosine", 50, 100, period=100) == pytest.approx(0.5)
+    assert [rate("cosine", s, 100, warm=5, final=0.1) for s in (0, 4, 5, 100)] == pytest.approx([0.2, 1.0, 1.0, 0.1])
+
+
+def test_recipes_are_found_by_name() -> None:
+    """A recipe of the package needs no path; a path and an unknown word stay as they are."""
+    assert Path(_recipe("ceflnet__dfew")).is_file()
+    assert _recipe("no_such_recipe") == "no_such_recipe"
+
+
+def test_unknown_schedule_says_which_there_are() -> None:
+    """A misspelt schedule or optimiser is refused before anything is read."""
+    with pytest.raises(UsageError, match="epoch_step"):
+        EmotionModule("ceflnet", size="lite", schedule="stairs")
+    with pytest.raises(UsageError, match="adamw"):
+        EmotionModule("ceflnet", size="lite", optimizer="adamax")
 
 
 def test_frozen_means_frozen(pictures: Path) -> None:
