@@ -1101,12 +1101,12 @@ ABOUT = {
 }
 TRIED = {
     "caer": (
-        "Tried: encoders that learned with both views mostly there. Their face alone was right in 0.32 of the clips, as "
+        "Tried: encoders that learned with both views mostly there. The face alone was right in 0.32 of clips: "
         "the scene is the easier view, and every head answered from the scene. Here encoders learned mostly one view "
         "at a time."
     ),
     "recursive_joint_attention": (
-        "Tried, with seed 1 and two passes: 100 steps of 32 clips (accuracy 0.49), 300 of 64 (0.65), 400 of 128 (0.68). "
+        "Tried with seed 1 and two passes: 100 steps of 32 clips (accuracy 0.49), 300 of 64 (0.65), 400 of 128 (0.68). "
         "The fused heads gain with longer training: this table, at 200 steps of 64, is about equal budgets, not about "
         "where they end. The face is the weaker view of these encoders."
     ),
