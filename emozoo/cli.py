@@ -534,23 +534,84 @@ def leaderboard(
 
 @app.command()
 def check(
-    target: Annotated[str, typer.Argument(help="A data set name (with --root), or a manifest.csv.")],
+    target: Annotated[
+        str, typer.Argument(help="A data set name (with --root), a manifest.csv, a folder, or a prepared store.")
+    ],
     root: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the report as one self-contained page.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Data doctor: unreadable, missing, doubled and leaking items. Exit code 1: something was found.
 
     \b
-    Example: emozoo check folder --root my_clips
+    Example: emozoo check folder --root my_clips --html report.html
     """
     from emozoo.data import doctor
 
     report = doctor.check(target, root)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(report.to_html(), encoding="utf-8")
     if as_json:
         _print_json(report.to_dict())
     else:
         print(report)
     return 1 if report.findings else 0
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="A data set name: folder, csv, dfew …")],
+    root: Annotated[Path, typer.Option(help="Where the data set lies; nothing is written there.")],
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the store, or s3://… gs://…; default: prepared/<name of the data>.")
+    ] = None,
+    spec: Annotated[
+        list[str] | None, typer.Option(help="A model that it must serve; may be given again. Default: every model.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Frames a second to keep; 0 = all.")] = 0.0,
+    detector: Detector = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each processor.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Decode, find faces, crop and resample once, into a store that trains and scores without decoders.
+
+    Run it again after a kill: it goes on where it stopped. Under torchrun, SLURM and the like all processes share the
+    work. Exit code 1: some item could not be read; it stays in the store as an error.
+
+    \b
+    Example: emozoo prepare folder --root my_clips --out prepared/my_clips --spec ceflnet
+    """
+    for name in spec or []:
+        _check_name(name)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from emozoo.data.prepare import cover_of
+    from emozoo.data.prepare import prepare as run
+
+    place = out or str(Path("prepared", root.resolve().name if dataset in ("folder", "csv") else dataset))
+    columns = (TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with redirect_stdout(sys.stderr), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        cover = cover_of(spec or [], rate=rate, detector=detector)
+        made = run(
+            dataset, root, place, cover=cover, workers=workers,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )  # fmt: skip
+    if made is None:
+        return 0  # the process with rank 0 speaks for all
+    for file, reason in made.failed:
+        _note(f"error: {file}: {reason}")
+    if as_json:
+        failed = [{"file": file, "reason": reason} for file, reason in made.failed]
+        facts = {"store": made.folder, "items": made.items, "content_sha256": made.content_sha256}
+        _print_json({"schema": 1, **facts, "failed": failed})
+    else:
+        bad = f", {len(made.failed)} of them unreadable" if made.failed else ""
+        print(f"{made.folder}: {made.items} items{bad}; content sha256 {made.content_sha256[:16]}")
+        print(f"next: emozoo check {made.folder}; give it as --root wherever a data set is asked for")
+    return 1 if made.failed else 0
 
 
 @app.command()

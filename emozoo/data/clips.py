@@ -7,7 +7,7 @@ Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bin
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emozoo.data import audio, faces, sampling, views
+from emozoo.data import audio, faces, sampling, store, views
 from emozoo.data.faces import Track
 from emozoo.data.media import (
     Header,
@@ -65,10 +65,13 @@ class RawClip:
 
 
 class ClipReader:
-    """One open media file (video, sound, picture or folder of frames) under one spec; a context manager.
+    """One open media file (video, sound, picture or folder of frames), or item of a prepared store, under one spec.
+
+    A context manager.
 
     ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for sound alone), ``size`` = (width,
-    height) in pixels, (0, 0) without pictures. ``warnings`` concern the file as a whole.
+    height) in pixels, (0, 0) without pictures. ``warnings`` concern the file as a whole. ``pictures``, ``sound``: what
+    was opened of it, or None.
 
     Args:
         box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that it
@@ -77,6 +80,7 @@ class ClipReader:
 
     Raises:
         VideoError: the file cannot be read, or has nothing that the spec looks at.
+        UsageError: the store does not serve the spec.
     """
 
     def __init__(
@@ -90,15 +94,17 @@ class ClipReader:
     ) -> None:
         self.path, self.spec = os.fspath(path), spec
         self._own_warnings: list[Warn] = []
-        self._pictures: Pictures | None = None
-        self._sound: Sound | None = None
+        self.pictures: Pictures | None = None
+        self.sound: Sound | store.StoredSound | None = None
         self._box = None if box is None else np.asarray(box, dtype=np.float32)
-        if is_picture(path):
+        if found := store.find(self.path):
+            self._open_stored(*found)
+        elif is_picture(path):
             self._open_still()
         else:
             self._open_media(None if os.path.isdir(path) else read_header(path))
-        self.size = self._pictures.size if self._pictures else (0, 0)
-        stamps = self._pictures.stamps if self._pictures else np.zeros(0)
+        self.size = self.pictures.size if self.pictures else (0, 0)
+        stamps = self.pictures.stamps if self.pictures else np.zeros(0)
         self.fps = frame_rate(stamps)
         self.is_still = len(stamps) == 1
         if len(stamps) > 1:
@@ -109,8 +115,8 @@ class ClipReader:
                     f"frames lie {steps.min():.3f} to {steps.max():.3f} s apart; they are chosen by their time stamps"
                 )
                 self._own_warnings.append(Warn("variable_rate", text))
-        elif self._sound is not None and not self.is_still:
-            self.duration = self._sound.offset + self._sound.duration
+        elif self.sound is not None and not self.is_still:
+            self.duration = self.sound.offset + self.sound.duration
         else:
             self.duration = 0.0
         if self.is_still:
@@ -120,36 +126,59 @@ class ClipReader:
         if self._box is not None and self._box.any():
             self._check_box(self._box)
 
+    def _open_stored(self, prepared: store.Store, number: int) -> None:
+        self.path = prepared.lines[number]["file"]
+        pictures, sound, has_audio = prepared.open(number, self.spec)
+        still = pictures is not None and pictures.still
+        self._choose(pictures is not None, has_audio, lambda: pictures, lambda: sound, still)
+
     def _open_still(self) -> None:
-        if not self.spec.needs_pictures:
-            raise VideoError(self.path, "is a picture; this model needs sound", "no_audio")
-        self._pictures = Still(self.path)
-        if self.spec.needs_audio:
-            self._own_warnings.append(Warn("no_audio", "a picture has no sound; the model went by the picture alone"))
+        self._choose(True, False, lambda: Still(self.path), lambda: None, True)
 
     def _open_media(self, header: Header | None) -> None:
-        has_video, has_audio = (header.has_video, header.has_audio) if header else (True, False)
+        rate = next((s.audio.rate for s in self.spec.streams.values() if s.audio), 0)
+        self._choose(
+            header.has_video if header else True,
+            header.has_audio if header else False,
+            lambda: open_pictures(self.path, header),
+            lambda: Sound(self.path, rate, header) if header else None,
+            False,
+        )
+
+    def _choose(
+        self,
+        has_video: bool,
+        has_audio: bool,
+        pictures: Callable[[], Pictures | None],
+        sound: Callable[[], Sound | store.StoredSound | None],
+        still: bool,
+    ) -> None:
+        """Opens what the spec looks at; refuses a file without it, and says what the model must do without."""
+        spec = self.spec
+        if still and not spec.needs_pictures:
+            raise VideoError(self.path, "is a picture; this model needs sound", "no_audio")
         if not has_video and not has_audio:
             raise VideoError(self.path, "has neither pictures nor sound", "no_video")
-        if self.spec.needs_pictures:
+        if spec.needs_pictures:
             if has_video:
-                self._pictures = open_pictures(self.path, header)
-            elif not self.spec.needs_audio:
+                self.pictures = pictures()
+            elif not spec.needs_audio:
                 raise VideoError(self.path, "has no pictures, only sound; this model needs pictures", "no_video")
             else:
                 self._own_warnings.append(Warn("no_video", "no pictures; the model went by the sound alone"))
-        if self.spec.needs_audio:
-            if has_audio and header is not None:
-                rate = next(s.audio.rate for s in self.spec.streams.values() if s.audio)
-                self._sound = Sound(self.path, rate, header)
-            elif not self.spec.needs_pictures:
+        if spec.needs_audio:
+            if has_audio:
+                self.sound = sound()
+            elif not spec.needs_pictures:
                 raise VideoError(self.path, "has no sound track; this model needs sound", "no_audio")
             else:
-                self._own_warnings.append(Warn("no_audio", "no sound track; the model went by the pictures alone"))
+                what = "a picture has no sound" if still else "no sound track"
+                went = "picture" if still else "pictures"
+                self._own_warnings.append(Warn("no_audio", f"{what}; the model went by the {went} alone"))
 
     def _check_box(self, box: np.ndarray) -> None:
         (x1, y1, x2, y2), (width, height) = box.tolist(), self.size
-        if self._pictures and not (max(x1, 0) < min(x2, width - 1) and max(y1, 0) < min(y2, height - 1)):
+        if self.pictures and not (max(x1, 0) < min(x2, width - 1) and max(y1, 0) < min(y2, height - 1)):
             numbers = ", ".join(f"{v:g}" for v in box)
             size = f"{self.size[0]}x{self.size[1]}"
             raise VideoError(self.path, f"the face box ({numbers}) holds nothing of the {size} picture", "unreadable")
@@ -162,21 +191,23 @@ class ClipReader:
 
     def close(self) -> None:
         """Release the file."""
-        if self._pictures is not None:
-            self._pictures.close()
+        if self.pictures is not None:
+            self.pictures.close()
 
     @property
     def warnings(self) -> list[Warn]:
         """What was noticed about the file so far."""
-        sources = [s.warnings for s in (self._pictures, self._sound) if s is not None]
+        sources = [s.warnings for s in (self.pictures, self.sound) if s is not None]
         return self._own_warnings + [w for ws in sources for w in ws]
 
     @cached_property
     def tracks(self) -> list[Track]:
         """Faces of the labelled part, most face frames first: found on first use, in one pass of constant memory."""
-        if self._pictures is None:
+        if self.pictures is None:
             return []
-        stamps = self._pictures.stamps
+        if isinstance(self.pictures, store.StoredPictures):
+            return self.pictures.tracks
+        stamps = self.pictures.stamps
         lo, hi = self._inside(self.start, self.end)
         first, last = float(stamps[lo]), float(stamps[hi])
         wanted = np.arange(first, last + 1e-6, 1 / faces.DETECTIONS_PER_S)
@@ -186,15 +217,15 @@ class ClipReader:
             if not self._box.any():
                 return []  # known to hold no face
             return [Track(stamps[indices], np.tile(self._box, (len(indices), 1)), step)]
-        indices = indices[self._pictures.check(lo, hi)[indices - lo]]
+        indices = indices[self.pictures.check(lo, hi)[indices - lo]]
         detect = faces.detector(self.spec.detector)
-        pictures = self._pictures.frames(indices)
+        pictures = self.pictures.frames(indices)
         return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, pictures, strict=True)), step)
 
     def _inside(self, start: float, end: float) -> tuple[int, int]:
         """First and last index of the frames in [start, end); of a shorter stretch the frame on show."""
-        assert self._pictures is not None
-        stamps = self._pictures.stamps
+        assert self.pictures is not None
+        stamps = self.pictures.stamps
         if len(stamps) > 1 and not (start < end and start < self.duration and end > 0):
             raise VideoError(
                 self.path, f"has no frame from {start:.2f} to {end:.2f} s (it is {self.duration:.2f} s long)", "empty"
@@ -202,6 +233,22 @@ class ClipReader:
         lo = int(np.searchsorted(stamps, start - 1e-6))
         hi = int(np.searchsorted(stamps, end - 1e-6)) - 1
         return (lo, hi) if lo <= hi else (max(hi, 0), max(hi, 0))
+
+    def offered(self, start: float, end: float) -> np.ndarray:
+        """Indices of the whole frames in [start, end) seconds, at least one. Raises VideoError."""
+        assert self.pictures is not None
+        lo, hi = self._inside(start, end)
+        found = lo + np.flatnonzero(self.pictures.check(lo, hi))
+        if not len(found):
+            raise VideoError(self.path, f"no frame from {start:.2f} to {end:.2f} s can be decoded", "broken")
+        return found
+
+    def shots(self, indices: np.ndarray) -> Iterator[views.Shot]:
+        """What the ascending indices show, one decoded picture at a time."""
+        if isinstance(self.pictures, store.StoredPictures):
+            return self.pictures.shots(indices)
+        assert self.pictures is not None
+        return map(views.Shot, self.pictures.frames(indices))
 
     def read(
         self,
@@ -223,12 +270,9 @@ class ClipReader:
         picture_streams = {n: s for n, s in spec.streams.items() if s.source != "audio"}
         most = max((s.frames for s in picture_streams.values() if s.place == "all"), default=0)
         most = max(most, max(s.frames for s in spec.streams.values()))
-        if self._pictures is not None:
-            lo, hi = self._inside(start, end)
-            offered = lo + np.flatnonzero(self._pictures.check(lo, hi))
-            if not len(offered):
-                raise VideoError(self.path, f"no frame from {start:.2f} to {end:.2f} s can be decoded", "broken")
-            stamps = self._pictures.stamps[offered]
+        if self.pictures is not None:
+            offered = self.offered(start, end)
+            stamps = self.pictures.stamps[offered]
         else:
             offered = np.zeros(0, dtype=np.int64)
             stamps = np.linspace(start, end, max(2, round((end - start) / SOUND_TICK) + 1))
@@ -244,7 +288,7 @@ class ClipReader:
             warnings=[],
         )
         found = None
-        if spec.needs_face and self._pictures is not None:
+        if spec.needs_face and self.pictures is not None:
             found = next(iter(self.tracks), None) if track is MAIN else track
             if found is None or all(found.box_at(t) is None for t in set(seconds[plan.mask].tolist())):
                 found, raw.no_face = None, True
@@ -252,7 +296,7 @@ class ClipReader:
             else:
                 boxes = [found.box_at(t) for t in raw.times]
                 raw.boxes = np.array([np.full(4, np.nan) if b is None else b for b in boxes], dtype=np.float32)
-        if self._pictures is not None:
+        if self.pictures is not None:
             self._read_pictures(raw, picture_streams, offered, plan, most, found)
         else:
             for name, s in picture_streams.items():
@@ -281,7 +325,7 @@ class ClipReader:
         track: Track | None,
     ) -> None:
         """Decode each needed frame once and cut every stream's view from it."""
-        assert self._pictures is not None
+        assert self.pictures is not None
         how = self.spec.interpolation
         for name, s in streams.items():
             taken = sampling.subset(most, s.frames, s.place)
@@ -292,17 +336,17 @@ class ClipReader:
         else:
             needed = np.unique(np.concatenate([raw.frames[n][raw.masks[n]] for n in streams]))
         seen: dict[str, dict[int, np.ndarray | None]] = {name: {} for name in streams}
-        for index, picture in zip(needed.tolist(), self._pictures.frames(needed), strict=True):
-            box = track.box_at(float(self._pictures.stamps[index])) if track else None
+        for index, shot in zip(needed.tolist(), self.shots(needed), strict=True):
+            box = track.box_at(float(self.pictures.stamps[index])) if track else None
             whole = box is not None and views.covers(box, *self.size)
             for name, s in streams.items():
                 view: np.ndarray | None
                 if s.source == "frame" or raw.no_face:
-                    view = views.resize(picture, s.size, how)
+                    view = shot.frame(s.size, how)
                 elif s.source == "face":
-                    view = None if box is None else views.face(picture, box, s.size, self.spec.margin, how)
+                    view = None if box is None else shot.face(box, s.size, self.spec.margin, how)
                 else:
-                    view = None if whole else views.context(picture, box, s.size, how)
+                    view = None if whole else shot.context(box, s.size, how)
                 seen[name][index] = view
         for name, s in streams.items():
             mask, frames = raw.masks[name], raw.frames[name]
@@ -324,18 +368,18 @@ class ClipReader:
         raw.frames[name] = np.full((clips, 1), -1, dtype=np.int64)
         mask = np.zeros(clips, dtype=bool)
         sound = np.zeros((clips, 1, mels, steps), dtype=np.float32)
-        if self._sound is not None:
+        if self.sound is not None:
             samples = audio.window_samples(a, steps)
             length = samples / a.rate
-            first = max(self.start, self._sound.offset)
-            last = min(self.end, self._sound.offset + self._sound.duration)
+            first = max(self.start, self.sound.offset)
+            last = min(self.end, self.sound.offset + self.sound.duration)
             heard = np.minimum(ends, last) - np.maximum(ends - length, first)
             mask = reached & (heard >= min(LEAST_SOUND_S, a.seconds / 2))
             if mask.any():
                 waves = np.zeros((clips, samples), dtype=np.float32)
                 for c in np.flatnonzero(mask):
                     begin = max(ends[c] - length, self.start)
-                    wave = self._sound.read(begin, float(ends[c]))[-samples:]
+                    wave = self.sound.read(begin, float(ends[c]))[-samples:]
                     waves[c, samples - len(wave) :] = wave
                 sound[mask] = audio.windows(waves[mask], a, s.size)
             if not mask.any():

@@ -20,10 +20,10 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from emozoo import hub
-from emozoo.data import datasets
+from emozoo.data import datasets, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
 from emozoo.data.manifest import Manifest, Row
 from emozoo.data.transforms import Augment
@@ -33,7 +33,10 @@ from emozoo.spec import ClipSpec
 
 
 def place(path: str | Path) -> Path:
-    """A path in which ``$EMOZOO_SHARED`` stands for the shared material (default ``../shared``)."""
+    """A path in which ``$EMOZOO_SHARED`` stands for the shared material (default ``../shared``).
+
+    Of an address in object storage a ``Path`` keeps one slash, which is enough (:func:`emozoo.data.store.clean`).
+    """
     text = str(path)
     if text.startswith("$EMOZOO_SHARED"):
         text = os.environ.get("EMOZOO_SHARED", "../shared") + text.removeprefix("$EMOZOO_SHARED")
@@ -51,8 +54,11 @@ def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -
         return reader.read(rng=rng)
 
 
-class ClipDataset(Dataset[tuple[RawClip | VideoError, int, int]]):
-    """Rows to decoded clips: ``(clip or the error, row number, seed of its augmentation)``.
+Sample = tuple[RawClip | VideoError, int, int]  # a clip or the error, row number, seed of its augmentation
+
+
+class ClipDataset(Dataset[Sample | None]):
+    """Rows to decoded clips. A negative number draws a seed and decodes nothing (:class:`TrainLoader`).
 
     ``kept`` holds clips that were decoded before (:meth:`preload`), one or more draws of frames per row.
     """
@@ -64,9 +70,11 @@ class ClipDataset(Dataset[tuple[RawClip | VideoError, int, int]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[RawClip | VideoError, int, int]:
+    def __getitem__(self, index: int) -> Sample | None:
         # Drawn from torch's generator, which differs per worker and epoch; albumentations' own does not.
         seed = int(torch.randint(2**31, ()))
+        if index < 0:
+            return None
         if self.kept is not None:
             draws = self.kept[index]
             return _spread(draws[seed % len(draws)]), index, seed  # worker processes may hold it as a full array
@@ -142,6 +150,61 @@ class Strided(Sampler[int]):
         return len(self.indices)
 
 
+class _Skipping(Sampler[list[int]]):
+    """The batches of another sampler, the first ``skip`` of them with negative numbers."""
+
+    def __init__(self, batches: BatchSampler) -> None:
+        self.batches, self.skip = batches, 0
+        self.sampler = batches.sampler  # where Lightning tells a distributed sampler the epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip, self.skip = self.skip, 0
+        for n, batch in enumerate(self.batches):
+            yield [-1 - i for i in batch] if n < skip else batch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class TrainLoader(DataLoader[Any]):
+    """Goes on in the middle of an epoch: a checkpoint holds how many batches were given, and of which draw.
+
+    After loading the state, the next iteration repeats the draw of that epoch, leaves out what was given, undecoded,
+    and goes on with the random numbers of the checkpoint. The order is that of a run that was not stopped. So is the
+    augmentation, unless worker processes have lived through earlier epochs (``num_workers`` > 0 in a later epoch).
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: BatchSampler, **options: Any) -> None:
+        super().__init__(dataset, batch_sampler=_Skipping(batches), **options)
+        self._given = 0
+        self._drawn = torch.get_rng_state()
+        self._resume: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"given": self._given, "drawn": self._drawn, "now": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        # At the end of an epoch there is nothing to go on with: the next one is drawn anew.
+        self._resume = state if 0 < state["given"] < len(self) else None
+
+    def __iter__(self) -> Any:
+        state, self._resume = self._resume, None
+        skip = state["given"] if state else 0
+        if state:
+            torch.set_rng_state(state["drawn"])
+        self._given, self._drawn = 0, torch.get_rng_state()
+        self.batch_sampler.skip = skip  # type: ignore[union-attr]
+        return self._counted(super().__iter__(), skip, state)
+
+    def _counted(self, batches: Iterator[Any], skip: int, state: dict[str, Any] | None) -> Iterator[Any]:
+        for batch in batches:
+            self._given += 1
+            if self._given > skip:
+                yield batch
+            elif self._given == skip and state:
+                torch.set_rng_state(state["now"])
+
+
 class Collate:
     """Decoded clips to one Batch: augmentation (training only), normalisation, targets. A picklable callable."""
 
@@ -159,7 +222,8 @@ class Collate:
         self.motion_share = motion_share
         self.still_augment = augment and {k: replace(a, motion=0.0) for k, a in augment.items()}
 
-    def __call__(self, items: list[tuple[RawClip | VideoError, int, int]]) -> Batch | None:
+    def __call__(self, drawn: list[Sample | None]) -> Batch | None:
+        items = [x for x in drawn if x is not None]
         bad = [x for x, _, _ in items if isinstance(x, VideoError)]
         if bad and not self.skip:
             raise bad[0]
@@ -291,15 +355,18 @@ class Labels:
                 out["emotion"] = torch.tensor([n if n >= 0 else IGNORE for n in numbers])
             if self.teacher is not None:
                 empty = np.full(len(self.classes), np.nan, np.float32)
-                out["teacher"] = torch.from_numpy(
-                    np.stack([self.teacher.get(os.path.abspath(r.path), empty) for r in rows])
-                )
+                out["teacher"] = torch.from_numpy(np.stack([self.teacher.get(_file_of(r), empty) for r in rows]))
         if self.has_va:
             va = np.stack([_va_of(row, raw) for row, raw in zip(rows, raws, strict=True)])
             mask = np.isfinite(va).all(-1)
             out["va"] = torch.from_numpy(np.where(mask[..., None], va, 0.0).astype(np.float32))
             out["va_mask"] = torch.from_numpy(mask)
         return out
+
+
+def _file_of(row: Row) -> str:
+    """The media file of a row, absolute; of an item in a store the file that it was made from."""
+    return os.path.abspath(row.extra.get("source", row.path))
 
 
 def _va_of(row: Row, raw: RawClip) -> np.ndarray:
@@ -321,8 +388,8 @@ class EmotionDataModule(L.LightningDataModule):
     """Any data set, any ClipSpec.
 
     Args:
-        dataset: name of an adapter (``folder``, ``csv``, ``ferplus`` ...).
-        root: where the data lies; it is only read, never written to.
+        dataset: name of an adapter (``folder``, ``csv``, ``ferplus`` ...), or ``store``.
+        root: where the data, or a store prepared from it, lies; it is only read, never written to.
         spec: what the model eats (a ClipSpec, or its dict as stored with weights).
         classes: class names in the model's order; None takes the data set's.
         split: part that is evaluated; None takes ``test``, else ``val``, else everything.
@@ -399,6 +466,8 @@ class EmotionDataModule(L.LightningDataModule):
         if self.manifest is not None:
             return
         manifest = datasets.load(self.dataset, self.root)
+        if store.is_store(self.root):
+            store.open_store(self.root).require(self.spec)
         self.manifest = manifest
         if self.classes is None:
             self.classes = manifest.classes
@@ -482,6 +551,8 @@ class EmotionDataModule(L.LightningDataModule):
     def _add(self, extra: Mapping[str, Any]) -> None:
         assert self.classes is not None
         part = datasets.load(str(extra["dataset"]), place(extra["root"]))
+        if store.is_store(place(extra["root"])):
+            store.open_store(place(extra["root"])).require(self.spec)
         wanted = extra.get("split", "train")
         rows = [r for r in part.rows if r.split == wanted]
         labels = Labels(rows, part.classes, self.classes, extra.get("label_map"), None)
@@ -555,13 +626,17 @@ class EmotionDataModule(L.LightningDataModule):
             data = self._sets[name] = ClipDataset(rows, self.spec, train=train)
             if self.preload:
                 data.preload(self.preload if train else 0, self.num_workers)
+        workers = self.num_workers
+        if train:
+            drawn = self._train_sampler(rows, rank, world)
+            batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
+            alive = workers > 0
+            return TrainLoader(data, batches, num_workers=workers, persistent_workers=alive, collate_fn=collate)
         return DataLoader(
             data,
             batch_size=self.batch_size,
-            sampler=self._train_sampler(rows, rank, world) if train else Strided(len(rows), rank, world),
-            drop_last=train and len(rows) >= self.batch_size * world,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0 and train,
+            sampler=Strided(len(rows), rank, world),
+            num_workers=workers,
             collate_fn=collate,
         )
 

@@ -5,9 +5,10 @@ copies are found inside and across splits, byte for byte and by look.
 
 Codes of findings: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``, ``broken`` (nothing can be used);
 ``broken_tail``, ``broken_part`` (a part can); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
-``near_duplicate_across_splits``, ``label_conflict``; ``name_collision``, ``listed_twice``; ``empty_class``;
+``near_duplicate_across_splits``, ``label_conflict``, ``near_label_conflict``; ``name_collision``, ``listed_twice``;
+``damaged`` (of a prepared store); ``empty_class``;
 ``group_across_splits``; ``count`` (not as many items as the protocol has). Notes are no faults: ``imbalance``,
-``no_group``, ``unlabelled``, ``ignored_files``.
+``no_group``, ``unlabelled``, ``no_face``, ``ignored_files``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emozoo.data import datasets
+from emozoo.data import datasets, faces, store
 from emozoo.data.manifest import MEDIA, Manifest, Row, key, read_va
 from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError, VideoError
@@ -52,13 +54,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`check` found. ``content_sha256``: hash of ids, labels and file contents, independent of the place."""
+    """What :func:`check` found.
+
+    ``content_sha256``: hash of ids, labels and file contents, independent of the place. ``classes``: in index order.
+    """
 
     dataset: str
     items: int
     content_sha256: str
     findings: list[Finding]
     notes: list[Finding] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, the shape of ``emozoo check --json``."""
@@ -66,19 +72,47 @@ class Report:
             "schema": 1,
             "dataset": self.dataset,
             "items": self.items,
+            "classes": list(self.classes),
             "content_sha256": self.content_sha256,
             "findings": [vars(f) for f in self.findings],
             "notes": [vars(f) for f in self.notes],
         }
 
+    def to_html(self) -> str:
+        """One self-contained page: findings by kind with their cure, notes."""
+        parts = []
+        for (code, fix), found in self._groups().items():
+            rows = "".join(f"<tr><td>{escape(f.item)}</td><td>{escape(f.text)}</td></tr>" for f in found)
+            parts.append(
+                f"<h2>{escape(code)} ({len(found)})</h2><p>{escape(fix)}</p>"
+                f"<table><tr><th>item</th><th>what is wrong</th></tr>{rows}</table>"
+            )
+        if self.notes:
+            items = "".join(f"<li>{escape(f.code)}: {escape(f.text)}</li>" for f in self.notes)
+            parts.append(f"<h2>Notes</h2><ul>{items}</ul>")
+        n = len(self.findings)
+        return (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(self.dataset)}</title>'
+            "<style>body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
+            "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2em .6em;text-align:left;"
+            "overflow-wrap:anywhere}code{overflow-wrap:anywhere}</style>"
+            f"<h1>{escape(self.dataset)}</h1><p>{self.items} items, {n or 'no'} finding{'s' * (n != 1)}; "
+            f"content sha256 <code>{self.content_sha256}</code></p>"
+            f"<p>Classes in order: {escape(', '.join(self.classes))}</p>{''.join(parts)}</html>"
+        )
+
+    def _groups(self) -> dict[tuple[str, str], list[Finding]]:
+        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for f in self.findings:
+            groups[f.code, f.fix].append(f)
+        return groups
+
     def __str__(self) -> str:
         n = len(self.findings)
         faults = "nothing wrong found" if n == 0 else f"{n} finding{'s' * (n > 1)}"
         lines = [f"{self.dataset}: {self.items} items, {faults}; content sha256 {self.content_sha256[:16]}"]
-        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-        for f in self.findings:
-            groups[f.code, f.fix].append(f)
-        for (code, fix), found in groups.items():
+        lines += [f"classes in order: {', '.join(self.classes)}"] * bool(self.classes)
+        for (code, fix), found in self._groups().items():
             lines += ["", f"{code} ({len(found)}): {fix}"]
             lines += [f"  {f.item}: {f.text}" for f in found[:_LINES]]
             if len(found) > _LINES:
@@ -88,7 +122,7 @@ class Report:
 
 
 def check(target: str | Path, root: str | Path | None = None, *, workers: int | None = None) -> Report:
-    """Examine a data set by name with its ``root``, or a manifest file, or a folder of class folders.
+    """Examine a data set by name with its ``root``, a manifest file, a folder of class folders, or a prepared store.
 
     Shows a progress bar on stderr. Raises UsageError for a name without root, DatasetError or ManifestError where the
     table itself cannot be read.
@@ -103,12 +137,17 @@ def check(target: str | Path, root: str | Path | None = None, *, workers: int | 
     findings += _names(manifest)
     findings += _classes_and_people(manifest)
     findings += _counts(manifest)
-    return Report(manifest.name, len(manifest), _content(manifest, found), findings, _notes(manifest))
+    if store.is_store(manifest.root):
+        findings += _against_store(manifest, found)
+    notes = [*_notes(manifest), *_faceless(manifest, found)]
+    return Report(manifest.name, len(manifest), _content(manifest, found), findings, notes, manifest.classes)
 
 
 def _open(target: str, root: str | Path | None) -> Manifest:
     if root is not None:
         return datasets.load(target, root)
+    if store.is_store(target):
+        return datasets.load("store", target)
     path = Path(target).expanduser()
     if path.is_file() or (path / "manifest.csv").is_file() or (path / "manifest.parquet").is_file():
         return datasets.load("csv", path)
@@ -119,14 +158,21 @@ def _open(target: str, root: str | Path | None) -> Manifest:
     raise DatasetError(f"{target}: neither a data set ({', '.join(datasets.DATASETS)}) nor a manifest.csv nor a folder")
 
 
+_Job = tuple[str, str | None, bool]  # a file, its table of labels per frame, whether to look for a face
+
+
 class _Seen(NamedTuple):
-    """One file: sha256 of its bytes, picture size, one thumbnail (256 numbers) and hash per looked-at frame, faults."""
+    """One file: sha256 of its bytes, picture size, one thumbnail (256 numbers) and hash per looked-at frame, faults.
+
+    ``face``: whether one was found in any of these frames; None = not looked for.
+    """
 
     sha256: str
     size: tuple[int, int] | None
     thumbnails: np.ndarray
     hashes: np.ndarray
     faults: list[tuple[str, str]]
+    face: bool | None = None
 
 
 def _examine(rows: Sequence[Row], workers: int) -> list[_Seen]:
@@ -134,7 +180,7 @@ def _examine(rows: Sequence[Row], workers: int) -> list[_Seen]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    parts = {r.path: (r.path, r.extra.get("va_file")) for r in rows}
+    parts = {r.path: (r.path, r.extra.get("va_file"), r.box is None) for r in rows}
     found: dict[str, _Seen] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=len(parts))
@@ -144,7 +190,7 @@ def _examine(rows: Sequence[Row], workers: int) -> list[_Seen]:
     return [found[r.path] for r in rows]
 
 
-def _each(jobs: list[tuple[str, str | None]], workers: int) -> Iterator[_Seen]:
+def _each(jobs: list[_Job], workers: int) -> Iterator[_Seen]:
     if workers == 1 or len(jobs) < 64:  # starting processes takes longer than reading a few files
         yield from map(_look, jobs)
         return
@@ -153,13 +199,19 @@ def _each(jobs: list[tuple[str, str | None]], workers: int) -> Iterator[_Seen]:
         yield from pool.map(_look, jobs, chunksize=max(1, min(64, len(jobs) // (workers * 4))))
 
 
-def _look(job: tuple[str, str | None]) -> _Seen:
-    path, va_file = job
+def _look(job: _Job) -> _Seen:
+    path, va_file, any_face = job
     faults: list[tuple[str, str]] = []
     size: tuple[int, int] | None = None
     frames: list[np.ndarray] = []
+    sha256 = face = None
     try:
-        size, frames, warnings = _decode(path)
+        if found := store.find(path):
+            sha256, size, frames, warnings = _decode_stored(*found)
+            face = not found[0].lines[found[1]]["no_face"] if frames else None
+            any_face = False  # looked for when it was prepared
+        else:
+            size, frames, warnings = _decode(path)
         faults += warnings
     except VideoError as e:
         faults.append((e.code, e.reason))
@@ -172,7 +224,11 @@ def _look(job: tuple[str, str | None]) -> _Seen:
             faults.append(("bad_va", str(e)))
     pairs = [t for t in map(_thumbnail, frames) if t is not None]
     thumbnails = np.stack([t for t, _ in pairs]) if pairs else np.zeros((0, 256), np.float32)
-    return _Seen(_hash(path), size, thumbnails, np.array([h for _, h in pairs], np.uint64), faults)
+    if any_face and frames:
+        detect = faces.detector("cascade")
+        face = any(len(detect(f)) for f in frames)
+    hashes = np.array([h for _, h in pairs], np.uint64)
+    return _Seen(_hash(path) if sha256 is None else sha256, size, thumbnails, hashes, faults, face)
 
 
 def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[tuple[str, str]]]:
@@ -212,6 +268,24 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
     return size, frames, [(w.code, w.text) for w in warnings]
 
 
+def _decode_stored(
+    prepared: store.Store, number: int
+) -> tuple[str, tuple[int, int] | None, list[np.ndarray], list[tuple[str, str]]]:
+    """The same of an item of a store, with the hash of what lies there."""
+    line, item = prepared.lines[number], prepared.item(number)
+    sha256 = store.digest(item)
+    if sha256 != line["sha256"]:
+        return sha256, None, [], [("damaged", "its bytes in the store are not those that were written")]
+    if line["error"]:
+        return sha256, None, [], [(line["error"]["code"], line["error"]["reason"])]
+    pictures, warnings = store.pictures_of(item, prepared.cover)
+    if pictures is None:
+        return sha256, None, [], warnings
+    kept = pictures.kept
+    places = np.unique(kept[np.array([1, 2, 3]) * (len(kept) - 1) // 4])
+    return sha256, pictures.size, list(pictures.frames(places)), warnings
+
+
 def _thumbnail(picture: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
     """Standardised 16 x 16 grey thumbnail and gradient hash; None for a picture without content (one colour)."""
     import cv2
@@ -242,11 +316,11 @@ def _hash(path: str) -> str:
 
 
 def _content(manifest: Manifest, found: Sequence[_Seen]) -> str:
-    lines = sorted(f"{r.id}\t{r.label or ''}\t{s.sha256}" for r, s in zip(manifest.rows, found, strict=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return store.total_digest((r.id, r.label, s.sha256) for r, s in zip(manifest.rows, found, strict=True))
 
 
 _FIXES = {
+    "damaged": "delete the store and prepare it again",
     "missing": "put the file there, or take its line out of the table",
     "empty": "fetch or extract it again",
     "bad_va": "mend that line; valence,arousal lie in [-1, 1], -5 = ignore",
@@ -295,13 +369,22 @@ def _copies(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
 
 
 def _look_alikes(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
-    """Pictures, or videos by all three frames, that look alike in two splits without being the same bytes."""
+    """Pictures, or videos by all three frames, that look alike without being the same bytes: in two splits, or under
+    two labels in one."""
     for frames in sorted({len(s.hashes) for s in found} - {0}):
         parts: dict[str, list[int]] = defaultdict(list)
         for i, (row, seen) in enumerate(zip(manifest.rows, found, strict=True)):
-            if row.split and len(seen.hashes) == frames:
-                parts[row.split].append(i)
-        for a, b in combinations(sorted(parts, key=lambda s: len(parts[s])), 2):
+            if len(seen.hashes) == frames:
+                parts[row.split or ""].append(i)
+        for members in parts.values():
+            for i, j, value in _alike(found, members, members):
+                one, other = manifest.rows[i], manifest.rows[j]
+                if j > i and one.label and other.label and one.label != other.label and one.path != other.path:
+                    if found[i].sha256 == found[j].sha256:
+                        continue
+                    text = f"under {one.label} looks like {other.id} under {other.label} (correlation {value:.3f})"
+                    yield Finding("near_label_conflict", one.id, text, "look at both: which label is right?")
+        for a, b in combinations(sorted(filter(None, parts), key=lambda s: len(parts[s])), 2):
             for i, j, value in _alike(found, parts[a], parts[b]):
                 if found[i].sha256 == found[j].sha256:
                     continue
@@ -366,6 +449,23 @@ def _counts(manifest: Manifest) -> Iterator[Finding]:
         yield Finding("count", part, text, "fetch what is missing, or say with every result on how many items it is")
 
 
+def _against_store(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
+    there, written = _content(manifest, found), store.open_store(manifest.root).meta["content_sha256"]
+    if there != written and not any(code in ("damaged", "broken") for s in found for code, _ in s.faults):
+        text = f"content {there[:16]}, but {written[:16]} was written"
+        yield Finding("damaged", manifest.name, text, _FIXES["damaged"])
+
+
+def _faceless(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
+    looked = [(r.id, s.face) for r, s in zip(manifest.rows, found, strict=True) if s.face is not None]
+    none = [name for name, face in looked if not face]
+    if none:
+        prepared = store.is_store(manifest.root)
+        how = "of the store" if prepared else "looked at (a frontal detector, up to three frames each)"
+        text = f"no face in {len(none)} of {len(looked)} items {how}: {_some(none)}"
+        yield Finding("no_face", manifest.name, text, "")
+
+
 def _notes(manifest: Manifest) -> list[Finding]:
     notes = []
     note = partial(Finding, fix="")
@@ -380,7 +480,7 @@ def _notes(manifest: Manifest) -> list[Finding]:
     plain = sum(not r.label and r.votes is None and r.valence is None and "va_file" not in r.extra for r in manifest)
     if plain:
         notes.append(note("unlabelled", manifest.name, f"{plain} items have no label, votes, valence or arousal"))
-    if manifest.protocol == "folder":
+    if manifest.protocol == "folder" and not store.is_store(manifest.root):
         other = [p for p in manifest.root.rglob("*") if p.is_file() and p.suffix.lower() not in MEDIA]
         other = [p for p in other if p.parent != manifest.root and not p.name.startswith(".") and not _known(p)]
         if other:

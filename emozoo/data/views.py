@@ -26,22 +26,32 @@ def covers(box: np.ndarray, width: int, height: int) -> bool:
     return bool(box[0] <= 1 and box[1] <= 1 and box[2] >= width - 2 and box[3] >= height - 2)
 
 
-def face(picture: np.ndarray, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
-    """Square crop around the face: the box's longer side, widened by ``margin`` of it on each side.
+def square(box: np.ndarray, margin: float) -> tuple[int, int, int]:
+    """Left, top and side of the square crop: the box's longer side, widened by ``margin`` of it on each side."""
+    side = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) * (1 + 2 * margin)))
+    return round(float(box[0] + box[2] - side) / 2), round(float(box[1] + box[3] - side) / 2), side
 
-    What lies outside the picture is mirrored. A box that covers the whole picture is taken as it is.
+
+def face(picture: np.ndarray, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
+    """The :func:`square` around the face, scaled to ``size``."""
+    return resize(cut(picture, box, margin), size, interpolation)
+
+
+def cut(picture: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
+    """The :func:`square` around the face, unscaled; what lies outside the picture is mirrored.
+
+    A box that covers the whole picture is taken as it is.
     """
     height, width = picture.shape[:2]
     if covers(box, width, height):
-        return resize(picture, size, interpolation)
-    side = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) * (1 + 2 * margin)))
-    left, top = round(float(box[0] + box[2] - side) / 2), round(float(box[1] + box[3] - side) / 2)
+        return picture
+    left, top, side = square(box, margin)
     right, bottom = left + side, top + side
     crop = picture[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
     if left < 0 or top < 0 or right > width or bottom > height:
         out = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
         crop = cv2.copyMakeBorder(crop, *out, cv2.BORDER_REFLECT)
-    return resize(crop, size, interpolation)
+    return crop
 
 
 def context(picture: np.ndarray, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -52,3 +62,22 @@ def context(picture: np.ndarray, box: np.ndarray | None, size: tuple[int, int], 
         picture = picture.copy()
         picture[y1 : y2 + 1, x1 : x2 + 1] = 0
     return resize(picture, size, interpolation)
+
+
+class Shot:
+    """One decoded picture, and the views of it."""
+
+    def __init__(self, picture: np.ndarray) -> None:
+        self.picture = picture
+
+    def frame(self, size: tuple[int, int], interpolation: str) -> np.ndarray:
+        """The whole picture."""
+        return resize(self.picture, size, interpolation)
+
+    def face(self, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
+        """As :func:`face`."""
+        return face(self.picture, box, size, margin, interpolation)
+
+    def context(self, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
+        """As :func:`context`."""
+        return context(self.picture, box, size, interpolation)

@@ -17,6 +17,8 @@ from emozoo.data import datasets, doctor, protocols
 from emozoo.data.clips import IGNORE
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Manifest, read_va
+from emozoo.data.prepare import prepare
+from emozoo.data.store import Cover
 from emozoo.errors import DatasetError, ManifestError, UsageError
 from emozoo.labels import CAER7, EKMAN6
 from emozoo.spec import ClipSpec, StreamSpec
@@ -98,7 +100,7 @@ def absent(m: Manifest) -> set[str]:
 def test_every_layout_has_a_miniature() -> None:
     """Protects against an adapter that nothing tests."""
     assert set(TABLE) == set(trees.TREES) == set(datasets.DATASETS) - {
-        "folder", "csv", "synthemo", "ferplus", "ferplus7", "ferplus8",
+        "folder", "csv", "store", "synthemo", "ferplus", "ferplus7", "ferplus8",
     }  # fmt: skip
 
 
@@ -143,6 +145,24 @@ def test_train_a_step_and_evaluate(name: str, tree: Callable[[str], Path]) -> No
             assert batch is None or torch.isfinite(loss_of(net, batch))
     assert seen + skipped == len(dm.test_rows)
     assert seen >= len(dm.test_rows) - 2
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_same_from_a_store(name: str, tree: Callable[[str], Path], tmp_path: Path) -> None:
+    """Protects the way over a prepared store: same items, labels and parts; what is absent stays an error."""
+    made = prepare(name, tree(name), tmp_path / "store", cover=Cover.of([SPEC]), workers=1)
+    report = doctor.check(tmp_path / "store")
+    assert made is not None
+    assert (report.items, report.content_sha256) == (made.items, made.content_sha256)
+    parts = []
+    for root in (tree(name), tmp_path / "store"):
+        fold = next(iter(TABLE[name][3]), None)
+        dm = EmotionDataModule(name, root, spec=SPEC, batch_size=4, fold=fold, val_share=0.0, allow_missing=True)
+        dm.setup("fit")
+        parts.append([b for b in dm.test_dataloader() if b is not None])
+    for a, b in zip(*parts, strict=True):
+        assert (a.meta["id"], len(a.meta["skipped"])) == (b.meta["id"], len(b.meta["skipped"]))
+        torch.testing.assert_close(a.targets, b.targets, equal_nan=True)
 
 
 def loss_of(net: nn.Module, batch: object) -> torch.Tensor:

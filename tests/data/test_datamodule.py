@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from emozoo.data.datamodule import EmotionDataModule, Strided, fold_of
+from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader, fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.module import EmotionModule
 from emozoo.spec import ClipSpec, StreamSpec
@@ -86,6 +89,77 @@ def test_every_sample_and_epoch_draws_anew(table: Path, workers: int) -> None:
     seen = [x for _ in range(2) for batch in loader for x in batch.inputs["face"].flatten(1)]
     assert len(seen) == 32
     assert len({x.numpy().tobytes() for x in seen}) >= 30
+
+
+def test_an_epoch_goes_on_where_it_was_stopped(table: Path) -> None:
+    """A loader that is stopped after two batches gives, once its state is loaded, the rest of the very same epoch."""
+
+    def loader() -> TrainLoader:
+        dm = module_of(table, augment={"face": {"flip": 0.5, "light": 0.5}})
+        made = dm.train_dataloader()
+        assert isinstance(made, TrainLoader)
+        return made
+
+    torch.manual_seed(3)
+    first = loader()
+    whole, state = [], None
+    for batch in first:
+        whole.append(batch)
+        if len(whole) == 2:
+            state = first.state_dict()
+    again = loader()
+    torch.manual_seed(99)
+    again.load_state_dict(state)
+    rest = list(again)
+    assert [b.meta["id"] for b in rest] == [b.meta["id"] for b in whole[2:]]
+    for a, b in zip(rest, whole[2:], strict=True):
+        torch.testing.assert_close(a.inputs, b.inputs)
+    assert len(list(again)) == len(whole)  # the next epoch is whole
+
+
+JOB = """
+import json, os, sys
+import lightning as L, torch
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.module import EmotionModule
+
+world = int(os.environ.get("WORLD_SIZE", 1))
+for n in (5, 6, 7):
+    torch.manual_seed(0)
+    module = EmotionModule("emotion_fan", "stable", "lite", ["bright", "dark"])
+    dm = EmotionDataModule(
+        "csv", f"{sys.argv[1]}/first{n}.csv", spec=module.spec, classes=module.classes, batch_size=2
+    )
+    trainer = L.Trainer(
+        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", use_distributed_sampler=False,
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+    )
+    found = trainer.test(module, dm, verbose=False)[0]
+    if trainer.is_global_zero:
+        print(json.dumps([n, found]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_measures(table: Path) -> None:
+    """Evaluation on 5, 6 and 7 items over two processes gives exactly the metrics of one: none twice, none left out."""
+    lines = table.read_text().splitlines()
+    for n in (5, 6, 7):
+        (table.parent / f"first{n}.csv").write_text("\n".join(lines[: n + 1]) + "\n")
+    script = table.parent / "job.py"
+    script.write_text(JOB)
+    found = []
+    for launch in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
+        run = [sys.executable, *launch, str(script), str(table.parent)]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        found.append([json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")])
+    one, two = found
+    assert len(one) == 3
+    for (n, a), (m, b) in zip(one, two, strict=True):
+        assert n == m
+        assert a.keys() == b.keys()
+        assert a == pytest.approx(b, abs=1e-6)
+        assert a["test_WAR"] * n == pytest.approx(round(a["test_WAR"] * n), abs=1e-5)  # out of n, not of more
 
 
 def test_bad_files_are_counted_in_training_and_refused_in_evaluation(table: Path) -> None:

@@ -146,7 +146,26 @@ def test_notes_are_not_findings(tmp_path: Path) -> None:
     (tmp_path / "train/often/readme.txt").write_text("x")
     report = doctor.check("folder", tmp_path)
     assert not report.findings
-    assert {n.code for n in report.notes} == {"imbalance", "no_group", "ignored_files"}
+    assert {n.code for n in report.notes} == {"imbalance", "no_group", "ignored_files", "no_face"}
+
+
+def test_alike_under_two_labels(sound_set: Path) -> None:
+    """Protects against one photo under two names and labels, recompressed, in one split."""
+    copy = cv2.imread(str(sound_set / "a/0.png"))
+    cv2.imwrite(str(sound_set / "b/again.jpg"), cv2.resize(copy, (96, 96)))
+    add(sound_set, "b/again.jpg,b,train,p0")
+    report = doctor.check(sound_set)
+    assert ("near_label_conflict", "a/0") in found(report)
+    page = report.to_html()
+    assert "near_label_conflict" in page
+    assert "b/again" in page
+    assert "http" not in page
+
+
+def test_items_without_a_face_are_noted(sound_set: Path) -> None:
+    """Protects the list of items in which a face model sees none."""
+    (note,) = [n for n in doctor.check(sound_set).notes if n.code == "no_face"]
+    assert "of 8 items looked at" in note.text
 
 
 def test_workers_agree(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from emozoo.data.manifest import Manifest
 from emozoo.data.protocols import CHOICES, protocol
+from emozoo.data.store import is_store
 from emozoo.errors import DatasetError, UsageError
 
 # name -> (file of this folder, what it is); a new layout is a new file and a line here.
@@ -37,12 +38,13 @@ DATASETS = {
     "bu4dfe": ("bu4dfe", "<person>/<Expression>/000.jpg of BU-4DFE"),
     "ravdess": ("ravdess", "Actor_01/ to Actor_24/ of RAVDESS"),
     "crema_d": ("crema_d", "VideoFlash/, AudioWAV/ or AudioMP3/ of CREMA-D"),
+    "store": ("store", "a prepared store: store.json as emozoo prepare writes it"),
     "synthemo": ("synthemo", "a folder written by emozoo synth: manifest.csv and synthemo.json"),
 }
 
 
 def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -> Manifest:
-    """The manifest of a data set on disk.
+    """The manifest of a data set on disk, or of the prepared store that lies there.
 
     ``classes``: order and spelling to give the labels (those of a model); default: the data set's own. Raises
     UsageError for an unknown name, DatasetError that says what was looked for, where, and how to mend it.
@@ -55,11 +57,16 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
     if colon and choice not in CHOICES.get(dataset, ()):
         there = ", ".join(f"{dataset}:{c}" for c in CHOICES.get(dataset, ())) or f"{dataset} alone"
         raise UsageError(f"no protocol '{name}'; there are {there}")
+    if is_store(root):
+        from emozoo.data.datasets import store
+
+        manifest = store.load(str(root), name)
+        return manifest.with_classes(classes) if classes is not None else manifest
     root = Path(root).expanduser()
     if not root.exists():
         raise DatasetError(f"{root}: no such folder; {name} is looked for there as {DATASETS[dataset][1]}: mend --root")
     file = importlib.import_module(f"{__name__}.{DATASETS[dataset][0]}")
-    manifest: Manifest = file.load(root, name)
+    manifest = file.load(root, name)
     if known := protocol(manifest.protocol):
         manifest = replace(manifest, version=known.version)
     return manifest.with_classes(classes) if classes is not None else manifest

@@ -1,0 +1,511 @@
+"""Making a prepared store (:mod:`emozoo.data.store`): resumable, parallel, across machines.
+
+The rows of the manifest are cut into parts by their number alone, however many processes there are. A part is written
+into a folder of its own and gets its name by renaming, so that it is there whole or not at all; a run that was killed
+goes on with the parts that are missing. Process ``rank`` of ``world`` makes every ``world``-th part, and the process
+with rank 0 joins them in the order of the manifest when all are there. So the content never depends on who made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emozoo import hub, registry
+from emozoo.data import datasets, faces, store, views
+from emozoo.data.clips import ClipReader
+from emozoo.data.manifest import Row
+from emozoo.data.media import Sound, read_header
+from emozoo.data.sampling import nearest
+from emozoo.data.store import Cover, Spoken
+from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
+from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+
+WORK = ".prepare"  # folder of parts, inside the store until it is finished
+PLAN = "plan.json"
+PARTS = 256  # how many parts a data set is cut into, where it has more rows
+CHUNK_BYTES = 64 << 20
+MOST_BYTES = 3 << 30  # of one item: litdata counts bytes in 32 bits
+SILENT_S = 3600.0  # rank 0 waits this long for the next part of the others
+_WAIT_S = 0.5
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """``folder`` of the store (where it was made, if it was uploaded then), its items, failed ones, hash of content."""
+
+    folder: str
+    items: int
+    failed: list[tuple[str, str]]
+    content_sha256: str
+
+
+# -- one item ------------------------------------------------------------------------------------------------------
+
+
+def _spec(cover: Cover) -> ClipSpec:
+    """A spec under which ``ClipReader`` finds all that is to be kept."""
+    streams = {}
+    if cover.face is not None:
+        streams["face"] = StreamSpec("face", (cover.face, cover.face))
+    if cover.frame is not None:
+        streams["frame"] = StreamSpec("frame", cover.frame)
+    if cover.sound:
+        rate = cover.sound[0]
+        streams["sound"] = StreamSpec("audio", (1, rate), audio=AudioSpec(rate=rate, kind="waveform"))
+    return ClipSpec(
+        streams, clips=1, sampling="segments", window_s=1.0, detector=cover.detector or "cascade",
+        interpolation=cover.interpolation,
+    )  # fmt: skip
+
+
+def pack(row: Row, cover: Cover) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The item of a row, and what the table says of it. Raises VideoError."""
+    with ClipReader(row.path, _spec(cover), box=row.box, start=row.start, end=row.end) as reader:
+        item = dict.fromkeys(store.LEAVES, b"")
+        head: dict[str, Any] = {"size": reader.size, "still": False, "warnings": [], "step": 0.0, "sound": []}
+        facts: dict[str, Any] = {"frames": 0, "no_face": False}
+        if reader.pictures is not None:
+            _pack_pictures(reader, cover, item, head, facts)
+        if reader.sound is not None:
+            _pack_sound(reader, cover, item, head)
+        item["head"] = json.dumps(head, sort_keys=True).encode()
+        size = sum(map(len, item.values()))
+        if size > MOST_BYTES:
+            raise VideoError(
+                row.path, f"an item of {size / 2**30:.1f} GiB is too long: give it start and end, or --rate", "too_long"
+            )
+        facts["warnings"] = [list(w) for w in reader.warnings]
+        return item, facts
+
+
+def _pack_pictures(
+    reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    assert reader.pictures is not None
+    stamps = reader.pictures.stamps
+    kept = reader.offered(reader.start, reader.end)
+    if cover.rate and len(kept) > 1:
+        wanted = np.arange(stamps[kept[0]], stamps[kept[-1]] + 1e-6, 1 / cover.rate)
+        kept = kept[np.unique(nearest(stamps[kept], wanted))]
+    track = next(iter(reader.tracks), None) if cover.detector is not None else None
+    pictures, spans, at = bytearray(), np.zeros((len(kept), len(store.VIEWS), 2), np.int64), 0
+    known: dict[bytes, tuple[int, int]] = {}
+    found = 0
+    for number, (index, shot) in enumerate(zip(kept.tolist(), reader.shots(kept), strict=True)):
+        box = track.box_at(float(stamps[index])) if track else None
+        found += box is not None
+        known.clear()  # two views of one frame may be one picture
+        for view, most in (("face", cover.face and (cover.face, cover.face)), ("frame", cover.frame)):
+            if not most:
+                continue
+            picture = shot.picture
+            if view == "face" and box is not None:
+                picture = views.cut(picture, box, cover.margin)
+            data = store.encode(picture, most, cover.interpolation)
+            if data not in known:
+                known[data] = (at, at + len(data))
+                pictures += data
+                at += len(data)
+            spans[number, store.VIEWS.index(view)] = known[data]
+    head["warnings"] = [list(w) for w in reader.pictures.warnings]
+    head["still"] = type(reader.pictures).__name__ == "Still"
+    if track is not None:
+        head["step"] = track.step
+        item["track_times"] = np.asarray(track.times, np.float64).tobytes()
+        item["track_boxes"] = np.asarray(track.boxes, np.float32).tobytes()
+    item["stamps"], item["kept"] = np.asarray(stamps, np.float64).tobytes(), kept.astype(np.int64).tobytes()
+    item["spans"], item["pictures"] = spans.tobytes(), bytes(pictures)
+    facts["frames"], facts["no_face"] = len(kept), cover.detector is not None and not found
+
+
+def _pack_sound(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any]) -> None:
+    assert reader.sound is not None
+    header = read_header(reader.path)
+    parts = []
+    warnings: list[Any] = []
+    for rate in cover.sound:
+        sound = reader.sound if reader.sound.rate == rate else Sound(reader.path, rate, header)
+        start = max(reader.start, sound.offset)
+        end = max(start, min(reader.end, sound.offset + sound.duration) + 1 / rate)
+        samples = sound.read(start, end)
+        first = round((start - sound.offset) * rate)
+        parts.append(samples.astype(np.float32).tobytes())
+        head["sound"].append(list(Spoken(rate, first, len(samples), float(sound.offset), float(sound.duration))))
+        warnings = [list(w) for w in sound.warnings]
+    head["sound_warnings"] = warnings
+    item["sound"] = b"".join(parts)
+
+
+# -- one part ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows to write into one folder; ``fatal``: numbers of rows that ended their process and are not tried again."""
+
+    number: int
+    rows: tuple[tuple[Row, str], ...]  # with the file's name below the root
+    cover: Cover
+    work: str
+    fatal: frozenset[int] = frozenset()
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.work, f"part-{self.number:05d}")
+
+    @property
+    def at_work(self) -> Path:
+        """Says which row is being read, for the one who finds the process dead."""
+        return Path(self.work, f"row-{socket.gethostname()}-{self.number:05d}")
+
+
+def _write_part(part: _Part) -> int:
+    """Writes one part unless it is there; returns its number."""
+    if part.folder.is_dir():
+        return part.number
+    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
+    from litdata.streaming.writer import BinaryWriter
+
+    draft = Path(part.work, f"draft-{part.number:05d}-{socket.gethostname()}-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    writer = BinaryWriter(str(draft), chunk_bytes=CHUNK_BYTES)
+    lines = []
+    for n, (row, file) in enumerate(part.rows):
+        part.at_work.write_text(str(n))
+        line: dict[str, Any] = {"row": {**asdict(row), "extra": dict(row.extra)}, "file": file, "labels": None}
+        del line["row"]["path"]
+        sidecar = line["row"]["extra"].pop("va_file", None)
+        item = dict.fromkeys(store.LEAVES, b"")
+        error = None
+        try:
+            if n in part.fatal:
+                raise VideoError(row.path, "reading it ends the process", "broken")
+            item, facts = pack(row, part.cover)
+        except VideoError as e:
+            error = {"code": e.code, "reason": e.reason}
+        except EmozooError:  # of the run, not of the item
+            raise
+        except Exception as e:  # one bad item never ends the run
+            error = {"code": "unreadable", "reason": f"{type(e).__name__}: {e}"}
+        if error:
+            item["head"] = json.dumps({"error": error}, sort_keys=True).encode()
+            facts = {"frames": 0, "no_face": False, "warnings": []}
+        if sidecar is not None and Path(sidecar).is_file():
+            line["labels"] = f"{part.number:05d}-{n:05d}.csv"
+            (draft / store.LABELS).mkdir(exist_ok=True)
+            shutil.copyfile(sidecar, draft / store.LABELS / line["labels"])
+        writer.add_item(n, item)
+        size = sum(map(len, item.values()))
+        lines.append({**line, "sha256": store.digest(item), "bytes": size, "error": error, **facts})
+    writer.done()
+    table = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (draft / store.ROWS).write_text(table, encoding="utf-8")
+    part.at_work.unlink(missing_ok=True)
+    try:
+        draft.rename(part.folder)
+    except OSError:  # another process was quicker
+        if not part.folder.is_dir():
+            raise
+        shutil.rmtree(draft)
+    return part.number
+
+
+def _make(parts: Sequence[_Part], workers: int, done: Callable[[_Part], None]) -> None:
+    """Writes all parts. A process that dies of an item is replaced, and that item becomes an error."""
+    todo = {p.number: p for p in parts}
+    if workers == 1:
+        for p in parts:
+            _write_part(p)
+            done(p)
+        return
+    while todo:
+        try:
+            with _pool(min(workers, len(todo))) as pool:
+                for future in as_completed([pool.submit(_write_part, p) for p in todo.values()]):
+                    done(todo.pop(future.result()))
+        except BrokenProcessPool:
+            there = [p for p in todo.values() if p.folder.is_dir()]
+            suspects = [p for p in todo.values() if p not in there and p.at_work.is_file()]
+            if not there and not suspects:
+                raise DatasetError(
+                    "a worker process ended at its start (no memory left?): run the same command with fewer --workers"
+                ) from None
+            for p in there:
+                done(todo.pop(p.number))
+            for p in suspects:
+                todo[p.number] = _without_killer(p)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this one, however it ends, and begin nothing new after an error."""
+    # spawn: decoders must not cross a fork
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _without_killer(part: _Part) -> _Part:
+    """Tries a part alone; where its process dies again, the row that it was reading is not tried a third time."""
+    try:
+        with _pool(1) as pool:
+            pool.submit(_write_part, part).result()
+        return part
+    except BrokenProcessPool:
+        killer = int(part.at_work.read_text() or 0)
+        return _Part(part.number, part.rows, part.cover, part.work, part.fatal | {killer})
+
+
+# -- the whole -----------------------------------------------------------------------------------------------------
+
+
+def launched() -> tuple[int, int]:
+    """Rank and number of processes, as Lightning reads them from torchrun, SLURM, LSF, MPI or Kubeflow; else 0 of 1."""
+    from lightning.fabric.plugins import environments as e
+
+    found: list[Any] = [e.TorchElasticEnvironment, e.SLURMEnvironment, e.LSFEnvironment, e.MPIEnvironment]
+    found = [kind for kind in found if kind.detect()]
+    if not found and {"RANK", "WORLD_SIZE"} <= set(os.environ):
+        found = [e.KubeflowEnvironment]  # has no detect() of its own
+    if not found:
+        return 0, 1
+    here = found[0]()
+    return here.global_rank(), here.world_size()
+
+
+def _processors() -> int:
+    """Processors that this process may use, shared with those that the launcher started beside it."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def cover_of(names: Sequence[str], *, rate: float = 0.0, detector: str | None = None) -> Cover:
+    """What serves the models of these names (``arch``, ``arch.tag``, or a folder of weights); none = all there are."""
+    specs: list[ClipSpec] = []
+    for name in names or registry.MODELS:
+        if Path(name, hub.CONFIG).is_file():
+            specs.append(ClipSpec.from_dict(json.loads(Path(name, hub.CONFIG).read_text(encoding="utf-8"))["spec"]))
+            continue
+        model, weights = registry.resolve(name)
+        if weights is not None and "spec" in weights.config:
+            specs.append(ClipSpec.from_dict(weights.config["spec"]))
+        if weights is None or "." not in name:
+            specs += model.specs.values()
+    return Cover.of(specs, rate=rate, detector=detector)
+
+
+def prepare(
+    dataset: str,
+    root: str | Path,
+    out: str | Path,
+    *,
+    cover: Cover,
+    workers: int | None = None,
+    progress: Progress = lambda done, of: None,
+) -> Result | None:
+    """Makes the store ``out``, or goes on where a run was killed; under a launcher, together with the other processes.
+
+    Args:
+        out: a folder, or an address (``s3://…``, ``gs://…``) that the store is copied to when it is finished.
+        workers: processes to start; None = one for each processor, 1 = this process alone, which then dies of
+            an item that crashes a decoder.
+        progress: told how many items of how many are there.
+
+    Returns:
+        What was made; None in the processes that only help (rank > 0).
+
+    Raises:
+        UsageError: ``out`` holds something else, or a store of other data or settings.
+        DatasetError: the data set cannot be read, or nothing comes from the other processes.
+    """
+    rank, world = launched()
+    manifest = datasets.load(dataset, root)
+    if store.is_store(root):
+        raise UsageError(f"{root} is a prepared store already")
+    folder = Path(store.clean(out))
+    if store.is_url(out):
+        folder = hub.home() / "prepare" / hashlib.sha256(store.clean(out).encode()).hexdigest()[:16]
+    if folder == manifest.root or manifest.root in folder.parents:
+        raise UsageError(f"{folder} lies inside the data set, where nothing is written: choose another --out")
+    if cover.detector is not None:
+        faces.detector(cover.detector)  # one that is missing is said once, not for each item
+    size = max(1, min(1024, math.ceil(len(manifest) / PARTS)))
+    plan = {
+        "schema": store.SCHEMA,
+        "dataset": dataset,
+        "dataset_name": manifest.name,
+        "protocol": manifest.protocol,
+        "version": manifest.version,
+        "classes": list(manifest.classes),
+        "covers": json.loads(json.dumps(cover.to_dict())),
+        "part_rows": size,
+        "rows_sha256": _rows_digest(manifest.rows),
+    }
+    work = folder / WORK
+    _agree(folder, plan)
+    if (folder / store.META).is_file():
+        if rank:
+            return None
+        shutil.rmtree(work, ignore_errors=True)
+        return _result(folder, out)
+    names = [os.path.relpath(r.path, manifest.root).replace(os.sep, "/") for r in manifest.rows]
+    numbered = list(zip(manifest.rows, names, strict=True))
+    parts = [
+        _Part(n, tuple(numbered[at : at + size]), cover, str(work))
+        for n, at in enumerate(range(0, len(numbered), size))
+    ]
+    with _alone(folder, rank, world):
+        there = sum(len(p.rows) for p in parts if p.folder.is_dir())
+        progress(there, len(numbered))
+
+        def done(part: _Part) -> None:
+            nonlocal there
+            there += len(part.rows)
+            progress(there, len(numbered))
+
+        mine = [p for p in parts if p.number % world == rank and not p.folder.is_dir()]
+        _make(mine, workers or _processors(), done)
+        if rank:
+            return None
+        _wait(parts, lambda n: progress(n, len(numbered)))
+        _join(folder, plan, parts, str(manifest.root))
+    return _result(folder, out)
+
+
+def _rows_digest(rows: Sequence[Row]) -> str:
+    text = json.dumps([[r.id, r.label, r.split, r.fold, r.start, r.end, r.box, r.votes] for r in rows])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _agree(folder: Path, plan: dict[str, Any]) -> None:
+    """Writes the plan, or compares it with the one that is there."""
+    place = folder / WORK / PLAN
+    there = folder / store.META if (folder / store.META).is_file() else place
+    if not there.is_file():
+        if folder.is_dir() and any(p.name != WORK for p in folder.iterdir()):
+            raise UsageError(f"{folder} holds something else: choose another --out")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        hub.write_atomic(place, json.dumps(plan, indent=1).encode())
+        return
+    found = json.loads(there.read_text(encoding="utf-8"))
+    differ = [
+        f"{k} {json.dumps(found.get(k))} there, {json.dumps(v)} now" if k != "rows_sha256" else "the table of items"
+        for k, v in plan.items()
+        if found.get(k) != v
+    ]
+    if differ:
+        raise UsageError(f"{folder} is a store of other data or settings ({'; '.join(differ)}): choose another --out")
+
+
+@contextmanager
+def _alone(folder: Path, rank: int, world: int) -> Iterator[None]:
+    """Keeps a second run on the same machine from the same store; the lock goes with the process."""
+    if rank:
+        yield
+        return
+    with (folder / WORK / "lock").open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows: a second run does some work twice, and the first result counts
+            pass
+        except OSError:
+            raise UsageError(f"another process prepares {folder} at this moment: wait for it, or end it") from None
+        yield
+
+
+def _wait(parts: Sequence[_Part], progress: Callable[[int], None]) -> None:
+    """Until the other processes have made their parts."""
+    last, since = -1, time.monotonic()
+    while True:
+        there = [p for p in parts if p.folder.is_dir()]
+        if len(there) == len(parts):
+            return
+        if len(there) != last:
+            last, since = len(there), time.monotonic()
+            progress(sum(len(p.rows) for p in there))
+        if time.monotonic() - since > SILENT_S:
+            missing = len(parts) - len(there)
+            raise DatasetError(
+                f"{missing} parts of other processes did not come for {SILENT_S / 60:.0f} minutes: run the same "
+                "command again, it goes on where it stopped"
+            )
+        time.sleep(_WAIT_S)
+
+
+def _join(folder: Path, plan: dict[str, Any], parts: Sequence[_Part], source: str) -> None:
+    """Puts the parts' chunks side by side by renaming, as ``litdata.merge_datasets`` does by copying."""
+    chunks: list[dict[str, Any]] = []
+    config: dict[str, Any] = {}
+    lines: list[str] = []
+    (folder / store.LABELS).mkdir(exist_ok=True)
+    for part in parts:
+        index = json.loads(next(part.folder.glob(f"*{store.INDEX}")).read_text())
+        config = index["config"]
+        for chunk in index["chunks"]:
+            name = f"chunk-0-{len(chunks)}.bin"
+            _move(part.folder / chunk["filename"], folder / name)
+            chunks.append({**chunk, "filename": name})
+        for labels in sorted((part.folder / store.LABELS).glob("*")):
+            _move(labels, folder / store.LABELS / labels.name)
+        lines += (part.folder / store.ROWS).read_text(encoding="utf-8").splitlines()
+    hub.write_atomic(folder / store.ROWS, ("\n".join(lines) + "\n").encode())
+    hub.write_atomic(folder / store.INDEX, json.dumps({"chunks": chunks, "config": config}).encode())
+    rows = [json.loads(line) for line in lines]
+    meta = {
+        **plan,
+        "source": source,
+        "items": len(rows),
+        "failed": sum(r["error"] is not None for r in rows),
+        "bytes": sum(r["bytes"] for r in rows),
+        "content_sha256": store.total_digest((r["row"]["id"], r["row"]["label"], r["sha256"]) for r in rows),
+        "versions": hub.versions(),
+    }
+    hub.write_atomic(folder / store.META, json.dumps(meta, indent=1, ensure_ascii=False).encode())
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames; where a run was killed between the two, the target is there already."""
+    if source.exists():
+        os.replace(source, target)
+
+
+def _result(folder: Path, out: str | Path) -> Result:
+    opened = store.Store(folder)
+    if store.is_url(out):
+        store.upload(folder, store.clean(out))
+    failed = [(line["file"], line["error"]["reason"]) for line in opened.lines if line["error"]]
+    return Result(store.clean(out), len(opened.lines), failed, opened.meta["content_sha256"])

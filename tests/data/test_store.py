@@ -1,0 +1,344 @@
+"""Prepared stores: what is read back is what the file gives, whoever made it and however often it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from emozoo import registry
+from emozoo.data import datasets, doctor, store
+from emozoo.data.clips import RawClip
+from emozoo.data.datamodule import EmotionDataModule, read_row
+from emozoo.data.prepare import Result, prepare
+from emozoo.data.store import Cover
+from emozoo.data.synthetic import generate
+from emozoo.errors import UsageError, VideoError
+from emozoo.module import load
+from emozoo.spec import ClipSpec
+
+MODELS = ("ceflnet", "caer_cross_attention", "recursive_joint_attention", "dfan")
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two drawn videos with faces and sound, once for all tests."""
+    return generate(tmp_path_factory.mktemp("drawn"), 2, 0).parent
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, drawn: Path, make_video: Callable[..., Path]) -> Path:
+    """A table of everything: drawn videos (one in part), a still, a folder of frames, a large face, a broken file."""
+    root = tmp_path_factory.mktemp("mixed")
+    videos = sorted(drawn.rglob("*.mp4"))[:2]
+    for name, video in zip(("whole", "part"), videos, strict=True):
+        shutil.copy(video, root / f"{name}.mp4")
+    make_video(root / "plain.mp4", frames=30, clicks=(0.1, 0.6))
+    noise = cv2.resize(np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8), (320, 240))
+    cv2.imwrite(str(root / "still.png"), noise)
+    (root / "frames").mkdir()
+    for i in range(5):
+        cv2.imwrite(str(root / "frames" / f"{i:03d}.png"), np.roll(noise, 20 * i, 1))
+    (root / "broken.mp4").write_bytes(b"no video at all")
+    (root / "plain.va.csv").write_text("valence,arousal\n" + "0.5,-0.25\n" * 30)
+    rows = [
+        "path,label,split,start,end,x1,y1,x2,y2",
+        "whole.mp4,a,train,,,,,,",
+        "part.mp4,b,train,0.4,1.2,,,,",
+        "plain.mp4,a,test,,,,,,",
+        "still.png,b,test,,,60,40,200,199",
+        "frames,a,test,,,0,0,319,239",
+        "broken.mp4,b,test,,,,,,",
+    ]
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """Its store, for the small sizes of four models."""
+    out = tmp_path_factory.mktemp("stores") / "mixed"
+    result = prepare("csv", mixed, out, cover=lite(), workers=1)
+    assert result is not None
+    return out, result
+
+
+def lite(*names: str) -> Cover:
+    return Cover.of(registry.MODELS[n].specs["lite"] for n in names or MODELS)
+
+
+def read(root: Path, spec: ClipSpec, seed: int | None = None) -> dict[str, RawClip]:
+    """All items that can be read."""
+    found = {}
+    for row in datasets.load("csv" if (root / "manifest.csv").is_file() else "store", root).rows:
+        try:
+            found[row.id] = read_row(row, spec, None if seed is None else np.random.default_rng(seed))
+        except VideoError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_store_gives_what_the_files_give(mixed: Path, made: tuple[Path, Result], name: str, seed: int | None) -> None:
+    """Same frames, times, boxes, masks, warnings; sound to the last bit; pictures but for the JPEG."""
+    spec = registry.MODELS[name].specs["lite"]
+    theirs, ours = read(mixed, spec, seed), read(made[0], spec, seed)
+    assert theirs.keys() == ours.keys()
+    assert {"whole", "part", "plain"} <= ours.keys()
+    for key, a in theirs.items():
+        b = ours[key]
+        assert (a.no_face, a.warnings) == (b.no_face, b.warnings)
+        np.testing.assert_array_equal(a.times, b.times)
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        for stream, s in spec.streams.items():
+            np.testing.assert_array_equal(a.frames[stream], b.frames[stream])
+            np.testing.assert_array_equal(a.masks[stream], b.masks[stream])
+            if s.source == "audio":
+                np.testing.assert_array_equal(a.streams[stream], b.streams[stream])
+            else:
+                error = np.abs(a.streams[stream].astype(int) - b.streams[stream])
+                assert error.mean() < 5, (key, stream)
+                if s.size == (64, 64) and s.source != "context":  # of the store's own size: never scaled twice
+                    assert error.mean() < 2.5, (key, stream)
+
+
+def test_smaller_pictures_come_from_larger_ones(mixed: Path, made: tuple[Path, Result]) -> None:
+    """A store serves what it covers: smaller sizes and a narrower crop than it was made for, close to the file's."""
+    spec = registry.MODELS["ceflnet"].specs["lite"]
+    wide = replace(spec, margin=0.25)
+    out = made[0].with_name("wide")
+    assert prepare("csv", mixed, out, cover=Cover.of([spec, wide]), workers=1)
+    for one in (spec, wide):
+        theirs, ours = read(mixed, one), read(out, one)
+        for key in ("whole", "part", "still"):
+            error = np.abs(theirs[key].streams["face"].astype(int) - ours[key].streams["face"])
+            assert error.mean() < 5, key
+
+
+def test_what_is_not_covered_is_refused_and_said(made: tuple[Path, Result]) -> None:
+    """Protects against reading pictures that are too small, badly cut or found by another detector, unknowingly."""
+    spec = registry.MODELS["ceflnet"].specs
+    for wrong, said in (
+        (spec["full"], "faces of 224 pixels, the store has"),
+        (replace(spec["lite"], margin=0.5), "margin of 0.5"),
+        (spec["lite"].with_detector("yunet"), "found by yunet, the store's were found by cascade"),
+        (registry.MODELS["recursive_joint_attention"].specs["full"], "sound at 44100 Hz"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            EmotionDataModule("store", made[0], spec=wrong).setup("fit")
+    thin = replace(lite("ceflnet"), rate=5.0)
+    assert "every frame may be asked for, the store has 5 a second" in thin.lacks(spec["lite"])
+    with pytest.raises(UsageError, match="prepare two"):
+        Cover.of([spec["lite"], spec["lite"].with_detector("yunet")])
+
+
+def test_bad_items_stay_as_errors(mixed: Path, made: tuple[Path, Result]) -> None:
+    """One bad file does not end the run, is not lost, and is refused in evaluation with the file's name and reason."""
+    assert [f for f, _ in made[1].failed] == ["broken.mp4"]
+    assert made[1].items == 6
+    rows = {r.id: r for r in datasets.load("store", made[0]).rows}
+    with pytest.raises(VideoError, match=r"broken\.mp4: .*not a media file"):
+        read_row(rows["broken"], registry.MODELS["ceflnet"].specs["lite"])
+    report = doctor.check(made[0])
+    assert [(f.code, f.item) for f in report.findings if f.code != "empty_class"] == [("unreadable", "broken")]
+    assert (report.items, report.content_sha256) == (6, made[1].content_sha256)
+
+
+def test_labels_come_along(mixed: Path, made: tuple[Path, Result]) -> None:
+    """Everything of the table but the path is the same, per-frame labels too; nothing is written beside the data."""
+    before, after = datasets.load("csv", mixed), datasets.load("csv", made[0])
+    for a, b in zip(before.rows, after.rows, strict=True):
+        assert replace(a, path="", extra={}) == replace(b, path="", extra={})
+        assert b.extra["source"] == a.path
+        if "va_file" in a.extra:
+            assert Path(a.extra["va_file"]).read_text() == Path(b.extra["va_file"]).read_text()
+    assert (before.classes, before.protocol) == (after.classes, after.protocol)
+    assert not list(mixed.glob("**/store.json"))
+
+
+def test_a_model_says_the_same(mixed: Path, made: tuple[Path, Result]) -> None:
+    """One clip gives nearly the same answer through the file and through the store, in worker processes too."""
+    module = load("ceflnet").requires_grad_(False)
+    said = []
+    for dataset, root, workers in (("csv", mixed, 0), ("store", made[0], 2)):
+        dm = EmotionDataModule(dataset, root, spec=module.spec, split="train", num_workers=workers, batch_size=2)
+        dm.setup("test")
+        batches = [b for b in dm.test_dataloader() if b is not None]
+        said.append(np.concatenate([module.predict_step(b)["logits"].numpy() for b in batches]))
+    np.testing.assert_allclose(*said, atol=0.3)
+
+
+def test_damage_is_found(mixed: Path, made: tuple[Path, Result], tmp_path: Path) -> None:
+    """Protects against a store that changed after it was written."""
+    copy = tmp_path / "copy"
+    shutil.copytree(made[0], copy)
+    chunk = copy / "chunk-0-0.bin"
+    data = bytearray(chunk.read_bytes())
+    data[-1000] ^= 255
+    chunk.write_bytes(data)
+    (copy / "chunk-0-2.bin").unlink()
+    found = {f.code: f.item for f in doctor.check(copy).findings}
+    assert (found["damaged"], found["broken"]) == ("whole", "plain")
+
+
+def test_what_out_may_be(mixed: Path, made: tuple[Path, Result], tmp_path: Path) -> None:
+    """The same command again answers at once; other settings, other data, and folders of the user's are refused."""
+    again = prepare("csv", mixed, made[0], cover=lite(), workers=1)
+    assert again == made[1]
+    with pytest.raises(UsageError, match=r"other data or settings .*covers"):
+        prepare("csv", mixed, made[0], cover=lite("dfan"), workers=1)
+    with pytest.raises(UsageError, match="lies inside the data set"):
+        prepare("csv", mixed, mixed / "store", cover=lite(), workers=1)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(UsageError, match="holds something else"):
+        prepare("csv", mixed, tmp_path, cover=lite(), workers=1)
+    with pytest.raises(UsageError, match="is a store of csv, not of dfew"):
+        datasets.load("dfew", made[0])
+
+
+def test_thinned(mixed: Path, tmp_path: Path) -> None:
+    """With a rate, so many frames a second are kept, under the numbers that they have in the file."""
+    spec = replace(registry.MODELS["ceflnet"].specs["lite"], sampling="segments", rate=5.0, clips=1)
+    assert prepare("csv", mixed, tmp_path / "s", cover=Cover.of([spec], rate=5.0), workers=1)
+    lines = store.open_store(tmp_path / "s").lines
+    assert {line["row"]["id"]: line["frames"] for line in lines}["plain"] == 6  # 1.2 s
+    assert read(tmp_path / "s", spec)["plain"].frames["face"].max() > 6
+
+
+# -- killed, and shared ---------------------------------------------------------------------------------------------
+
+
+def forked(job: Callable[[], object]) -> int:
+    """Starts a job in a process of its own, which has everything imported already; returns its number."""
+    process = os.fork()
+    if process == 0:
+        try:
+            job()
+        finally:
+            os._exit(0)
+    return process
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Path]) -> tuple[Path, str]:
+    """Ten short videos in two class folders, and the hash of their store when nothing happens to it."""
+    root = tmp_path_factory.mktemp("ten")
+    for i in range(10):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        make_video(root / "ab"[i % 2] / f"{i}.mp4", frames=5 + i)
+    whole = prepare("folder", root, tmp_path_factory.mktemp("stores") / "ten", cover=lite("dfan"), workers=1)
+    assert whole is not None
+    return root, whole.content_sha256
+
+
+def test_goes_on_after_a_kill(ten: tuple[Path, str], tmp_path: Path) -> None:
+    """kill -9 after 20, 50 and 80 %, then the same call: no item is made twice, and the store is that of one run."""
+    root, expected = ten
+    out = tmp_path / "store"
+
+    def killed(share: float) -> Callable[[], object]:
+        def at(done: int, of: int) -> None:
+            if done >= share * of:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return lambda: prepare("folder", root, out, cover=lite("dfan"), workers=1, progress=at)
+
+    for share in (0.2, 0.5, 0.8):
+        status = os.waitpid(forked(killed(share)), 0)[1]
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert not store.is_store(out)
+        assert len(list(out.glob(".prepare/part-*"))) == 10 * share
+    (out / ".prepare" / "draft-00009-here-1").mkdir()  # what a kill in the middle of an item leaves
+    counts: list[int] = []
+    last = prepare("folder", root, out, cover=lite("dfan"), workers=1, progress=lambda done, of: counts.append(done))
+    assert last is not None
+    assert (last.items, last.content_sha256, counts[0]) == (10, expected, 8)
+    assert not (out / ".prepare").exists()
+    assert doctor.check(out).content_sha256 == expected
+
+
+def test_two_processes_share_the_work(ten: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that a launcher numbers make each item once, and rank 0 joins the same store as one process makes."""
+    root, expected = ten
+    out = tmp_path / "store"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    os.waitpid(forked(lambda: prepare("folder", root, out, cover=lite("dfan"), workers=1)), 0)
+    assert len(list(out.glob(".prepare/part-*"))) == 5
+    monkeypatch.setenv("RANK", "0")
+    made = prepare("folder", root, out, cover=lite("dfan"), workers=1)
+    assert made is not None
+    assert (made.items, made.content_sha256) == (10, expected)
+
+
+def command(root: Path, out: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "emozoo", "prepare", "folder", "--root", str(root), "--out", str(out), "--spec",
+        "ceflnet.faces7_v1", "--json", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Path:
+    """Forty videos in two class folders."""
+    root = tmp_path_factory.mktemp("many")
+    videos = sorted(drawn.rglob("*.mp4"))
+    for i in range(40):
+        place = root / "ab"[i % 2] / f"{i:02d}.mp4"
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy(videos[i % 2], place)
+    return root
+
+
+@pytest.mark.slow
+def test_killed_three_times(many: Path, tmp_path: Path) -> None:
+    """kill -9 at 20, 50 and 80 %, then the same command: the store of a single run, nothing lost or doubled."""
+    once = json.loads(subprocess.run(command(many, tmp_path / "once"), check=True, capture_output=True).stdout)
+    out = tmp_path / "killed"
+    for share in (0.2, 0.5, 0.8):
+        run = subprocess.Popen(command(many, out, "--workers", "2"), start_new_session=True, stderr=subprocess.DEVNULL)
+        while len(list(out.glob(".prepare/part-*"))) < share * 40:
+            assert run.poll() is None, "finished before it could be killed"
+            time.sleep(0.02)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        assert not (out / "store.json").exists()
+    last = json.loads(subprocess.run(command(many, out), check=True, capture_output=True).stdout)
+    assert (
+        (last["items"], last["content_sha256"])
+        == (once["items"], once["content_sha256"])
+        == (40, last["content_sha256"])
+    )
+    checked = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "emozoo", "check", str(s), "--json"], capture_output=True, check=False
+            ).stdout
+        )
+        for s in (tmp_path / "once", out)
+    ]
+    assert [c["items"] for c in checked] == [40, 40]
+    assert {c["content_sha256"] for c in checked} == {once["content_sha256"]}
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun(many: Path, tmp_path: Path) -> None:
+    """Two processes under a launcher share the work and make the same store as one."""
+    once = json.loads(subprocess.run(command(many, tmp_path / "once"), check=True, capture_output=True).stdout)
+    _, _, *arguments = command(many, tmp_path / "two", "--workers", "1")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run([*launch, *arguments], check=True, capture_output=True, text=True)
+    two = json.loads(done.stdout)
+    assert (two["items"], two["content_sha256"]) == (once["items"], once["content_sha256"])
