@@ -404,7 +404,7 @@ def prepare(
 
 
 def _rows_digest(rows: Sequence[Row]) -> str:
-    text = json.dumps([[r.id, r.label, r.split, r.fold, r.start, r.end, r.box, r.votes] for r in rows])
+    text = json.dumps([[v for k, v in vars(r).items() if k not in ("path", "extra")] for r in rows])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
