@@ -275,10 +275,7 @@ class EmotionModule(L.LightningModule):
                 self.net.get_submodule(part).requires_grad_(False)
 
     def on_fit_start(self) -> None:
-        """Takes the class prior of the training labels; it is stored with the weights. Sets the random numbers."""
-        if self.trainer.world_size > 1 and self._random is None:
-            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)  # dropout and draws differ
-        self._go_on_random()
+        """Takes the class prior of the training labels; it is stored with the weights."""
         prior = getattr(getattr(self.trainer, "datamodule", None), "class_prior", None)
         if self.classes and prior is not None:
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
@@ -290,7 +287,8 @@ class EmotionModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Some strategies (FSDP) read a checkpoint only now."""
-        self._go_on_random()
+        if self._random is not None:
+            self._set_random()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the random numbers of every process, so that a run that was killed ends as if it had not been."""
@@ -305,13 +303,15 @@ class EmotionModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._random = checkpoint.get("random")
 
-    def _go_on_random(self) -> None:
-        """Random numbers of the checkpoint, where one is resumed by as many processes as wrote it."""
+    def _set_random(self) -> None:
+        """Random numbers of the checkpoint, where one is resumed by as many processes as wrote it; else own ones."""
         kept, self._random = self._random, None
         if kept is not None and len(kept["cpu"]) == self.trainer.world_size:
             torch.set_rng_state(kept["cpu"][self.trainer.global_rank].cpu())
             if "cuda" in kept and self.device.type == "cuda":
                 torch.cuda.set_rng_state(kept["cuda"][self.trainer.global_rank].cpu(), self.device)
+        elif self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)  # dropout and draws differ
 
     def on_train_epoch_start(self) -> None:
         """Lightning starts in whatever mode it finds: frozen parts must be in eval mode from the first step."""
@@ -473,6 +473,7 @@ class EmotionModule(L.LightningModule):
     # -- optimiser -------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        self._set_random()  # before the number of steps is asked for: that opens the first epoch's loader, which draws
         h = self.hparams
         scale: Mapping[str, float] = h.get("lr_scale") or {}
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

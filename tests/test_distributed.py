@@ -1,0 +1,260 @@
+"""Training in several processes, in pieces, and after a kill ends where one undisturbed process does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import yaml
+from distributed_job import ITEMS, STEPS, items, make, trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from safetensors.torch import load_file
+from torch import Tensor
+
+from emozoo import registry
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.module import EmotionModule, load
+from emozoo.train import train
+
+HERE = Path(__file__).resolve().parent
+# What lr_scale freezes: DDP has to know before it waits for gradients.
+FROZEN = {"ceflnet": "backbone", "caer_net_s": "context_encoder", "dfan": "encoders.scene"}
+
+
+def together(out: Path, jobs: list[str]) -> None:
+    """Two processes under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command += ["--standalone", str(HERE / "distributed_job.py"), str(out), *jobs]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def alone(arch: str, *, batch_size: int = ITEMS, frozen: str = "", **more: Any) -> dict[str, Tensor]:
+    module = make(arch, lr_scale={frozen: 0.0} if frozen else None)
+    trainer(max_steps=STEPS, **more).fit(module, items(module, batch_size))
+    return module.net.state_dict()
+
+
+def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, x in wanted.items():
+        torch.testing.assert_close(found[name], x, rtol=1e-4, atol=2e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def moved(arch: str, after: dict[str, Tensor]) -> float:
+    before = make(arch).net.state_dict()
+    return max(float((after[k] - x).abs().max()) for k, x in before.items())
+
+
+def check_two_processes(out: Path, archs: list[str]) -> None:
+    together(out, [f"{a}:{FROZEN[a]}" if a in FROZEN else a for a in archs])
+    for arch in archs:
+        wanted = alone(arch, frozen=FROZEN.get(arch, ""))
+        assert moved(arch, wanted) > 1e-3
+        assert_same(load_file(out / f"{arch}.safetensors"), wanted)
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Two processes take the steps of one with twice the batch, with flooding, concordance and frozen parts too."""
+    check_two_processes(tmp_path, ["caer_cross_attention", "recursive_joint_attention", "ceflnet"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_every_model(tmp_path: Path) -> None:
+    """The same for every model."""
+    check_two_processes(tmp_path, list(registry.MODELS))
+
+
+@pytest.mark.parametrize(
+    "arch", ["emotion_fan", *(pytest.param(a, marks=pytest.mark.slow) for a in registry.MODELS if a != "emotion_fan")]
+)
+def test_accumulation_is_the_larger_batch(arch: str) -> None:
+    """Two batches of two make the step of one of four, where the loss is a mean over items."""
+    more: dict[str, Any] = {}
+    if arch in ("caer_cross_attention", "recursive_joint_attention"):
+        more = {"flood": 0.0, "va_weight": 0.0}  # flooding and concordance belong to a batch: no mean over items
+    states = []
+    for batch_size, pieces in ((ITEMS, 1), (ITEMS // 2, 2)):
+        module = make(arch)
+        module.hparams.update(more)
+        trainer(max_steps=STEPS, accumulate_grad_batches=pieces).fit(module, items(module, batch_size))
+        states.append(module.net.state_dict())
+    assert moved(arch, states[0]) > 1e-3
+    assert_same(states[1], states[0])
+
+
+@pytest.mark.parametrize(
+    "arch", ["resnet_gru", *(pytest.param(a, marks=pytest.mark.slow) for a in registry.MODELS if a != "resnet_gru")]
+)
+def test_mixed_precision_trains(arch: str) -> None:
+    """bfloat16 steps are finite, close to those of float32, and leave float32 weights."""
+    whole = alone(arch)
+    mixed = alone(arch, precision="bf16-mixed")
+    change = {k: x - mixed[k] for k, x in whole.items() if x.is_floating_point()}
+    assert all(mixed[k].dtype == torch.float32 and torch.isfinite(x).all() for k, x in change.items())
+    assert moved(arch, mixed) > 1e-3
+    far = sum(float(x.square().sum()) for x in change.values()) ** 0.5
+    start = make(arch).net.state_dict()
+    near = sum(float((whole[k] - start[k]).square().sum()) for k in change) ** 0.5
+    assert far < 0.3 * near
+
+
+# -- killed and resumed ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, level in (("calm", 40), ("angry", 170)):
+        (root / name).mkdir()
+        for i in range(10):
+            picture = rng.normal(level, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(root / name / f"{i}.png"), picture)
+    return root
+
+
+class Killed(L.Callback):
+    """Ends the process's training as Ctrl-C does, in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *at: Any) -> None:
+        if trainer.current_epoch == self.epoch and at[-1] == 1:
+            raise RuntimeError("killed")
+
+
+def test_a_resumed_run_ends_like_one_that_was_not_killed(pictures: Path, tmp_path: Path) -> None:
+    """Order, augmentation, dropout, optimiser, schedule and averaged weights go on from the last epoch exactly."""
+
+    def fit(folder: Path, *more: L.Callback, resume: Path | None = None, seed: int = 0) -> dict[str, Tensor]:
+        L.seed_everything(seed, verbose=False)
+        module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+        dm = EmotionDataModule(
+            "folder",
+            pictures,
+            spec=module.spec,
+            classes=module.classes,
+            batch_size=4,
+            augment={"face": {"flip": 0.5, "shift": 0.1}},
+        )
+        callbacks = [
+            EMAWeightAveraging(decay=0.9),
+            ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
+            *more,
+        ]
+        run = L.Trainer(
+            max_epochs=4, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=callbacks, default_root_dir=folder,
+        )  # fmt: skip
+        run.fit(module, dm, ckpt_path=resume, weights_only=True)
+        return module.net.state_dict()
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(tmp_path / "cut", Killed(epoch=2))
+    # Another seed, as a new process would have another state: what counts is in the checkpoint.
+    resumed = fit(tmp_path / "cut", resume=tmp_path / "cut" / "last.ckpt", seed=7)
+    assert all(torch.equal(resumed[k], x) for k, x in whole.items())
+
+
+def command(recipe: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "emozoo", "train", "--config", str(recipe), *more]
+
+
+@pytest.fixture
+def recipe(pictures: Path, tmp_path: Path) -> Path:
+    """A small recipe as users write them, with everything on: best and last, averaging, best on test."""
+    each = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    settings = {
+        "seed_everything": 1,
+        "model": {"model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "lr": 0.003, "tau": 1.0},
+        "data": {
+            "dataset": "folder",
+            "root": str(pictures),
+            "val_share": 0.3,
+            "batch_size": 4,
+            "augment": {"face": {"flip": 0.5, "shift": 0.1}},
+        },
+        "trainer": {
+            "max_epochs": 6,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "default_root_dir": str(tmp_path / "run"),
+            "callbacks": [
+                {"class_path": "emozoo.train.BestOnTest"},
+                {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}},
+                {
+                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                    "init_args": {"monitor": "val_WAR", "mode": "max", "filename": "best", **each},
+                },
+                {
+                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                    "init_args": {"filename": "last", **each},
+                },
+                {"class_path": "emozoo.train.SaveWeights", "init_args": {"recipe": "mine"}},
+            ],
+        },
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_best_and_last_weights_are_both_kept(recipe: Path, tmp_path: Path) -> None:
+    """The last epoch and the one chosen on validation load by their folders; best on test is a number beside them."""
+    assert train(["--config", str(recipe), "--trainer.max_epochs", "3"]) == 0
+    for which in ("last", "best"):
+        module = load(tmp_path / "run" / which)
+        assert module.config["selected"].startswith(which)
+        found = module.config["best_on_test"]
+        assert 0 <= found["WAR"] <= 1
+        assert found["n"] == 4
+        assert "never a headline" in found["note"]
+        kept = torch.load(tmp_path / "run" / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
+        for name, x in module.net.state_dict().items():  # stored in half precision
+            torch.testing.assert_close(x, kept[f"net.{name}"], rtol=1e-3, atol=1e-4, msg=f"{which}: {name}")
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume(recipe: Path, tmp_path: Path) -> None:
+    """``emozoo train``, killed without warning, goes on with --ckpt_path to the very weights of a run left alone."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command(recipe, "--trainer.default_root_dir", str(tmp_path / "whole")), env=env, check=True)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    process = subprocess.Popen(command(recipe, "--trainer.max_epochs", "6"), env=env)
+    while not last.is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "last").exists()
+    subprocess.run(command(recipe, "--ckpt_path", str(last)), env=env, check=True)
+    for which in ("last", "best"):
+        one, other = (load_file(tmp_path / run / which / "model.safetensors") for run in ("whole", "run"))
+        assert all(torch.equal(other[k], x) for k, x in one.items())
+
+
+@pytest.mark.slow
+def test_a_recipe_on_two_processes(recipe: Path, tmp_path: Path) -> None:
+    """The command itself under Lightning's launcher: best and last weights are written once, test is scored whole."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    more = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    done = subprocess.run(command(recipe, *more), env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for which in ("last", "best"):
+        config = yaml.safe_load((tmp_path / "run" / which / "config.json").read_text())
+        assert config["processes"] == 2
+        assert config["best_on_test"]["n"] == 4
+        assert config["selected"].startswith(which)
