@@ -158,6 +158,8 @@ def test_two_processes_measure_what_one_measures(table: Path) -> None:
     for (n, a), (m, b) in zip(one, two, strict=True):
         assert n == m
         assert a.keys() == b.keys()
+        for x in (a, b):  # Lightning rounds the mean number of items of a process when it averages a logged loss
+            del x["test_loss"]
         assert a == pytest.approx(b, abs=1e-6)
         assert a["test_WAR"] * n == pytest.approx(round(a["test_WAR"] * n), abs=1e-5)  # out of n, not of more
 
