@@ -26,7 +26,7 @@ from emozoo.benchmark.controls import INPUT_CONTROLS, missing
 from emozoo.benchmark.run import Result
 from emozoo.data import synthetic
 from emozoo.data.synthetic import Cause, Knobs
-from emozoo.data.synthetic.clip import COLUMNS, row
+from emozoo.data.synthetic.clip import COLUMNS, make, row
 from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
 
@@ -158,13 +158,8 @@ def _draw(jobs: list[tuple[Cause, str]], workers: int, arch: str) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    # Fresh processes: OpenCV's and torch's threads do not survive a fork.
+    # Fresh processes: OpenCV's and torch's threads do not survive a fork. What they run needs no torch: quick to start.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        done = pool.map(_draw_one, jobs, chunksize=4)
+        done = pool.map(make, jobs, chunksize=4)
         for _ in track(done, f"drawing clips for {arch}", len(jobs), console=Console(stderr=True), transient=True):
             pass
-
-
-def _draw_one(job: tuple[Cause, str]) -> None:
-    cause, path = job
-    synthetic.write_clip(synthetic.render(cause), Path(path))

@@ -172,7 +172,8 @@ def row(cause: Cause, path: str) -> dict[str, object]:
     return {c: values.get(c, "") for c in COLUMNS}
 
 
-def _make(job: tuple[Cause, str]) -> str:
+def make(job: tuple[Cause, str]) -> str:
+    """Draws a clip and writes it to a path, which it returns: work for a process of its own."""
     cause, path = job
     cv2.setNumThreads(1)
     write_clip(render(cause), Path(path))
@@ -224,13 +225,13 @@ def generate(
     if workers > 1 and len(jobs) > 1:
         # Fresh processes: OpenCV and torch threads do not survive a fork.
         with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
-            for _ in pool.map(_make, jobs, chunksize=4):
+            for _ in pool.map(make, jobs, chunksize=4):
                 done += 1
                 if progress:
                     progress(done, n)
     else:
         for job in jobs:
-            _make(job)
+            make(job)
             done += 1
             if progress:
                 progress(done, n)
