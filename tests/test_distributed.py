@@ -79,7 +79,10 @@ def test_two_processes_train_as_one_every_model(tmp_path: Path) -> None:
     "arch", ["emotion_fan", *(pytest.param(a, marks=pytest.mark.slow) for a in registry.MODELS if a != "emotion_fan")]
 )
 def test_accumulation_is_the_larger_batch(arch: str) -> None:
-    """Two batches of two make the step of one of four, where the loss is a mean over items."""
+    """Two batches of two make the step of one of four, where the loss is a mean over items.
+
+    In float64: over some steps maxima and one-hot attention magnify the rounding of float32.
+    """
     more: dict[str, Any] = {}
     if arch in ("caer_cross_attention", "recursive_joint_attention"):
         more = {"flood": 0.0, "va_weight": 0.0}  # flooding and concordance belong to a batch: no mean over items
@@ -87,10 +90,12 @@ def test_accumulation_is_the_larger_batch(arch: str) -> None:
     for batch_size, pieces in ((ITEMS, 1), (ITEMS // 2, 2)):
         module = make(arch)
         module.hparams.update(more)
-        trainer(max_steps=STEPS, accumulate_grad_batches=pieces).fit(module, items(module, batch_size))
+        run = trainer(max_steps=STEPS, accumulate_grad_batches=pieces, precision="64-true")
+        run.fit(module, items(module, batch_size))
         states.append(module.net.state_dict())
     assert moved(arch, states[0]) > 1e-3
-    assert_same(states[1], states[0])
+    for name, x in states[0].items():
+        torch.testing.assert_close(states[1][name], x, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
