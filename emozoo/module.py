@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from emozoo import hub, registry
 from emozoo.data.clips import Batch
@@ -180,6 +181,7 @@ class EmotionModule(L.LightningModule):
         self.register_buffer("temperature", torch.ones(()))
         self.confusion = Confusion(len(self.classes)) if self.classes else None
         self.pooled = PooledConcordance()
+        self.mean_loss = MeanMetric()
         self._teacher: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
         self._random: dict[str, list[Tensor]] | None = None  # of a checkpoint: what training goes on with
         if init_from is not None:
@@ -427,12 +429,13 @@ class EmotionModule(L.LightningModule):
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, batch: Batch, stage: str) -> None:
+    def _evaluate(self, batch: Batch) -> None:
         out = self.output(batch)
         loss, _ = self._loss(out, batch.targets, train=False)
-        size = len(batch.meta["id"])
+        y = batch.targets.get("emotion")
+        labelled = len(batch) if y is None else int((y.sum(1) > 0 if y.ndim == 2 else y >= 0).sum())
+        self.mean_loss.update(loss, labelled)  # Lightning's own average takes every process for as large as the others
         self.count(out, batch.targets, self.confusion, self.pooled)
-        self.log(f"{stage}_loss", loss, batch_size=size, on_step=False, on_epoch=True, sync_dist=True)
 
     def count(
         self, out: Any, targets: Mapping[str, Tensor], confusion: Confusion | None, pooled: PooledConcordance
@@ -445,10 +448,10 @@ class EmotionModule(L.LightningModule):
             pooled.update(out.va, targets["va"], targets["va_mask"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+        self._evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
+        self._evaluate(batch)
 
     @staticmethod
     def scored(confusion: Confusion | None, pooled: PooledConcordance) -> dict[str, float]:
@@ -459,6 +462,8 @@ class EmotionModule(L.LightningModule):
 
     def _report(self, stage: str) -> None:
         found = self.scored(self.confusion, self.pooled)
+        self.log(f"{stage}_loss", self.mean_loss.compute())
+        self.mean_loss.reset()
         self.log_dict({f"{stage}_{k}": v for k, v in found.items()}, prog_bar=True)
         if self.confusion is not None:
             self.confusion.reset()

@@ -190,7 +190,8 @@ def _key(voices: Sequence[Voice], dm: EmotionDataModule, rows: Sequence[Row]) ->
     for row in rows:
         file = Path(row.path)
         state = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else None
-        key.update(repr((row.id, row.path, row.start, row.end, row.box, state)).encode())
+        sound = row.extra.get("sound")
+        key.update(repr((row.id, row.path, sound, row.start, row.end, row.box, state)).encode())
     return key.hexdigest()[:32]
 
 
@@ -276,7 +277,7 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
         row, extra={k: v for k, v in row.extra.items() if k != "va_file"}
     )  # read once, not for every window
     try:
-        with ClipReader(row.path, spec, box=row.box, start=row.start, end=row.end) as reader:
+        with ClipReader.of(row, spec) as reader:
             start, end = reader.start, min(reader.end, reader.duration)
             fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of sound alone: as many as there are labels
     except VideoError:

@@ -131,7 +131,7 @@ BOARDS: dict[str, Board] = {
     "ravdess": Board("RAVDESS", access=OPEN),
     "crema_d": Board("CREMA-D", access=OPEN),
     "ferplus": Board("FER+", "Plurality of ten raters among eight emotions, or seven (without contempt).", access=OPEN),
-    "fer2013": Board("FER2013", access=OPEN),
+    "fer2013": Board("FER2013", "The one label of each picture, seven emotions.", access=OPEN),
     "lfw5": Board("LFW-5", "A choice of LFW with five emotions; its protocols are ours.", access=OPEN),
     "synthemo": Board("SynthEmo", "Drawn clips. Says whether a mechanism works, nothing of real faces.", access=OPEN),
     "rafdb": Board("RAF-DB"),

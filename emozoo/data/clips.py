@@ -18,7 +18,9 @@ from torch import Tensor
 
 from emozoo.data import audio, faces, sampling, store, views
 from emozoo.data.faces import Track
+from emozoo.data.manifest import Row
 from emozoo.data.media import (
+    FrameFolder,
     Header,
     Pictures,
     Sound,
@@ -76,6 +78,8 @@ class ClipReader:
     Args:
         box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that it
             is a face crop already, four zeros that there is no face.
+        beside: another media file with the sound that belongs to the pictures; to those of a folder also the video
+            that they were taken from, whose frame rate is then theirs.
         start, end: seconds of the labelled part; frames and sound outside do not exist for this reader.
 
     Raises:
@@ -91,18 +95,20 @@ class ClipReader:
         box: Sequence[float] | None = None,
         start: float | None = None,
         end: float | None = None,
+        beside: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path, self.spec = os.fspath(path), spec
         self._own_warnings: list[Warn] = []
         self.pictures: Pictures | None = None
         self.sound: Sound | store.StoredSound | None = None
         self._box = None if box is None else np.asarray(box, dtype=np.float32)
+        self._heard: tuple[str, Header | None] = (self.path, None)  # the file with the sound
         if found := store.find(self.path):
             self._open_stored(*found)
         elif is_picture(path):
             self._open_still()
         else:
-            self._open_media(None if os.path.isdir(path) else read_header(path))
+            self._open_media(beside)
         self.size = self.pictures.size if self.pictures else (0, 0)
         stamps = self.pictures.stamps if self.pictures else np.zeros(0)
         self.fps = frame_rate(stamps)
@@ -126,6 +132,11 @@ class ClipReader:
         if self._box is not None and self._box.any():
             self._check_box(self._box)
 
+    @classmethod
+    def of(cls, row: Row, spec: ClipSpec) -> ClipReader:
+        """The reader of a manifest's row: its box, its labelled part, and its sound where that is a file of its own."""
+        return cls(row.path, spec, box=row.box, start=row.start, end=row.end, beside=row.extra.get("sound"))
+
     def _open_stored(self, prepared: store.Store, number: int) -> None:
         self.path = prepared.lines[number]["file"]
         pictures, sound, has_audio = prepared.open(number, self.spec)
@@ -135,15 +146,28 @@ class ClipReader:
     def _open_still(self) -> None:
         self._choose(True, False, lambda: Still(self.path), lambda: None, True)
 
-    def _open_media(self, header: Header | None) -> None:
+    def _open_media(self, beside: str | os.PathLike[str] | None) -> None:
+        own = None if os.path.isdir(self.path) else read_header(self.path)
+        other = None if beside is None else read_header(beside)
+        self._heard = (self.path, own) if beside is None else (os.fspath(beside), other)
         rate = next((s.audio.rate for s in self.spec.streams.values() if s.audio), 0)
+        heard = self._heard[1]
         self._choose(
-            header.has_video if header else True,
-            header.has_audio if header else False,
-            lambda: open_pictures(self.path, header),
-            lambda: Sound(self.path, rate, header) if header else None,
+            own.has_video if own else True,
+            heard is not None and heard.has_audio,
+            lambda: open_pictures(self.path, own) if own else FrameFolder(self.path, other),
+            lambda: self.sound_at(rate),
             False,
         )
+
+    def sound_at(self, rate: int) -> Sound:
+        """The sound of the media file at that rate, in seconds after the first picture."""
+        path, header = self._heard
+        assert header is not None
+        sound = Sound(path, rate, header)
+        if isinstance(self.pictures, FrameFolder):
+            sound.offset -= self.pictures.lead
+        return sound
 
     def _choose(
         self,

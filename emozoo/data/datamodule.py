@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -50,15 +50,24 @@ def fold_of(group: str, folds: int) -> int:
 
 def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
     """One manifest row as a decoded clip, by the one path that prediction uses too. Raises VideoError."""
-    with ClipReader(row.path, spec, box=row.box, start=row.start, end=row.end) as reader:
+    with ClipReader.of(row, spec) as reader:
         return reader.read(rng=rng)
 
 
-Sample = tuple[RawClip | VideoError, int, int]  # a clip or the error, row number, seed of its augmentation
+TRIES = 100  # clips that may take an unreadable one's place before training gives up
 
 
-class ClipDataset(Dataset[Sample | None]):
-    """Rows to decoded clips. A negative number draws a seed and decodes nothing (:class:`TrainLoader`).
+class Sample(NamedTuple):
+    """What one number of a batch became."""
+
+    clip: RawClip | VideoError
+    row: int
+    seed: int  # of its augmentation
+    skipped: Sequence[VideoError] = ()  # rows in whose place this one stands
+
+
+class ClipDataset(Dataset[Sample]):
+    """Rows to decoded clips. In training another row, drawn by the seed, takes the place of one that cannot be read.
 
     ``kept`` holds clips that were decoded before (:meth:`preload`), one or more draws of frames per row.
     """
@@ -70,16 +79,23 @@ class ClipDataset(Dataset[Sample | None]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Sample | None:
-        # Drawn from torch's generator, which differs per worker and epoch; albumentations' own does not.
-        seed = int(torch.randint(2**31, ()))
-        if index < 0:
-            return None
+    def __getitem__(self, item: int | tuple[int, int]) -> Sample:
+        # Without a seed from the sampler: torch's generator differs per worker and epoch; albumentations' own does not.
+        index, seed = item if isinstance(item, tuple) else (item, int(torch.randint(2**31, ())))
+        clip = self._read(index, seed)
+        skipped: list[VideoError] = []
+        others = iter(np.random.default_rng(seed).integers(len(self.rows), size=TRIES).tolist() if self.train else ())
+        while isinstance(clip, VideoError) and (another := next(others, None)) is not None:
+            skipped.append(clip)
+            index, clip = another, self._read(another, seed)
+        return Sample(clip, index, seed, skipped)
+
+    def _read(self, index: int, seed: int) -> RawClip | VideoError:
         if self.kept is not None:
             draws = self.kept[index]
-            return _spread(draws[seed % len(draws)]), index, seed  # worker processes may hold it as a full array
+            return _spread(draws[seed % len(draws)])  # worker processes may hold it as a full array
         rng = np.random.default_rng(seed) if self.train else None
-        return _read_or_error(self.rows[index], self.spec, rng), index, seed
+        return _read_or_error(self.rows[index], self.spec, rng)
 
     def preload(self, draws: int, workers: int) -> None:
         """Decodes every row ``draws`` times into memory, with a progress bar; training then never waits for a decoder.
@@ -89,7 +105,9 @@ class ClipDataset(Dataset[Sample | None]):
         from rich.progress import track
 
         wanted = tuple(range(draws)) if self.train and draws else (None,)
-        keys = [(row.path, row.start, row.end, row.box, str(self.spec), wanted) for row in self.rows]
+        keys = [
+            (row.path, row.extra.get("sound"), row.start, row.end, row.box, str(self.spec), wanted) for row in self.rows
+        ]
         todo = [i for i, key in enumerate(keys) if key not in _DECODED]
         jobs = [(self.rows[i], self.spec, wanted) for i in todo]
         with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
@@ -125,7 +143,7 @@ def _preload_one(job: tuple[Row, ClipSpec, tuple[int | None, ...]]) -> list[RawC
     row, spec, draws = job
     found: list[RawClip | VideoError] = []
     try:
-        with ClipReader(row.path, spec, box=row.box, start=row.start, end=row.end) as reader:
+        with ClipReader.of(row, spec) as reader:
             for draw in draws:
                 key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
                 rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))
@@ -150,17 +168,24 @@ class Strided(Sampler[int]):
         return len(self.indices)
 
 
-class _Skipping(Sampler[list[int]]):
-    """The batches of another sampler, the first ``skip`` of them with negative numbers."""
+class _Seeded(Sampler[list[tuple[int, int]]]):
+    """The batches of another sampler without the first ``skip``; every number brings a seed.
+
+    Order and seeds follow from ``seed`` alone, whatever processes decode them and have decoded before.
+    """
 
     def __init__(self, batches: BatchSampler) -> None:
-        self.batches, self.skip = batches, 0
+        self.batches, self.seed, self.skip = batches, 0, 0
         self.sampler = batches.sampler  # where Lightning tells a distributed sampler the epoch
 
-    def __iter__(self) -> Iterator[list[int]]:
-        skip, self.skip = self.skip, 0
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        skip, seeds = self.skip, torch.Generator().manual_seed(self.seed)
+        if hasattr(self.sampler, "generator"):
+            self.sampler.generator = torch.Generator().manual_seed(self.seed)
         for n, batch in enumerate(self.batches):
-            yield [-1 - i for i in batch] if n < skip else batch
+            drawn = torch.randint(2**31, (len(batch),), generator=seeds).tolist()
+            if n >= skip:
+                yield list(zip(batch, drawn, strict=True))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -170,18 +195,18 @@ class TrainLoader(DataLoader[Any]):
     """Goes on in the middle of an epoch: a checkpoint holds how many batches were given, and of which draw.
 
     After loading the state, the next iteration repeats the draw of that epoch, leaves out what was given, undecoded,
-    and goes on with the random numbers of the checkpoint. The order is that of a run that was not stopped. So is the
-    augmentation, unless worker processes have lived through earlier epochs (``num_workers`` > 0 in a later epoch).
+    and goes on with the random numbers of the checkpoint. Order and augmentation are those of a run that was not
+    stopped. An epoch takes one number from torch's generator.
     """
 
     def __init__(self, dataset: Dataset[Any], batches: BatchSampler, **options: Any) -> None:
-        super().__init__(dataset, batch_sampler=_Skipping(batches), **options)
-        self._given = 0
-        self._drawn = torch.get_rng_state()
+        # A generator of its own, since starting processes draws a number.
+        super().__init__(dataset, batch_sampler=_Seeded(batches), generator=torch.Generator(), **options)
+        self._given = self._seed = 0
         self._resume: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"given": self._given, "drawn": self._drawn, "now": torch.get_rng_state()}
+        return {"given": self._given, "seed": self._seed, "now": torch.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # At the end of an epoch there is nothing to go on with: the next one is drawn anew.
@@ -189,20 +214,19 @@ class TrainLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         state, self._resume = self._resume, None
-        skip = state["given"] if state else 0
         if state:
-            torch.set_rng_state(state["drawn"])
-        self._given, self._drawn = 0, torch.get_rng_state()
-        self.batch_sampler.skip = skip  # type: ignore[union-attr]
-        return self._counted(super().__iter__(), skip, state)
+            torch.set_rng_state(state["now"])
+            self._given, self._seed = state["given"], state["seed"]
+        else:
+            self._given, self._seed = 0, int(torch.randint(2**31, ()))
+        draw: Any = self.batch_sampler
+        draw.seed, draw.skip = self._seed, self._given
+        return self._counted(super().__iter__())
 
-    def _counted(self, batches: Iterator[Any], skip: int, state: dict[str, Any] | None) -> Iterator[Any]:
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
             self._given += 1
-            if self._given > skip:
-                yield batch
-            elif self._given == skip and state:
-                torch.set_rng_state(state["now"])
+            yield batch
 
 
 class Collate:
@@ -222,13 +246,14 @@ class Collate:
         self.motion_share = motion_share
         self.still_augment = augment and {k: replace(a, motion=0.0) for k, a in augment.items()}
 
-    def __call__(self, drawn: list[Sample | None]) -> Batch | None:
-        items = [x for x in drawn if x is not None]
-        bad = [x for x, _, _ in items if isinstance(x, VideoError)]
+    def __call__(self, drawn: list[Sample]) -> Batch | None:
+        bad = [e for x in drawn for e in (*x.skipped, x.clip) if isinstance(e, VideoError)]
         if bad and not self.skip:
             raise bad[0]
-        good = [(x, i, s) for x, i, s in items if not isinstance(x, VideoError)]
+        good = [(x.clip, x.row, x.seed) for x in drawn if not isinstance(x.clip, VideoError)]
         if not good:
+            if len(bad) > len(drawn):  # in training: other processes wait for a batch that will not come
+                raise DatasetError(f"{len(bad)} clips in a row cannot be read, the last: {bad[-1]}; run emozoo check")
             return None
         raws = [x for x, _, _ in good]
         rows = [self.rows[i] for _, i, _ in good]

@@ -158,7 +158,8 @@ def _open(target: str, root: str | Path | None) -> Manifest:
     raise DatasetError(f"{target}: neither a data set ({', '.join(datasets.DATASETS)}) nor a manifest.csv nor a folder")
 
 
-_Job = tuple[str, str | None, bool]  # a file, its table of labels per frame, whether to look for a face
+# a file, the file with its sound where that is another, its table of labels per frame, whether to look for a face
+_Job = tuple[str, str | None, str | None, bool]
 
 
 class _Seen(NamedTuple):
@@ -180,7 +181,7 @@ def _examine(rows: Sequence[Row], workers: int) -> list[_Seen]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    parts = {r.path: (r.path, r.extra.get("va_file"), r.box is None) for r in rows}
+    parts = {r.path: (r.path, r.extra.get("sound"), r.extra.get("va_file"), r.box is None) for r in rows}
     found: dict[str, _Seen] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=len(parts))
@@ -200,7 +201,7 @@ def _each(jobs: list[_Job], workers: int) -> Iterator[_Seen]:
 
 
 def _look(job: _Job) -> _Seen:
-    path, va_file, any_face = job
+    path, beside, va_file, any_face = job
     faults: list[tuple[str, str]] = []
     size: tuple[int, int] | None = None
     frames: list[np.ndarray] = []
@@ -212,6 +213,8 @@ def _look(job: _Job) -> _Seen:
             any_face = False  # looked for when it was prepared
         else:
             size, frames, warnings = _decode(path)
+            if beside is not None:
+                warnings += _hear(beside)
         faults += warnings
     except VideoError as e:
         faults.append((e.code, e.reason))
@@ -229,6 +232,19 @@ def _look(job: _Job) -> _Seen:
         face = any(len(detect(f)) for f in frames)
     hashes = np.array([h for _, h in pairs], np.uint64)
     return _Seen(_hash(path) if sha256 is None else sha256, size, thumbnails, hashes, faults, face)
+
+
+def _hear(path: str) -> list[tuple[str, str]]:
+    """What is wrong with the sound of another file, once all of it was read. Raises VideoError."""
+    from emozoo.data import media
+
+    header = media.read_header(path)
+    if not header.has_audio:
+        return [("no_audio", f"{path}: no sound track")]
+    sound = media.Sound(path, 16000, header)
+    if sound.duration == 0:
+        raise VideoError(path, f"{path}: no sound of it can be decoded", "broken")
+    return [(w.code, f"{path}: {w.text}") for w in sound.warnings]
 
 
 def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[tuple[str, str]]]:

@@ -3,7 +3,9 @@
 Columns of a file: ``path`` (needed; relative to the file's folder) and any of ``label``, ``valence``, ``arousal``,
 ``split``, ``fold``, ``group`` (or ``identity``, ``actor``, ``subject``, ``speaker``), ``start``, ``end``, ``x1``,
 ``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip)
-holds valence and arousal per frame. Every other column is kept as text in :attr:`Row.extra`.
+holds valence and arousal per frame. ``sound`` (relative too) is a media file with the sound of a clip that has none, of
+a folder of frames say; where it is the video that the frames were taken from, it gives their rate too. Every other
+column is kept as text in :attr:`Row.extra`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Row:
     classes; None = none given. ``valence``, ``arousal`` in [-1, 1]. ``fold``: the fold in which the item is tested.
     ``start``, ``end``: seconds of the file that belong to the item. ``box``: inclusive pixel corners x1, y1, x2, y2 of
     the face, also outside the picture; (0, 0, 0, 0) = known to have no face; None = unknown, to be looked for.
-    ``extra``: every other column as text; ``extra["va_file"]`` names the file of per-frame labels (:func:`read_va`).
+    ``extra``: every other column as text; ``extra["va_file"]`` names the file of per-frame labels (:func:`read_va`),
+    ``extra["sound"]`` the file with the clip's sound where that is not the clip itself.
     """
 
     id: str
@@ -321,6 +324,9 @@ def read_manifest(path: Path | str) -> Manifest:
         file = os.path.join(place, name)
         extra = {k: cells[k] for k in others}
         stem, suffix = os.path.splitext(file)
+        if "sound" in extra:
+            sound = extra.pop("sound").strip()
+            extra |= {"sound": os.path.join(place, sound)} if sound else {}
         if extra.get("va_file"):
             extra["va_file"] = os.path.join(place, extra["va_file"])
         elif suffix.lower() not in PICTURES and os.path.isfile(f"{stem}.va.csv"):

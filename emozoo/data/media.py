@@ -57,7 +57,7 @@ class Warn(NamedTuple):
 class Header(NamedTuple):
     """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced).
 
-    ``frame_bytes`` = size of one decoded picture.
+    ``frame_bytes`` = size of one decoded picture, ``fps`` = pictures a second on average (0 = not announced).
     """
 
     has_video: bool
@@ -67,6 +67,7 @@ class Header(NamedTuple):
     audio_s: float
     total_s: float
     frame_bytes: int
+    fps: float
 
 
 class Pictures(Protocol):
@@ -137,9 +138,13 @@ class FrameFolder:
     """A folder of pictures in the order of the numbers in their names (else of the names), 25 a second.
 
     Where names end in numbers, a missing number is a gap in time, so that later frames keep their place.
+
+    ``source``: header of the video, or sound, that the pictures were taken from. It gives the frame rate; a sound the
+    one under which both last equally long. ``lead``: seconds of it before the first picture that is there, where
+    pictures are numbered from 0 or 1.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], source: Header | None = None) -> None:
         self.path = Path(path)
         files = [p for p in self.path.iterdir() if is_picture(p)]
         if not files:
@@ -155,7 +160,11 @@ class FrameFolder:
             ticks = np.arange(len(files), dtype=np.float64)
         if (np.diff(ticks) <= 0).any():  # two names with one number
             ticks = np.arange(len(files), dtype=np.float64)
-        self.stamps = (ticks - ticks[0]) / FOLDER_FPS
+        before = ticks[0] - min(ticks[0], 1)
+        fps = FOLDER_FPS
+        if source is not None:
+            fps = source.fps or ((ticks[-1] - ticks[0] + 1 + before) / source.total_s if source.total_s else fps)
+        self.stamps, self.lead = (ticks - ticks[0]) / fps, float(before / fps)
         self.size = next(self.frames([0])).shape[1::-1]
 
     def check(self, first: int, last: int) -> np.ndarray:
@@ -202,6 +211,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             length,
             box.duration / av.time_base if box.duration else 0.0,
             video.width * video.height * 3 if video else 0,
+            float(video.average_rate or 0) if video else 0.0,
         )
 
 

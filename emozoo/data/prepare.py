@@ -31,7 +31,6 @@ from emozoo import hub, registry
 from emozoo.data import datasets, faces, store, views
 from emozoo.data.clips import ClipReader
 from emozoo.data.manifest import Row
-from emozoo.data.media import Sound, read_header
 from emozoo.data.sampling import nearest
 from emozoo.data.store import Cover, Spoken
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
@@ -79,7 +78,7 @@ def _spec(cover: Cover) -> ClipSpec:
 
 def pack(row: Row, cover: Cover) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The item of a row, and what the table says of it. Raises VideoError."""
-    with ClipReader(row.path, _spec(cover), box=row.box, start=row.start, end=row.end) as reader:
+    with ClipReader.of(row, _spec(cover)) as reader:
         item = dict.fromkeys(store.LEAVES, b"")
         head: dict[str, Any] = {"size": reader.size, "still": False, "warnings": [], "step": 0.0, "sound": []}
         facts: dict[str, Any] = {"frames": 0, "no_face": False}
@@ -139,11 +138,10 @@ def _pack_pictures(
 
 def _pack_sound(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any]) -> None:
     assert reader.sound is not None
-    header = read_header(reader.path)
     parts = []
     warnings: list[Any] = []
     for rate in cover.sound:
-        sound = reader.sound if reader.sound.rate == rate else Sound(reader.path, rate, header)
+        sound = reader.sound if reader.sound.rate == rate else reader.sound_at(rate)
         start = max(reader.start, sound.offset)
         end = max(start, min(reader.end, sound.offset + sound.duration) + 1 / rate)
         samples = sound.read(start, end)
@@ -194,6 +192,7 @@ def _write_part(part: _Part) -> int:
         line: dict[str, Any] = {"row": {**asdict(row), "extra": dict(row.extra)}, "file": file, "labels": None}
         del line["row"]["path"]
         sidecar = line["row"]["extra"].pop("va_file", None)
+        line["row"]["extra"].pop("sound", None)  # comes along in the item
         item = dict.fromkeys(store.LEAVES, b"")
         error = None
         try:

@@ -151,6 +151,11 @@ PROTOCOLS: dict[str, Protocol] = {
     },
     "ferplus8": Protocol("plurality among eight emotions; Training, PublicTest, PrivateTest", "official"),
     "ferplus7": Protocol("the same without contempt", "official"),
+    "fer2013": Protocol(
+        "the one label of each picture; Training, PublicTest, PrivateTest",
+        "official",
+        {"train": 28709, "val": 3589, "test": 3589},
+    ),
 }
 
 # What may follow the name of a data set after a colon; without one, the first.

@@ -7,21 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 import trees
-from torch import nn
 
+from emozoo.benchmark.run import run
 from emozoo.data import datasets, doctor, protocols
-from emozoo.data.clips import IGNORE
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Manifest, read_va
 from emozoo.data.prepare import prepare
 from emozoo.data.store import Cover
 from emozoo.errors import DatasetError, ManifestError, UsageError
-from emozoo.labels import CAER7, EKMAN6
-from emozoo.spec import ClipSpec, StreamSpec
+from emozoo.labels import CAER7, EKMAN6, FERPLUS8
+from emozoo.module import EmotionModule
+from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+from emozoo.train import SaveWeights
 
 SEVEN = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
 SIX = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")
@@ -69,6 +71,13 @@ TABLE: dict[str, tuple[tuple[str, ...], str, dict[str, int], dict[int, int]]] = 
         {},
         {0: 12, 1: 6, 2: 6, 3: 6, 4: 6},
     ),
+    "ferplus": (FERPLUS8, "ferplus8", {"train": 16, "val": 8, "test": 8}, {}),
+    "fer2013": (
+        ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
+        "fer2013",
+        {"train": 17, "val": 8, "test": 9},
+        {},
+    ),
 }  # fmt: skip
 
 
@@ -100,7 +109,7 @@ def absent(m: Manifest) -> set[str]:
 def test_every_layout_has_a_miniature() -> None:
     """Protects against an adapter that nothing tests."""
     assert set(TABLE) == set(trees.TREES) == set(datasets.DATASETS) - {
-        "folder", "csv", "store", "synthemo", "ferplus", "ferplus7", "ferplus8",
+        "folder", "csv", "store", "synthemo", "ferplus7", "ferplus8",
     }  # fmt: skip
 
 
@@ -119,32 +128,43 @@ def test_classes_splits_and_folds(name: str, opened: Callable[[str], Manifest]) 
     assert {r.label for r in m if r.label} == set(classes)
 
 
+AUDIO = AudioSpec(rate=16000, win=400, hop=250, fft=512, seconds=0.2, top_db=80.0)
+WITH_SOUND = ClipSpec(
+    {"face": StreamSpec("face", (48, 48), frames=2), "audio": StreamSpec("audio", (40, 64), audio=AUDIO)},
+    clips=8, sampling="trail", window_s=0.4, clip_s=0.05,
+)  # fmt: skip
 SPEC = ClipSpec({"face": StreamSpec("face", (16, 16), frames=2)}, clips=2, sampling="segments", window_s=1.0)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_train_a_step_and_evaluate(name: str, tree: Callable[[str], Path]) -> None:
-    """Protects the way from every layout into a network and its scores; what is absent is counted, not dropped."""
+def test_train_an_epoch_and_benchmark(name: str, tree: Callable[[str], Path], tmp_path: Path) -> None:
+    """Protects the way from every layout into weights and their scores; what is absent is counted, not dropped."""
     fold = next(iter(TABLE[name][3]), None)
+    if TABLE[name][0]:
+        module = EmotionModule("emotion_fan", size="lite", classes=list(TABLE[name][0]), spec=SPEC.to_dict())
+    else:  # valence and arousal, of a face and a voice
+        module = EmotionModule(
+            "recursive_joint_attention", size="lite", classes=[], options={"va": True}, spec=WITH_SOUND.to_dict()
+        )
     dm = EmotionDataModule(
-        name, tree(name), spec=SPEC, batch_size=4, fold=fold, val_share=0.0, share=0.5, allow_missing=True
+        name, tree(name), spec=module.spec, classes=module.classes or None, batch_size=4, fold=fold, val_share=0.0
     )
-    dm.setup("fit")
-    torch.manual_seed(0)
-    net = nn.Linear(3, len(dm.classes or ()) or 2)
-    before = net.weight.detach().clone()
-    batch = next(b for b in dm.train_dataloader() if b is not None)
-    loss_of(net, batch).backward()
-    torch.optim.SGD(net.parameters(), lr=1.0).step()
-    assert not torch.equal(net.weight, before)
-    seen, skipped = 0, 0
-    with torch.no_grad():
-        for batch in dm.test_dataloader():
-            seen += len(batch.meta["id"]) if batch is not None else 0
-            skipped += len(batch.meta["skipped"]) if batch is not None else 0
-            assert batch is None or torch.isfinite(loss_of(net, batch))
-    assert seen + skipped == len(dm.test_rows)
-    assert seen >= len(dm.test_rows) - 2
+    before = {k: v.clone() for k, v in module.net.state_dict().items()}
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        limit_val_batches=0, default_root_dir=tmp_path, callbacks=[SaveWeights(calibrate=False)],
+    )  # fmt: skip
+    trainer.fit(module, dm)
+    assert trainer.global_step > 0
+    assert any(not torch.equal(v, before[k]) for k, v in module.net.state_dict().items())
+
+    record, *others = run([str(tmp_path / "last")], name, tree(name), fold=fold, allow_missing=True)
+    assert others == [] or {r["fold"] for r in others} == {"mean"}
+    assert record["protocol"].partition("@")[0] == TABLE[name][1]
+    assert record["fold"] == fold
+    assert record["n_expected"] == len(dm.test_rows) - record["n_unscored"]
+    assert record["n_expected"] - 2 <= record["n_evaluated"] <= record["n_expected"]
+    assert all(record["metrics"][m] is not None for m in (("WAR", "UAR") if module.classes else ("CCC_V", "CCC_A")))
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -163,15 +183,6 @@ def test_the_same_from_a_store(name: str, tree: Callable[[str], Path], tmp_path:
     for a, b in zip(*parts, strict=True):
         assert (a.meta["id"], len(a.meta["skipped"])) == (b.meta["id"], len(b.meta["skipped"]))
         torch.testing.assert_close(a.targets, b.targets, equal_nan=True)
-
-
-def loss_of(net: nn.Module, batch: object) -> torch.Tensor:
-    """Of the mean colour of a clip: cross-entropy with classes or votes, squared error of valence and arousal."""
-    x, targets = batch.inputs["face"], batch.targets  # type: ignore[attr-defined]
-    out = net(x.mean((2, 4, 5)))
-    if "va" in targets:
-        return ((out - targets["va"]) ** 2)[targets["va_mask"]].mean()
-    return nn.functional.cross_entropy(out.mean(1), targets["emotion"], ignore_index=IGNORE)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -394,6 +405,20 @@ def test_aff_wild2_labels_follow_pictures(opened: Callable[[str], Manifest], tre
     assert np.isnan(longer[8]).all()
     assert rows["train/video12_left"].group == rows["train/video12_right"].group == "video12"
     assert whole.box == (0, 0, 111, 111)
+
+
+def test_sound_beside_pictures(opened: Callable[[str], Manifest], tree: Callable[[str], Path]) -> None:
+    """Protects hearing the data sets whose pictures lie in folders: two people in a video share its sound."""
+    rows = {r.id: r.extra.get("sound") for r in opened("aff_wild2")}
+    assert rows.pop("val/12-24-1920x1080") is None
+    assert rows == {
+        "train/7-60-1920x1080": str(tree("aff_wild2") / "batch1" / "7-60-1920x1080.avi"),
+        "train/video12_left": str(tree("aff_wild2") / "batch2" / "video12.avi"),
+        "train/video12_right": str(tree("aff_wild2") / "batch2" / "video12.avi"),
+    }
+    heard = {r.id: r.extra["sound"] for r in opened("videoemotion8") if "sound" in r.extra}
+    assert len(heard) == 8
+    assert heard["Trust/clip 2"] == str(tree("videoemotion8") / "VideoEmotion8--mp3" / "Trust" / "clip 2.mp3")
 
 
 def test_aff_wild2_test_list(opened: Callable[[str], Manifest]) -> None:

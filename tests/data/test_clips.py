@@ -9,9 +9,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import trees
 
+from emozoo.data import datasets
 from emozoo.data.clips import ClipReader, to_batch
 from emozoo.data.faces import Track
+from emozoo.data.manifest import Row
+from emozoo.data.prepare import prepare
+from emozoo.data.store import Cover
 from emozoo.data.transforms import Augment
 from emozoo.errors import VideoError
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
@@ -20,6 +25,9 @@ FACE = StreamSpec("face", (24, 24), 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
 CONTEXT = StreamSpec("context", (12, 16), 1, "centre")
 FRAME = StreamSpec("frame", (12, 16), 4)
 SOUND = StreamSpec("audio", (40, 101), mean=(-30.0,), std=(20.0,), audio=AudioSpec())
+
+
+WAVE = AudioSpec(rate=16000, seconds=0.1, kind="waveform")
 
 
 def spec(sampling: str = "overlap", clips: int = 3, **streams: StreamSpec) -> ClipSpec:
@@ -227,3 +235,41 @@ def test_a_box_of_zeros_means_no_face(still):
     raw = read(path, spec(face=FACE), box=(0, 0, 0, 0))
     assert raw.no_face
     assert np.isnan(raw.boxes).all()
+
+
+def test_frames_in_a_folder_are_heard_from_their_video(tmp_path):
+    """Protects data sets of frame folders: sound beside them is in step with the pictures, also where some are missing,
+    and a prepared store keeps it."""
+    trees.film(tmp_path / "film.avi", fps=30, seconds=1.5, silent_s=0.5)
+    trees.frames(tmp_path / "faces", range(7, 46))  # the first picture of a face is the seventh of the video
+    row = Row("faces", str(tmp_path / "faces"), "joy", extra={"sound": str(tmp_path / "film.avi")})
+    both = ClipSpec(
+        {"face": StreamSpec("frame", (48, 48), frames=2), "audio": StreamSpec("audio", (1, 1600), audio=WAVE)},
+        clips=2, sampling="segments", window_s=1.0,
+    )  # fmt: skip
+    (tmp_path / "manifest.csv").write_text("path,label,sound\nfaces,joy,film.avi\nfilm.avi,joy,\n")
+    made = prepare("csv", tmp_path / "manifest.csv", tmp_path.parent / "store", cover=Cover.of([both]), workers=1)
+    assert made is not None
+    stored = datasets.load("store", tmp_path.parent / "store").rows[0]
+    assert row.extra == datasets.load("csv", tmp_path / "manifest.csv").rows[0].extra
+    for one in (row, stored):
+        with ClipReader.of(one, both) as reader:
+            np.testing.assert_allclose(reader.pictures.stamps, np.arange(39) / 30)
+            heard = np.abs(reader.sound.read(0.2, 0.4)).reshape(2, -1).max(1)  # in the video 0.4 to 0.6 s
+            assert heard[0] < 0.01
+            assert heard[1] > 0.4
+            assert reader.read().masks["audio"].all()
+    with ClipReader(row.path, both) as alone:
+        assert [w.code for w in alone.warnings] == ["no_audio"]
+    with pytest.raises(VideoError, match=r"gone\.mp4: no such file"):
+        ClipReader(row.path, both, beside=tmp_path / "gone.mp4")
+
+
+def test_frames_in_a_folder_last_as_long_as_their_sound(tmp_path):
+    """Protects frame folders beside an mp3, whose frame rate nobody wrote down."""
+    trees.film(tmp_path / "film.wav", seconds=2.0)
+    trees.frames(tmp_path / "frames", range(1, 31))
+    with ClipReader(
+        tmp_path / "frames", spec(face=StreamSpec("frame", (8, 8))), beside=tmp_path / "film.wav"
+    ) as reader:
+        assert reader.fps == pytest.approx(15)

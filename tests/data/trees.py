@@ -68,6 +68,29 @@ def _video(suffix: str, which: int) -> bytes:
     return file.getvalue()
 
 
+def film(path: Path, *, fps: int = 30, seconds: float = 1.5, silent_s: float = 0.5) -> None:
+    """A video whose sound, a tone, begins after ``silent_s`` seconds; by an ending of sound files the sound alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate, t = 16000, np.arange(round(seconds * 16000)) / 16000
+    wave = np.where(t < silent_s, 0, 0.5 * np.sin(2 * np.pi * 440 * t))
+    with av.open(str(path), "w") as box:
+        if path.suffix not in (".mp3", ".wav"):
+            pictures = box.add_stream("mpeg4", rate=fps)
+            pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        sound = box.add_stream("mp3" if path.suffix == ".mp3" else "pcm_s16le", rate=rate, layout="mono")
+        for i in range(round(seconds * fps)) if path.suffix not in (".mp3", ".wav") else ():
+            shown = np.roll(_blobs(0, (48, 64)), 2 * i, 1)
+            box.mux(pictures.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")))
+        if path.suffix not in (".mp3", ".wav"):
+            box.mux(pictures.encode())
+        heard = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        heard.sample_rate, heard.pts, heard.time_base = rate, 0, Fraction(1, rate)
+        converted = av.AudioResampler(sound.format, "mono", rate, sound.frame_size or None)
+        for frame in [*converted.resample(heard), *converted.resample(None)]:
+            box.mux(sound.encode(frame))
+        box.mux(sound.encode())
+
+
 def text(path: Path, *lines: str) -> None:
     """A list whose last line lacks its newline, as many do."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +151,7 @@ def videoemotion8(root: Path) -> None:
         for name in ("3527012618_7ceb8fb27b_700", "clip 2"):
             frames(root / "VideoEmotion8--imgs" / c / name, name="{:06d}.jpg")
             text(root / "VideoEmotion8--imgs" / c / name / "n_frames", "3")
+        film(root / "VideoEmotion8--mp3" / c / "clip 2.mp3", seconds=0.5)
         train.append(f"{c}/3527012618_7ceb8fb27b_700 {k}")
         test.append(f"{c}/clip 2")
     text(root / "trainlist01.txt", *train)
@@ -147,7 +171,25 @@ def aff_wild2(root: Path) -> None:
         values = [f"{i / 10},{-i / 10}" for i in range(1, 9)]
         values[1] = "-5,0.3" if name == "7-60-1920x1080" else values[1]
         text(place / split / f"{name}.txt", "valence,arousal", *values)
+    film(root / "batch1" / "7-60-1920x1080.avi", seconds=0.3, silent_s=0.0)
+    film(root / "batch2" / "video12.avi", seconds=0.3, silent_s=0.0)
     text(root / "Valence_Arousal_Estimation_Challenge_test_set_release.txt", "7-60-1920x1080")
+
+
+def ferplus(root: Path) -> None:
+    """Votes without a name, a name that stands twice, a tie; pixels in a second table, joined line by line."""
+    emotions = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+    votes, pixels = ["Usage,Image name," + ",".join(emotions)], ["emotion,pixels,Usage"]
+    for usage in ("Training", "Training", "PublicTest", "PrivateTest"):
+        for k in range(8):
+            n = len(pixels) - 1
+            shares = [1] * 8 if (usage, k) == ("Training", 0) else [9 * (i == k) for i in range(8)]
+            votes.append(f"{usage},fer{n:07d}.png," + ",".join(map(str, [*shares, 1, 0])))
+            pixels.append(f"{k % 7},{' '.join(str((31 * n + i) % 256) for i in range(48 * 48))},{usage}")
+    votes += ["PrivateTest,," + ",".join("0" * 9) + ",10", votes[1].replace("fer0000000", "fer0000001")]
+    pixels += [pixels[-1], pixels[1]]
+    text(root / "fer2013new.csv", *votes)
+    text(root / "fer2013.csv", *pixels)
 
 
 def afew(root: Path) -> None:
@@ -264,6 +306,6 @@ TREES: dict[str, Callable[[Path], None]] = {
     f.__name__: f
     for f in (
         caer_s, caer, ncaer_s, ekman6, videoemotion8, aff_wild2, afew, dfew,
-        mmi, bu4dfe, ferv39k, mafw, ravdess, crema_d,
+        mmi, bu4dfe, ferv39k, mafw, ravdess, crema_d, ferplus,
     )
-}  # fmt: skip
+} | {"fer2013": ferplus}  # fmt: skip

@@ -24,6 +24,7 @@ DATASETS = {
     "ferplus": ("ferplus", "FER+ votes on the pictures of FER2013, 8 classes"),
     "ferplus8": ("ferplus", "the same as ferplus"),
     "ferplus7": ("ferplus", "FER+ without contempt: the seven basic emotions"),
+    "fer2013": ("ferplus", "fer2013.csv, or the pictures of FER+ with a column fer2013_label: 7 classes"),
     "caer_s": ("caer", "{train,test}/<Class>/0001.png of CAER-S, maybe with lists of face boxes in boxes/"),
     "caer": ("caer", "{train,validation,test}/<Class>/0001.avi of CAER"),
     "ncaer_s": ("caer", "images/{train,val,test}/<Class>/ and crop/ of NCAER-S"),

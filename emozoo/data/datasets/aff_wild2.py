@@ -5,6 +5,9 @@
 face crops, where picture n belongs to line n below the header, and pictures are missing where no face was found. Of a
 video with two people, ``_left`` and ``_right`` are two items of one group.
 
+Sound and frame rate come from the videos themselves, ``batch1/<video>.mp4`` (or ``batch2``, ``videos`` ...), where they
+lie in the root or one folder below; without them the pictures are silent, 25 a second.
+
 Frames of a folder are counted as they lie there, so labels of a folder with gaps are copied, one line for each picture
 that is there, into the cache (``EMOZOO_HOME``). ``aff_wild2:test`` is the list
 ``Valence_Arousal_Estimation_Challenge_test_set_release.txt``, without labels.
@@ -15,11 +18,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from emozoo import hub
 from emozoo.data.datasets.layout import lines, missing, subfolder, whole_picture
-from emozoo.data.manifest import PICTURES, Manifest, Row
+from emozoo.data.manifest import PICTURES, VIDEOS, Manifest, Row
 from emozoo.errors import DatasetError
 
 CHALLENGE = "VA_Estimation_Challenge"
@@ -40,25 +44,34 @@ def load(root: Path, name: str) -> Manifest:
     if name == "aff_wild2:test":
         if tests is None:
             raise missing(root, name, TEST_LIST)
-        rows = [_row(place, text, "test") for _, text in lines(tests)]
+        rows = [_row(place, text, "test", _videos(root)) for _, text in lines(tests)]
         return Manifest("aff_wild2", root, (), tuple(rows), protocol="abaw_va_test")
+    videos = _videos(root)
     rows = []
     for spelled, split in SPLITS.items():
         for file in sorted((folder / spelled).glob("*.txt")) if folder is not None else ():
-            rows.append(_row(place, file.stem, split, file))
+            rows.append(_row(place, file.stem, split, videos, file))
     if not rows or folder is None:
         raise missing(root, "aff_wild2", expected)
     edition = re.match(r"(\d+)(st|nd|rd|th) ABAW", folder.parent.name)
     return Manifest("aff_wild2", root, (), tuple(rows), protocol=f"abaw{edition[1] if edition else ''}_va")
 
 
-def _row(place: Path, video: str, split: str, labels: Path | None = None) -> Row:
+def _videos(root: Path) -> dict[str, str]:
+    """The videos that the pictures were cut from, by name."""
+    folders = [p for pattern in ("batch*", "*/batch*", "videos") for p in sorted(root.glob(pattern)) if p.is_dir()]
+    return {p.stem: str(p) for f in folders for p in sorted(f.iterdir()) if p.suffix.lower() in VIDEOS}
+
+
+def _row(place: Path, video: str, split: str, videos: Mapping[str, str], labels: Path | None = None) -> Row:
     faces = place / video
     found = re.fullmatch(r"(.+?)(?:_(left|right))?", video)
     assert found is not None
     extra = {"va_file": str(_aligned(labels, faces))} if labels is not None else {}
     if found[2]:
         extra["person"] = found[2]
+    if source := videos.get(found[1]) or videos.get(video):
+        extra["sound"] = source
     return Row(f"{split}/{video}", str(faces), split=split, group=found[1], box=whole_picture(faces), extra=extra)
 
 

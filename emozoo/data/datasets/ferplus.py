@@ -13,6 +13,11 @@ scored under the emotion with most votes among the eight, and not scored when tw
 leaves contempt out: its votes are dropped before the rest is made to sum to 1, and pictures whose plurality is contempt
 are not scored. Pictures without a name in FER+ (no face), and those without any vote for an emotion, are left out.
 The face fills the picture, so its box is the whole picture and nothing is detected.
+
+``fer2013`` takes the one label that FER2013 (Goodfellow et al., ICONIP 2013) gave each picture, which is what most
+voters of FER+ say in no more than 72 % of them: from ``manifest.csv`` with a column ``fer2013_label`` (two labels,
+``angry|fear``, are those of two copies of one picture, which is then not scored), or from ``fer2013.csv``, votes or
+none beside it.
 """
 
 from __future__ import annotations
@@ -27,18 +32,22 @@ import numpy as np
 
 from emozoo.data.manifest import Manifest, Row, plurality, read_manifest, share
 from emozoo.errors import DatasetError, ManifestError
-from emozoo.labels import BASIC7, FERPLUS8
+from emozoo.labels import BASIC7, FERPLUS8, canonical
 
 SIDE = 48
+WHOLE = (0.0, 0.0, SIDE - 1.0, SIDE - 1.0)
+FER2013 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # the order of its numbers
 SPLITS = {"training": "train", "publictest": "val", "privatetest": "test"}
 FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 
 
 def load(root: Path, name: str = "ferplus") -> Manifest:
-    """FER+ in ``root`` under the protocol ``ferplus8`` or ``ferplus7``. Raises DatasetError."""
+    """FER+ in ``root`` under the protocol ``ferplus8`` or ``ferplus7``, or ``fer2013``. Raises DatasetError."""
     if root.is_file():
         root = root.parent
     root = root.resolve()
+    if name == "fer2013":
+        return _fer2013(root)
     seven = name == "ferplus7"
     classes = BASIC7 if seven else FERPLUS8
     if (root / "manifest.csv").is_file():
@@ -65,12 +74,52 @@ def load(root: Path, name: str = "ferplus") -> Manifest:
                 votes=shares,
                 split=row.split,
                 group=row.group,
-                box=(0.0, 0.0, SIDE - 1.0, SIDE - 1.0),
+                box=WHOLE,
             )
         )
     if not rows:
         raise DatasetError(f"{root}: no picture of FER+ has a vote for an emotion")
     return Manifest("ferplus", root, classes, tuple(rows), protocol="ferplus7" if seven else "ferplus8")
+
+
+def _fer2013(root: Path) -> Manifest:
+    table = root / "fer2013.csv"
+    if (root / "manifest.csv").is_file():
+        source = read_manifest(root / "manifest.csv")
+        if any("fer2013_label" not in r.extra for r in source):
+            raise DatasetError(f"{source.root}: manifest.csv has no column fer2013_label, which fer2013 is scored by")
+        found = [(r, "" if "|" in r.extra["fer2013_label"] else r.extra["fer2013_label"]) for r in source]
+    elif table.is_file():
+        with table.open(newline="", encoding="utf-8-sig") as f:
+            reader = csv.DictReader(f)
+            if missing := {"emotion", "pixels", "Usage"} - set(reader.fieldnames or ()):
+                raise ManifestError(table, 1, f"the header lacks {', '.join(sorted(missing))}")
+            lines = [{"Usage": c["Usage"], "emotion": c["emotion"]} for c in reader]
+        # The names that FER+ gives: the number of the line.
+        for number, line in enumerate(lines):
+            line["Image name"] = f"fer{number:07d}.png"
+        pictures = _extract(table, None, lines)
+        found = []
+        for number, line in enumerate(lines, 2):
+            try:
+                split, label = SPLITS[line["Usage"].strip().lower()], FER2013[int(line["emotion"])]
+            except (KeyError, ValueError, IndexError) as e:
+                raise ManifestError(table, number, f"not a line of FER2013 ({e})") from None
+            item = f"{FOLDERS[split]}/{line['Image name']}"
+            found.append((Row(id=item.removesuffix(".png"), path=str(pictures / item), split=split), label))
+    else:
+        raise DatasetError(
+            f"{root}: FER2013 is looked for as fer2013.csv (emotion,pixels,Usage), or as manifest.csv with a column "
+            "fer2013_label: mend --root"
+        )
+    known = {canonical(c): c for c in FER2013}
+    if unknown := sorted({label for _, label in found if label and canonical(label) not in known}):
+        raise DatasetError(f"{root}: FER2013 has no class {', '.join(unknown)}; it has {', '.join(FER2013)}")
+    rows = [
+        Row(r.id, r.path, known[canonical(label)] if label else None, split=r.split, group=r.group, box=WHOLE)
+        for r, label in found
+    ]
+    return Manifest("fer2013", root, FER2013, tuple(rows), protocol="fer2013")
 
 
 def _from_manifest(path: Path) -> Iterator[tuple[Row, dict[str, float]]]:
@@ -111,12 +160,15 @@ def _from_original(root: Path) -> Iterator[tuple[Row, dict[str, float]]]:
         yield Row(id=f"{FOLDERS[split]}/{Path(name).stem}", path=str(file), split=split), votes
 
 
-def _extract(pixels: Path, names: Path, lines: list[dict[str, str]]) -> Path:
-    """Write the pictures of ``fer2013.csv`` under their FER+ names, once for each content of the two files."""
+def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> Path:
+    """Write the pictures of ``fer2013.csv`` under the names of ``lines``, once for each content of the two files.
+
+    ``names``: the file that these names stand in; None = they follow from the number of the line.
+    """
     import cv2
 
     digest = hashlib.sha256()
-    for file in (pixels, names):
+    for file in (pixels, names) if names is not None else (pixels,):
         with file.open("rb") as f:
             digest.update(hashlib.file_digest(f, "sha256").digest())
     home = Path(os.environ.get("EMOZOO_HOME", "~/.cache/emozoo")).expanduser()
@@ -135,7 +187,7 @@ def _extract(pixels: Path, names: Path, lines: list[dict[str, str]]) -> Path:
                 raise ManifestError(
                     pixels,
                     number,
-                    f"does not belong to line {number} of {names.name}: one of them is cut or sorted anew",
+                    f"does not belong to line {number} of {(names or pixels).name}: one of them is cut or sorted anew",
                 )
             name = lines[count]["Image name"].strip()
             count += 1
@@ -148,6 +200,8 @@ def _extract(pixels: Path, names: Path, lines: list[dict[str, str]]) -> Path:
                 raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels") from None
             cv2.imwrite(str(out / FOLDERS[SPLITS[cells["Usage"].strip().lower()]] / name), picture)
     if count < len(lines):
-        raise ManifestError(pixels, count + 1, f"ends here, and {names.name} has {len(lines)} pictures: it is cut")
+        raise ManifestError(
+            pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} pictures: it is cut"
+        )
     (out / "complete").touch()
     return out
