@@ -184,7 +184,7 @@ def test_nothing_readable_is_said_and_not_waited_for(table: Path) -> None:
     dm = module_of(table, val_share=0.0, num_workers=1)
     for row in dm.train_rows:
         Path(row.path).unlink()
-    with pytest.raises(DatasetError, match="cannot be read, the last: .*no such file"):
+    with pytest.raises(DatasetError, match=r"cannot be read, the last: .*no such file"):
         next(iter(dm.train_dataloader()))
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,6 +281,49 @@ def test_two_processes_share_the_work(ten: tuple[Path, str], tmp_path: Path, mon
     made = prepare("folder", root, out, cover=lite("dfan"), workers=1)
     assert made is not None
     assert (made.items, made.content_sha256) == (10, expected)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty bucket of a server on this machine that speaks the protocol of object storage."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (
+        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"), ("AWS_ACCESS_KEY_ID", "nobody"),
+        ("AWS_SECRET_ACCESS_KEY", "nothing"), ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="zoo")
+    yield "s3://zoo"
+    server.stop()
+
+
+def test_object_storage(ten: tuple[Path, str], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects stores by address: written there, checked and read from there by a machine that has never seen them, and
+    one line for an address where nothing is."""
+    root, expected = ten
+    made = prepare("folder", root, f"{bucket}/stores/ten", cover=lite("dfan"), workers=1)
+    assert made is not None
+    assert (made.folder, made.items, made.content_sha256) == (f"{bucket}/stores/ten", 10, expected)
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "elsewhere"))
+    emozoo = [sys.executable, "-m", "emozoo"]
+    checked = subprocess.run([*emozoo, "check", f"{bucket}/stores/ten", "--json"], capture_output=True, text=True)
+    assert checked.stderr.strip() == ""
+    found = json.loads(checked.stdout)
+    assert (found["items"], found["content_sha256"]) == (10, expected)
+    spec = registry.MODELS["dfan"].specs["lite"]
+    dm = EmotionDataModule("folder", f"{bucket}/stores/ten", spec=spec, batch_size=4, val_share=0.0)
+    dm.setup("fit")
+    ids = [i for b in dm.train_dataloader() for i in b.meta["id"]]
+    assert len(ids) == len(set(ids)) == len(dm.train_rows) == 8
+    nothing = subprocess.run([*emozoo, "check", f"{bucket}/nothing"], capture_output=True, text=True)
+    assert nothing.returncode == 3
+    assert nothing.stderr.startswith(f"error: {bucket}/nothing: no store can be fetched there")
+    assert nothing.stderr.count("\n") == 1
 
 
 def command(root: Path, out: Path, *more: str) -> list[str]:
