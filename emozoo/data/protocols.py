@@ -163,6 +163,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "caer_s": ("caers_val_from_train", "caers_full_test", "nd_val_test"),
     "videoemotion8": tuple(f"split_{k:02d}" for k in range(1, 11)),
     "aff_wild2": ("va", "test"),
+    "afew": ("videos", "aligned"),
     "ravdess": ("speech", "song"),
     "crema_d": ("intended", "voice", "face", "multimodal"),
 }

@@ -15,6 +15,7 @@ import trees
 
 from emozoo.benchmark.run import run
 from emozoo.data import datasets, doctor, protocols
+from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Manifest, read_va
 from emozoo.data.prepare import prepare
@@ -446,6 +447,25 @@ def test_afew_videos(tmp_path: Path) -> None:
     m = datasets.load("afew", tmp_path)
     assert [(r.id, r.split) for r in m] == [("train/Happy/000046280", "train"), ("val/Happy/000046280", "val")]
     assert m.protocol == "afew8_folders"
+
+
+def test_afew_aligned_faces(tmp_path: Path) -> None:
+    """Protects the faces of the organisers: classes from the videos, whose sound and frame rate they keep."""
+    for split, faces in (("Train_AFEW", "AlignedFaces_LBPTOP_Points"), ("Val_AFEW", "AlignedFaces_LBPTOP_Points_Val")):
+        trees.film(tmp_path / split / "Happy" / "000046280.avi")
+        trees.video(tmp_path / split / "Sad" / "000046281.avi")
+        trees.frames(tmp_path / faces / "Faces" / "000046280")
+    m = datasets.load("afew:aligned", tmp_path)
+    assert [(r.id, r.box is not None) for r in m.rows[:2]] == [
+        ("train/Happy/000046280", True), ("train/Sad/000046281", False),
+    ]  # fmt: skip
+    assert m.rows[2].path == str(tmp_path / "AlignedFaces_LBPTOP_Points_Val" / "Faces" / "000046280")
+    assert absent(m) == {"train/Sad/000046281", "val/Sad/000046281"}, "no face was found: the item stays"
+    with ClipReader.of(m.rows[0], WITH_SOUND) as reader:
+        assert reader.fps == pytest.approx(30)
+        assert reader.sound is not None
+    with pytest.raises(DatasetError, match="AlignedFaces"):
+        datasets.load("afew:aligned", tmp_path / "Train_AFEW")
 
 
 def test_dfew_names_votes_and_boxes(opened: Callable[[str], Manifest]) -> None:

@@ -4,6 +4,9 @@ Layouts: ``{Train,Val}_AFEW/<Emotion>/<id>.avi``, or faces that were cut out, ``
 <id>/*.jpg`` (the layout of Emotion-FAN). Lists ``*train*.txt`` and ``*val*.txt`` with lines ``Fear/013736360 Fear`` in
 the root, ``txt`` or ``data/txt`` say which clips count, also those whose face folder is missing or empty; without
 lists, every file counts. Lists in use differ by one or two clips, so results name theirs: ``afew_list@1a2b3c4d``.
+
+``afew:aligned`` reads the faces that the organisers cut out, ``AlignedFaces_LBPTOP_Points[_Val]/Faces/<id>/*.jpg``, in
+place of the videos, which still say class and split and give sound and frame rate.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from emozoo.data.manifest import Manifest, Row, key, unique_ids
 from emozoo.errors import DatasetError
 
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+ALIGNED = {"train": "AlignedFaces_LBPTOP_Points", "val": "AlignedFaces_LBPTOP_Points_Val"}
 SPLITS = {"train": ("Train_AFEW", "train_afew", "Train"), "val": ("Val_AFEW", "val_afew", "Val")}
 
 
@@ -37,19 +41,22 @@ def load(root: Path, name: str) -> Manifest:
     faces = subfolder(within(root, "data"), "face", "faces")
     place = faces if subfolder(root, *SPLITS["train"]) is None and faces is not None else root
     protocol = "afew8_folders"
+    aligned = {s: subfolder(within(root, ALIGNED[s]), "Faces") for s in SPLITS} if name == "afew:aligned" else {}
+    if name == "afew:aligned" and not all(aligned.values()):
+        raise missing(
+            root, name, "AlignedFaces_LBPTOP_Points/Faces/<id>/*.jpg and AlignedFaces_LBPTOP_Points_Val/Faces"
+        )
     found: Iterator[tuple[str, str, Path]] = _from_folders(place)
     if lists := _lists(root):
         found, protocol = _from_lists(place, lists), f"afew_list@{digest(*lists.values())}"
-    rows = [
-        Row(
-            id=f"{split}/{label}/{key(path.name)}",
-            path=str(path),
-            label=label,
-            split=split,
-            box=whole_picture(path) if place == faces else None,
-        )
-        for split, label, path in found
-    ]
+    rows = []
+    for split, label, path in found:
+        item, sound, cut = f"{split}/{label}/{key(path.name)}", {}, place == faces
+        if below := aligned.get(split):
+            sound = {"sound": str(path)} if path.is_file() else {}
+            path, cut = below / key(path.name), True
+        box = whole_picture(path) if cut else None
+        rows.append(Row(item, str(path), label, split=split, box=box, extra=sound))
     if not rows:
         raise missing(root, "afew", "{Train,Val}_AFEW/<Emotion>/<id>.avi or face/{train,val}_afew/<Emotion>/<id>/*.jpg")
     return Manifest("afew", root, CLASSES, tuple(unique_ids(rows, root)), protocol=protocol)
