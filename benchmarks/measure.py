@@ -3,7 +3,7 @@
     python benchmarks/measure.py
 
 The built-in suite always; FER+ and LFW-5 where the real faces lie (``EMOZOO_SHARED``). The folds of LFW-5 have
-a script of their own, ``benchmarks/lfw5_folds.py``.
+a script of their own, ``benchmarks/evidence.py``, and all that is trained anew.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from emozoo.errors import UsageError
@@ -24,6 +25,20 @@ SYNONYMS = {
     "surprised": "surprise",
 }
 
+# (angle in degrees, length) on the circle of valence (0) and arousal (90) of Russell (1980), whose order is pleasure 0,
+# excitement 45, arousal 90, distress 135, displeasure 180, depression 225, relaxation 315. The order follows him; angles
+# and lengths are ours.
+CIRCLE: dict[str, tuple[float, float]] = {
+    "anger": (105.0, 0.85),
+    "disgust": (150.0, 0.75),
+    "fear": (122.0, 0.85),
+    "happiness": (25.0, 0.90),
+    "neutral": (0.0, 0.0),
+    "sadness": (210.0, 0.80),
+    "surprise": (70.0, 0.80),
+    "calm": (315.0, 0.60),
+}
+
 # name -> {class in the data: class of the model}; a class that is not named is left out of the score.
 LABEL_MAPS: dict[str, dict[str, str]] = {
     "basic7_v1": {
@@ -43,6 +58,18 @@ def canonical(name: str) -> str:
     """
     name = name.strip().lower()
     return SYNONYMS.get(name, name)
+
+
+def circle_point(name: str) -> tuple[float, float] | None:
+    """Valence and arousal of a class by its place on Russell's circle; None for one that has no place there.
+
+    >>> circle_point("Neutral"), circle_point("contempt")
+    ((0.0, 0.0), None)
+    """
+    if canonical(name) not in CIRCLE:
+        return None
+    angle, length = CIRCLE[canonical(name)]
+    return length * math.cos(math.radians(angle)), length * math.sin(math.radians(angle))
 
 
 def same_classes(a: Sequence[str], b: Sequence[str]) -> bool:

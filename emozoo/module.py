@@ -397,18 +397,24 @@ class EmotionModule(L.LightningModule):
     def _mix(
         self, inputs: dict[str, Tensor], targets: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Mixup (Zhang et al., ICLR 2018) of whole clips with others of the batch; labels become soft."""
+        """Mixup (Zhang et al., ICLR 2018) of whole clips with others of the batch; labels become soft.
+
+        Valence and arousal mix too, where both clips have them.
+        """
         alpha = self.hparams["mixup"]
         size = next(iter(inputs.values())).shape[0]
         share = float(torch.distributions.Beta(alpha, alpha).sample())
         order = torch.randperm(size, device=next(iter(inputs.values())).device)
         inputs = {k: torch.lerp(x[order], x, share) for k, x in inputs.items()}
-        y = targets["emotion"]
-        if y.ndim == 1:
-            y = nn.functional.one_hot(y, len(self.classes)).float()
-        targets["emotion"] = torch.lerp(y[order], y, share)
-        if "teacher" in targets:
-            targets["teacher"] = torch.lerp(targets["teacher"][order], targets["teacher"], share)
+        if (y := targets.get("emotion")) is not None:
+            if y.ndim == 1:
+                known = (y >= 0).unsqueeze(1)
+                y = nn.functional.one_hot(y.clamp(min=0), len(self.classes)).float() * known
+            targets["emotion"] = torch.lerp(y[order], y, share)
+        for name in {"teacher", "va"} & targets.keys():
+            targets[name] = torch.lerp(targets[name][order], targets[name], share)
+        if "va_mask" in targets:
+            targets["va_mask"] = targets["va_mask"] & targets["va_mask"][order]
         return inputs, targets
 
     def _drop_streams(

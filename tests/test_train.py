@@ -61,6 +61,23 @@ def test_unknown_schedule_says_which_there_are() -> None:
         EmotionModule("ceflnet", size="lite", optimizer="adamax")
 
 
+def test_mixing_mixes_every_target() -> None:
+    """Protects mixup beside valence and arousal: what is mixed in the picture is mixed in all that is said of it."""
+    module = EmotionModule("emotion_fan", size="lite", classes=["calm", "angry"], mixup=0.5)
+    torch.manual_seed(1)
+    x = torch.arange(6.0)
+    targets = {
+        "emotion": torch.tensor([0, 1, 0, 1, 0, -100]),
+        "va": x[:, None, None].expand(6, 3, 2),
+        "va_mask": torch.tensor([1, 1, 1, 1, 0, 1], dtype=torch.bool)[:, None].expand(6, 3),
+    }
+    inputs, mixed = module._mix({"face": x[:, None]}, dict(targets))
+    torch.testing.assert_close(mixed["va"][:, 0, 0], inputs["face"][:, 0])
+    assert mixed["va_mask"].sum() < targets["va_mask"].sum(), "nothing is known where one of the two is not"
+    assert mixed["emotion"].shape == (6, 2)
+    assert 0 < float(mixed["emotion"].sum()) < 6
+
+
 def test_frozen_means_frozen(pictures: Path) -> None:
     """Parts with rate 0 keep weights and batch-norm statistics through training; the others move."""
     L.seed_everything(0, verbose=False)

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
 from emozoo.data.manifest import Manifest, Row
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, UsageError, VideoError
-from emozoo.labels import canonical, class_mapping
+from emozoo.labels import canonical, circle_point, class_mapping
 from emozoo.spec import ClipSpec
 
 
@@ -336,8 +336,10 @@ class Labels:
         classes: Sequence[str],
         label_map: str | None,
         teacher: Mapping[str, np.ndarray] | None,
+        circle: bool = False,
     ) -> None:
         self.classes, self.teacher = tuple(classes), teacher
+        self.points = [circle_point(c) if circle else None for c in self.classes]
         self.index: dict[str, int] = {}
         if classes and data_classes:
             known = {d: m for d in data_classes for m in classes if canonical(d) == canonical(m)}
@@ -345,7 +347,7 @@ class Labels:
             self.index = {d: self.classes.index(m) for d, m in mapping.items()}
         self.columns = [self.index.get(d, -1) for d in data_classes]
         self.soft = any(r.votes is not None for r in rows)
-        self.has_va = any(r.valence is not None or "va_file" in r.extra for r in rows)
+        self.has_va = any(self.points) or any(r.valence is not None or "va_file" in r.extra for r in rows)
 
     def number(self, row: Row) -> int:
         """The class number of a row; -1 where it has none (a tie, or a class that the model does not know)."""
@@ -382,11 +384,24 @@ class Labels:
                 empty = np.full(len(self.classes), np.nan, np.float32)
                 out["teacher"] = torch.from_numpy(np.stack([self.teacher.get(_file_of(r), empty) for r in rows]))
         if self.has_va:
-            va = np.stack([_va_of(row, raw) for row, raw in zip(rows, raws, strict=True)])
+            va = np.stack([_va_of(self._placed(row), raw) for row, raw in zip(rows, raws, strict=True)])
             mask = np.isfinite(va).all(-1)
             out["va"] = torch.from_numpy(np.where(mask[..., None], va, 0.0).astype(np.float32))
             out["va_mask"] = torch.from_numpy(mask)
         return out
+
+    def _placed(self, row: Row) -> Row:
+        """The row with the valence and arousal of its class, where it has none of its own and they are to be used."""
+        point = self.points[self.number(row)] if self.points and self.number(row) >= 0 else None
+        if point is None or row.valence is not None or "va_file" in row.extra:
+            return row
+        return replace(row, valence=point[0], arousal=point[1])
+
+
+def _changed(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults; of mappings the names alone."""
+    values = {f.name: (getattr(settings, f.name), f.default) for f in fields(settings)}
+    return {k: v for k, (v, default) in values.items() if v != default and not isinstance(v, Mapping)}
 
 
 def _file_of(row: Row) -> str:
@@ -424,6 +439,8 @@ class EmotionDataModule(L.LightningDataModule):
         also: further training sets, each ``{"dataset", "root"[, "split", "repeat"]}``.
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
         label_map: name of a label map where data and model have different classes.
+        circle: clips without valence and arousal are trained on those of their class, by its place on Russell's circle
+            (:func:`emozoo.labels.circle_point`). A network so trained knows as much of them as the classes say.
         augment: per stream, fields of :class:`emozoo.data.transforms.Augment`; training only.
         motion_share: share of the training batches that ``motion`` moves; in the others stills stand still, and a
             network that looks at every frame alone then encodes each picture once.
@@ -453,6 +470,7 @@ class EmotionDataModule(L.LightningDataModule):
         also: list[dict[str, Any]] | None = None,
         teacher: list[str] | None = None,
         label_map: str | None = None,
+        circle: bool = False,
         augment: dict[str, dict[str, Any]] | None = None,
         motion_share: float = 1.0,
         batch_size: int = 32,
@@ -472,6 +490,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.classes = tuple(classes) if classes is not None else None
         self.split, self.fold, self.folds, self.val_share = split, fold, folds, val_share
         self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
+        self.circle = circle
         self.augment = {k: Augment(**v) for k, v in augment.items()} if augment else None
         self.batch_size, self.num_workers, self.preload, self.balance = batch_size, num_workers, preload, balance
         self.features = features
@@ -498,7 +517,9 @@ class EmotionDataModule(L.LightningDataModule):
             self.classes = manifest.classes
         rows, test = self._hold_out(list(manifest.rows), fitting=stage in (None, "fit"))
         self.test_rows = test
-        self.labels = Labels([*rows, *test], manifest.classes, self.classes, self.label_map, self._teachers())
+        self.labels = Labels(
+            [*rows, *test], manifest.classes, self.classes, self.label_map, self._teachers(), self.circle
+        )
         rows = [r for r in rows if self.labels.usable(r)]
         has_val = (
             self.folds is None
@@ -696,7 +717,10 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _feature_key(self, rows: list[Row], net: Any) -> str:
         """A hash of all that the features and their targets follow from: encoder, spec, augmentation, files, labels."""
-        settings = (self.spec, self.augment, self.motion_share, self.features, self.seed, self.teacher_files)
+        # Of spec and augmentation what differs from the defaults: a new field leaves what was kept before.
+        looks = [_changed(x) for x in (self.spec, *(self.spec.streams.values()), *(self.augment or {}).values())]
+        names = (list(self.spec.streams), list(self.augment or {}))
+        settings = (looks, names, self.motion_share, self.features, self.seed, self.teacher_files, self.circle)
         key = hashlib.sha256(repr(settings).encode())
         for name, value in net.state_dict().items():
             if name.partition(".")[0] in net.encoding:

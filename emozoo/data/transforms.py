@@ -37,7 +37,9 @@ class Augment:
     (0 to 1) moves the camera smoothly through the frames, with drifting light.
 
     Sound: ``gain`` = largest change in dB, ``time_mask`` = largest share of the window that is silenced. On log-mel
-    pictures alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced.
+    pictures alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced,
+    ``pitch`` = largest shift along the mel axis as a share of it (another voice), ``tempo`` = largest change of speed as
+    a share, about the middle of the window.
     """
 
     flip: float = 0.0
@@ -55,6 +57,8 @@ class Augment:
     hiss: float = 0.0
     time_mask: float = 0.0
     mel_mask: float = 0.0
+    pitch: float = 0.0
+    tempo: float = 0.0
 
 
 @lru_cache(maxsize=64)
@@ -170,6 +174,13 @@ def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     if db.shape[2] == 1:
         return _waveform(db, a, rng)
     out = db + np.float32(rng.uniform(-a.gain, a.gain))
+    if a.pitch or a.tempo:
+        bins, steps = db.shape[2:]
+        up, slower = rng.uniform(-a.pitch, a.pitch) * bins, 1 + rng.uniform(-a.tempo, a.tempo)
+        warp = np.array([[slower, 0, (1 - slower) * (steps - 1) / 2], [0, 1, up]])
+        out = np.stack([cv2.warpAffine(x[0], warp, (steps, bins), borderMode=cv2.BORDER_REPLICATE) for x in out])[
+            :, None
+        ]
     quiet = out.min(axis=(1, 2, 3), keepdims=True)
     if a.hiss:
         out = out + rng.normal(0.0, a.hiss, out.shape).astype(np.float32)
@@ -185,8 +196,10 @@ def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
 
 def _waveform(samples: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     """float32 (C, 1, 1, S) samples → the same; the mask lies at the same place in every clip."""
-    if a.hiss or a.mel_mask:
-        raise UsageError("hiss and mel_mask work on log-mel pictures; for a waveform use gain and time_mask alone")
+    if a.hiss or a.mel_mask or a.pitch or a.tempo:
+        raise UsageError(
+            "hiss, mel_mask, pitch and tempo work on log-mel pictures; a waveform takes gain and time_mask"
+        )
     out = samples * np.float32(10.0 ** (rng.uniform(-a.gain, a.gain) / 20.0))
     wide = int(rng.uniform(0, a.time_mask) * samples.shape[3])
     first = int(rng.integers(0, samples.shape[3] - wide + 1))

@@ -36,7 +36,7 @@ Deviations
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,9 @@ class RecursiveJointAttention(EncoderNet):
     elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
     ``audio`` (B, L, D_a).
 
+    ``streams`` leaves one out: the network has no encoder for it and treats it as missing from every clip, so that what
+    remains computes exactly what it computes beside a masked stream.
+
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
@@ -92,6 +95,7 @@ class RecursiveJointAttention(EncoderNet):
         visual_input: str = "pooled",
         legacy_layout: bool = False,
         regions: int = 49,
+        streams: Sequence[str] = ("face", "audio"),
         seq_len: int = 16,
         width: int = 512,
         hidden: int = 256,
@@ -105,14 +109,21 @@ class RecursiveJointAttention(EncoderNet):
             raise ValueError(f"visual_input must be 'grid' or 'pooled', got {visual_input!r}")
         if num_iter < 0 or not (va or num_classes):
             raise ValueError("num_iter must not be negative, and there must be a task: va or num_classes")
+        if not streams or not set(streams) <= {"face", "audio"}:
+            raise ValueError(f"streams must name face, audio or both, got {tuple(streams)!r}")
         files = encoder_weights or {}
-        face_is_clip = is_clip_encoder(encoders["face"])
-        face, face_width = (clip_encoder if face_is_clip else picture_encoder)(
-            encoders["face"], weights=files.get("face")
-        )
-        audio, audio_width = sound_encoder(encoders["audio"], weights=files.get("audio"))
-        super().__init__({"face": face, "audio": audio}, freeze)
-        self.face_is_clip, self.grid, self.official = face_is_clip, visual_input == "grid", fusion == "official"
+        built: dict[str, tuple[nn.Module, int]] = {}
+        face_is_clip = "face" in streams and is_clip_encoder(encoders["face"])
+        if "face" in streams:
+            make = clip_encoder if face_is_clip else picture_encoder
+            built["face"] = make(encoders["face"], weights=files.get("face"))
+        if "audio" in streams:
+            built["audio"] = sound_encoder(encoders["audio"], weights=files.get("audio"))
+        super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
+        # A stream that is left out is one column of zeros.
+        face_width, audio_width = (built[s][1] if s in built else 1 for s in ("face", "audio"))
+        self.streams, self.grid = tuple(built), visual_input == "grid" and "face" in built
+        self.face_is_clip, self.official = face_is_clip, fusion == "official"
         self.seq_len, self.num_iter, self.va = seq_len, num_iter, va
         self.audio_width, self.face_width = audio_width, face_width * (regions if self.grid else 1)
 
@@ -137,29 +148,38 @@ class RecursiveJointAttention(EncoderNet):
                     nn.init.zeros_(parameter)
 
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
-        """``face`` -> (B, L, G * D_v) or (B, L, D_v), ``audio`` -> (B, L, D_a)."""
-        x = inputs["face"]  # (B, L, F, 3, H, W)
-        mask = stream_mask(masks, "face", x, 3)
-        if self.face_is_clip:
-            clips = zero_masked(x, mask).transpose(2, 3)  # (B, L, 3, F, H, W)
-            maps = encode_masked(self.encoders["face"], clips, mask.any(2)).mean(3)  # (B, L, D_v, h, w)
-        else:
-            maps = masked_mean(encode_masked(self.encoders["face"], x, mask), mask, 2)
-        face = maps.flatten(2) if self.grid else maps.mean((-2, -1))
-        sound = inputs["audio"]  # (B, L, 1, M, S)
-        check_sound(self.encoders["audio"], sound)
-        audio = encode_masked(self.encoders["audio"], sound, stream_mask(masks, "audio", sound, 2)).mean((-2, -1))
-        return {"face": face, "audio": audio}
+        """``face`` -> (B, L, G * D_v) or (B, L, D_v), ``audio`` -> (B, L, D_a), those of ``streams``."""
+        features = {}
+        if "face" in self.streams:
+            x = inputs["face"]  # (B, L, F, 3, H, W)
+            mask = stream_mask(masks, "face", x, 3)
+            if self.face_is_clip:
+                clips = zero_masked(x, mask).transpose(2, 3)  # (B, L, 3, F, H, W)
+                maps = encode_masked(self.encoders["face"], clips, mask.any(2)).mean(3)  # (B, L, D_v, h, w)
+            else:
+                maps = masked_mean(encode_masked(self.encoders["face"], x, mask), mask, 2)
+            features["face"] = maps.flatten(2) if self.grid else maps.mean((-2, -1))
+        if "audio" in self.streams:
+            sound = inputs["audio"]  # (B, L, 1, M, S)
+            check_sound(self.encoders["audio"], sound)
+            mask = stream_mask(masks, "audio", sound, 2)
+            features["audio"] = encode_masked(self.encoders["audio"], sound, mask).mean((-2, -1))
+        return features
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
         """Raises ValueError for features of another width, and in ``official`` of another length, than built for."""
-        face, audio = features["face"], features["audio"]
+        lead = features[self.streams[0]]  # (B, L, D)
+        absent = lead.new_zeros(*lead.shape[:2], 1)
+        face, audio = (features[s] if s in self.streams else absent for s in ("face", "audio"))
         for name, x, want in (("face", face, self.face_width), ("audio", audio, self.audio_width)):
             if x.shape[-1] != want:
                 raise ValueError(f"{name} features have width {x.shape[-1]}, this network was built for {want}")
         if self.official and face.shape[1] != self.seq_len:
             raise ValueError(f"{face.shape[1]} clips, but this network was built with seq_len={self.seq_len}")
-        m_v, m_a = stream_mask(masks, "face", face, 2), stream_mask(masks, "audio", audio, 2)  # (B, L)
+        m_v, m_a = (
+            stream_mask(masks, s, x, 2) if s in self.streams else torch.zeros_like(x[..., 0], dtype=torch.bool)
+            for s, x in (("face", face), ("audio", audio))
+        )  # (B, L)
         m_any = m_v | m_a
         maps: dict[str, Tensor] = {}
 

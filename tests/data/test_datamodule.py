@@ -195,6 +195,24 @@ def test_classes_of_data_and_model_are_never_matched_by_chance(table: Path) -> N
         dm.setup("fit")
 
 
+def test_classes_have_a_place_on_the_circle(tmp_path: Path) -> None:
+    """Protects training of valence and arousal from classes alone: own values win, what has no place has none."""
+    lines = ["path,label,split,valence,arousal", "a.png,Angry,train,,", "b.png,calm,train,,"]
+    lines += ["c.png,contempt,train,,", "d.png,calm,train,0.1,0.2"]
+    for line in lines[1:]:
+        cv2.imwrite(str(tmp_path / line[:5]), np.full((48, 48, 3), 90, np.uint8))
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    dm = module_of(tmp_path / "manifest.csv", val_share=0.0, circle=True)
+    (batch,) = dm.train_dataloader()
+    va = {
+        i: (v[0].tolist(), bool(m[0])) for i, v, m in zip(batch.meta["id"], *map(batch.targets.get, ("va", "va_mask")))
+    }
+    assert va["a"] == (pytest.approx([-0.22, 0.82], abs=0.01), True)
+    assert va["b"] == (pytest.approx([0.42, -0.42], abs=0.01), True)
+    assert va["c"][1] is False
+    assert va["d"] == (pytest.approx([0.1, 0.2]), True)
+
+
 def test_a_split_that_is_not_there_is_named(table: Path) -> None:
     """The error lists the splits that exist."""
     dm = EmotionDataModule("csv", table, spec=SPEC, split="validation")

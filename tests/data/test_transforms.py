@@ -123,6 +123,22 @@ def test_sound_is_masked_and_shifted_in_db():
     assert np.isfinite(one(db, Augment(hiss=3.0))).all()
 
 
+def test_another_voice_shifts_all_windows_alike():
+    """Protects pitch and tempo: one draw for all windows of a clip, no silence at the edges, nothing moved without them."""
+    db = np.tile(np.linspace(-60, 0, 64, dtype=np.float32)[:, None], (3, 1, 1, 100))
+    higher = one(db, Augment(pitch=0.2), seed=1)
+    assert np.ptp(higher, axis=(0, 3)).max() < 1e-4
+    moved = higher[0, 0, 20:40, 0] - db[0, 0, 20:40, 0]
+    assert 0.5 < abs(moved.mean()) < 0.2 * 64
+    assert np.ptp(moved) < 0.2
+    assert higher.min() >= -60
+    click = np.full((2, 1, 64, 101), -60, np.float32)
+    click[..., 90] = 0
+    at = one(click, Augment(tempo=0.3), seed=2).argmax(3)
+    assert (at == at[0, 0, 0]).all()
+    assert at[0, 0, 0] != 90
+
+
 class Seeded(Dataset):
     """Draws as training does: the seed comes from torch's generator in whichever process asks."""
 

@@ -417,6 +417,27 @@ def test_rja_shares_weights_over_recursions() -> None:
     assert len(build("recursive_joint_attention", num_iter=0).joint) == 0
 
 
+@pytest.mark.parametrize("left", ["audio", "face"])
+def test_rja_without_a_stream_is_the_network_beside_a_masked_one(left: str) -> None:
+    """Protects networks of sound, or of the face, alone: the same answers as beside a stream that nothing is seen of."""
+    both = build("recursive_joint_attention", classes=3).eval()
+    one = build("recursive_joint_attention", classes=3, streams=(left,), encoders={left: AV[left]}).eval()
+    assert set(one.encoders) == {left}
+    kept = {k: v for k, v in both.state_dict().items() if k in (own := one.state_dict()) and own[k].shape == v.shape}
+    assert set(own) - set(kept) == {f"{'face' if left == 'audio' else 'audio'}_lstm.{k}" for k in (
+        "first.weight_ih_l0", "first.weight_ih_l0_reverse", "linear.weight",
+    )}  # fmt: skip
+    one.load_state_dict(kept, strict=False)
+    features = _streams()
+    masks = {s: torch.full((2, 8, 1), s == left) for s in ("face", "audio")}
+    beside = both.head(features, masks)
+    alone = one.head({left: features[left]}, {left: masks[left]})
+    close(alone.logits, beside.logits)
+    close(alone.va, beside.va)
+    with pytest.raises(ValueError, match="streams must name face, audio or both"):
+        build("recursive_joint_attention", streams=("text",))
+
+
 def test_rja_masked_clips_do_not_enter_the_memory() -> None:
     """Protects: a recurrent layer over a sequence with holes equals the same layer over the real steps alone."""
     torch.manual_seed(0)

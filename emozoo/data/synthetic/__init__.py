@@ -5,12 +5,11 @@
 PosixPath('synth/manifest.csv')
 """
 
-from emozoo.data.synthetic.cause import EMOTIONS, POINTS, VERSION, VIEWS, Cause, Course, Knobs, course, plan, split_of
+from emozoo.data.synthetic.cause import EMOTIONS, VERSION, VIEWS, Cause, Course, Knobs, course, plan, split_of
 from emozoo.data.synthetic.clip import Rendered, generate, render, write_clip
 
 __all__ = [
     "EMOTIONS",
-    "POINTS",
     "VERSION",
     "VIEWS",
     "Cause",

@@ -12,24 +12,12 @@ from emozoo.data.synthetic.person import AU_INDEX, DECOYS, PROTOTYPES, expressio
 from emozoo.data.synthetic.places import PLACES
 from emozoo.data.synthetic.scene import TYPICAL
 from emozoo.errors import UsageError
+from emozoo.labels import CIRCLE
 
 # Grows whenever the same seed gives other pixels or sounds; weights and results name it.
 VERSION = 1
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 VIEWS = ("face", "scene", "voice", "action")
-
-# (angle in degrees, length) on the circle of valence (0) and arousal (90) of Russell (1980), whose order is pleasure 0,
-# excitement 45, arousal 90, distress 135, displeasure 180, depression 225. The order follows him; angles and lengths
-# are ours.
-POINTS: dict[str, tuple[float, float]] = {
-    "anger": (105.0, 0.85),
-    "disgust": (150.0, 0.75),
-    "fear": (122.0, 0.85),
-    "happiness": (25.0, 0.90),
-    "neutral": (0.0, 0.0),
-    "sadness": (210.0, 0.80),
-    "surprise": (70.0, 0.80),
-}
 
 
 @dataclass(frozen=True)
@@ -324,7 +312,7 @@ def course(cause: Cause) -> Course:
         )
         strength = strength * wave
     strength = strength * cause.peak
-    angle, radius = POINTS[cause.label]
+    angle, radius = CIRCLE[cause.label]
     va = radius * strength[:, None] * np.array([[np.cos(np.radians(angle)), np.sin(np.radians(angle))]])
 
     ways = PROTOTYPES[cause.shows[0]]
