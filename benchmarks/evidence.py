@@ -51,7 +51,7 @@ def trained(recipe: str) -> Path:
     root = RUNS / recipe
     folder = next((f for f in (root / "weights", root / "last") if (f / hub.CONFIG).is_file()), None)
     if folder is None:
-        resume = ["--ckpt_path", str(root / "last.ckpt"), "--weights_only", "true"]
+        resume = ["--ckpt_path", str(root / "checkpoints" / "last.ckpt"), "--weights_only", "true"]
         train(["--config", str(RECIPES / f"{recipe}.yaml"), *(resume if Path(resume[1]).is_file() else [])])
         folder = next(f for f in (root / "weights", root / "last") if (f / hub.CONFIG).is_file())
     return folder
@@ -185,7 +185,9 @@ def intensity(module: EmotionModule) -> None:
         if not own:
             continue
         actors = sorted({k[0] for k in own})
-        sums = np.array([[sum(d > 0 for k, d in own.items() if k[0] == a), sum(k[0] == a for k in own)] for a in actors])
+        sums = np.array(
+            [[sum(d > 0 for k, d in own.items() if k[0] == a), sum(k[0] == a for k in own)] for a in actors]
+        )
         drawn = statistics.resampled(sums.astype(float))
         low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
         lines.append([label or "all", len(own), f"{sums[:, 0].sum() / len(own):.4f}", f"{low:.4f}", f"{high:.4f}"])

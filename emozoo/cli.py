@@ -270,6 +270,9 @@ def predict(
     video: Annotated[bool, typer.Option("--video", help="Write the annotated video <name>.mp4.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between entries of the timeline of long media.")] = 1.0,
     prior: Prior = "train",
+    min_confidence: Annotated[
+        float, typer.Option(help="Leave a label out (null) where its probability is lower; scores stay.")
+    ] = 0.0,
     detector: Detector = None,
     device: Device = "cpu",
 ) -> int:
@@ -306,6 +309,7 @@ def predict(
             module,
             every=every,
             prior=prior,
+            min_confidence=min_confidence,
             detector=detector,
             device=device,
             progress=progress,
@@ -336,7 +340,8 @@ def _sentence(found: Prediction) -> str:
     if found.scores:
         first, *rest = sorted(found.scores, key=found.scores.__getitem__, reverse=True)[:3]
         others = ", ".join(f"{c} {found.scores[c]:.2f}" for c in rest)
-        parts.append(f"{first} {found.scores[first]:.2f} ({others})")
+        none = "no label: " * (found.label is None)
+        parts.append(f"{none}{first} {found.scores[first]:.2f} ({others})")
     if found.valence is not None and found.arousal is not None:
         parts.append(f"valence {found.valence:+.2f}, arousal {found.arousal:+.2f}")
     if not parts:

@@ -13,8 +13,8 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -45,7 +45,8 @@ MediaPath = str | PathLike[str]
 class Moment:
     """One entry of a timeline: seconds from the start of the file, class probabilities, valence and arousal in [-1, 1].
 
-    ``box`` = x1, y1, x2, y2 of the face in pixels of the upright picture, at the middle of the entry.
+    ``box`` = x1, y1, x2, y2 of the face in pixels of the upright picture, at the middle of the entry. ``label`` is the
+    likeliest class, None where that has less than ``least`` probability.
     """
 
     start_s: float
@@ -54,10 +55,11 @@ class Moment:
     valence: float | None = None
     arousal: float | None = None
     box: list[float] | None = None
+    least: float = 0.0
 
     @property
     def label(self) -> str | None:
-        return max(self.scores, key=self.scores.__getitem__) if self.scores else None
+        return _likeliest(self.scores, self.least)
 
 
 @dataclass
@@ -125,7 +127,7 @@ class Prediction:
                     "id": t.id,
                     "label": t.label,
                     "scores": _short(t.scores),
-                    "timeline": [{k: _short(v) for k, v in asdict(m).items()} for m in t.timeline],
+                    "timeline": [{k: _short(v) for k, v in asdict(m).items() if k != "least"} for m in t.timeline],
                 }
                 for t in self.tracks
             ],
@@ -162,6 +164,12 @@ class Prediction:
         from emozoo import plots
 
         plots.video(self, Path(path), progress)
+
+
+def _likeliest(scores: Mapping[str, float], least: float) -> str | None:
+    """The class with the highest score; None without scores, or where that is below ``least``."""
+    best = max(scores, key=scores.__getitem__, default=None)
+    return best if best is not None and scores[best] >= least else None
 
 
 def _short(value: Any) -> Any:
@@ -234,6 +242,7 @@ def stream(
     *,
     every: float = 1.0,
     prior: str = "train",
+    min_confidence: float = 0.0,
     detector: str | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -245,6 +254,7 @@ def stream(
         model: a name, the path of a weights folder, or a loaded module.
         every: seconds between entries of the timeline of media longer than one window.
         prior: ``train`` keeps the class prior of training in the scores, ``uniform`` takes it out.
+        min_confidence: labels whose probability is lower, in [0, 1], are left out (None); scores stay.
         detector: another face detector than the one stored with the weights.
         device: where the network runs; None leaves a loaded module where it is.
         batch_size: windows at a time; None fits it to the size of the model's input.
@@ -255,13 +265,15 @@ def stream(
     """
     if not (math.isfinite(every) and every > 0):
         raise UsageError(f"every must be a positive number of seconds, got {every}")
+    if not 0 <= min_confidence <= 1:
+        raise UsageError(f"min_confidence is a probability from 0 to 1, got {min_confidence:g}")
     module = model if isinstance(model, EmotionModule) else load(model)
     if device is not None:
         module = _to_device(module, device)
     spec = module.spec.with_detector(detector) if detector else module.spec
     if spec.needs_face:
         find_detector(spec.detector)  # a detector that cannot be had is the request's fault, not each file's
-    ask = _Question(module.eval(), spec, every, prior, batch_size or _batch_size(spec))
+    ask = _Question(module.eval(), spec, every, prior, min_confidence, batch_size or _batch_size(spec))
     for path in paths:
         yield ask.about(path, progress or (lambda share: None))
 
@@ -317,8 +329,11 @@ class _File:
 class _Question:
     """A model and how it is asked; :meth:`about` answers for one file and never raises for what is in the file."""
 
-    def __init__(self, module: EmotionModule, spec: ClipSpec, every: float, prior: str, batch_size: int) -> None:
+    def __init__(
+        self, module: EmotionModule, spec: ClipSpec, every: float, prior: str, least: float, batch_size: int
+    ) -> None:
         self.module, self.spec, self.every, self.prior, self.batch_size = module, spec, every, prior, batch_size
+        self.least = least
         if module.classes:
             module.scores(torch.zeros(1, len(module.classes), device=module.device), prior)  # refuses a wrong prior now
 
@@ -359,12 +374,18 @@ class _Question:
                 answers = self._ask(file, windows, face if number and face else MAIN, done)
                 moments = [m for a in answers for m in self._moments(a, len(windows) == 1)]
                 if moments:
-                    found.tracks.append(_track(len(found.tracks), moments, face))
+                    found.tracks.append(
+                        _track(len(found.tracks), [replace(m, least=self.least) for m in moments], face)
+                    )
             found.streams_used = [s for s in spec.streams if s in file.used]
             found.warnings = self._warnings(file, faces, len(shown))
         if found.tracks:
             main = found.tracks[0]
             found.label, found.scores = main.label, main.scores or None
+            if found.scores and found.label is None:
+                best = max(found.scores, key=found.scores.__getitem__)
+                text = f"no label: the likeliest class, {best}, has {found.scores[best]:.2f}, less than {self.least:g}"
+                found.warnings.append({"code": "low_confidence", "text": text})
             found.valence = _mean(main.timeline, lambda m: m.valence)
             found.arousal = _mean(main.timeline, lambda m: m.arousal)
 
@@ -500,5 +521,4 @@ def _mean(timeline: list[Moment], of: Callable[[Moment], float | None]) -> float
 def _track(number: int, moments: list[Moment], face: Track | None) -> FaceTrack:
     classes = moments[0].scores
     scores = {c: _mean(moments, lambda m, c=c: m.scores[c]) or 0.0 for c in classes}  # type: ignore[misc]
-    label = max(scores, key=scores.__getitem__) if scores else None
-    return FaceTrack(number, label, scores, moments, face)
+    return FaceTrack(number, _likeliest(scores, moments[0].least), scores, moments, face)

@@ -26,8 +26,8 @@ SYNONYMS = {
 }
 
 # (angle in degrees, length) on the circle of valence (0) and arousal (90) of Russell (1980), whose order is pleasure 0,
-# excitement 45, arousal 90, distress 135, displeasure 180, depression 225, relaxation 315. The order follows him; angles
-# and lengths are ours.
+# excitement 45, arousal 90, distress 135, displeasure 180, depression 225, relaxation 315. The order follows him;
+# angles and lengths are ours.
 CIRCLE: dict[str, tuple[float, float]] = {
     "anger": (105.0, 0.85),
     "disgust": (150.0, 0.75),

@@ -101,6 +101,8 @@ def _title(figure: Figure, found: Prediction) -> None:
     answer = []
     if found.label and found.scores:
         answer.append(f"{found.label} {found.scores[found.label]:.2f}")
+    elif found.scores:
+        answer.append("no label")
     if found.valence is not None and found.arousal is not None:
         answer.append(f"valence {found.valence:+.2f}, arousal {found.arousal:+.2f}")
     figure.text(0.975, 1 - 0.3 / height, "   ".join(answer), fontsize=13, va="center", ha="right")
@@ -215,7 +217,7 @@ def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None
     if until:
         ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
     if several:
-        ax.set_title(f"face {track.id}: {track.label}", loc="left", fontsize=9, pad=4)
+        ax.set_title(f"face {track.id}: {track.label or 'no label'}", loc="left", fontsize=9, pad=4)
     _plain(ax)
 
 
@@ -541,7 +543,7 @@ class _Painter:
         draw = ImageDraw.Draw(picture)
         draw.rounded_rectangle((0, 0, width - 1, height - 1), radius=u // 3, fill=(18, 21, 28, 205))
         for i, (name, value, colour, signed) in enumerate(rows):
-            first = i == 0 and bool(moment.scores)
+            first = i == 0 and moment.label is not None
             font, ink = (big, "#FFFFFF") if first else (small, "#D7DBE2")
             middle = pad + step * i + step // 2 - u // 8
             draw.text((pad, middle), name, font=font, fill=ink, anchor="lm")

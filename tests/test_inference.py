@@ -83,6 +83,27 @@ def test_prior_is_taken_out(drawn, tmp_path):
         inference.predict(path, module, prior="none")
 
 
+def test_unsure_answers_have_no_label(drawn, tmp_path):
+    """Protects abstention: below the least confidence there is no label, anywhere, and it is said; scores stay."""
+    module, path = small("ceflnet"), write(tmp_path / "clip.mp4", drawn)
+    sure = inference.predict(path, module)
+    best = sure.scores[sure.label]
+    assert inference.predict(path, module, min_confidence=best - 1e-3).label == sure.label
+    unsure = inference.predict(path, module, min_confidence=1.0)
+    assert unsure.scores == sure.scores
+    assert unsure.label is unsure.tracks[0].label is unsure.timeline[0].label is None
+    (warning,) = [w for w in unsure.warnings if w["code"] == "low_confidence"]
+    assert warning["text"] == f"no label: the likeliest class, {sure.label}, has {best:.2f}, less than 1"
+    assert set(unsure.to_dict()["tracks"][0]["timeline"][0]) == set(sure.to_dict()["tracks"][0]["timeline"][0])
+    unsure.to_csv(tmp_path / "unsure.csv")
+    assert ",ceflnet (untrained),0,0.0," in (tmp_path / "unsure.csv").read_text()
+    unsure.plot(tmp_path / "unsure.png")
+    unsure.video(tmp_path / "unsure.mp4")
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="min_confidence"):
+            inference.predict(path, module, min_confidence=wrong)
+
+
 @pytest.mark.parametrize("every", [0.0, -1.0, float("nan")])
 def test_every_must_be_positive(every, tmp_path):
     """Protects from endless timelines."""

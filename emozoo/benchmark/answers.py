@@ -101,6 +101,11 @@ class Said:
             moments = np.stack([_moments(p, t) for p, t in zip(va, self.va_true, strict=True)])
         return Outcome(self.groups, self.classes, confusion, moments)
 
+    def calibration(self, voice: int, prior: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Highest probability (n,) of each scored item and whether it was right (n,); None without classes."""
+        scores, known = self.scores(voice, prior), self.true >= 0
+        return None if scores is None else (scores.max(1)[known], (scores.argmax(1) == self.true)[known])
+
     def table(self, voice: int, prior: str) -> list[dict[str, Any]]:
         """Predictions, a line for each item, or for each scored point where there is valence and arousal."""
         scores, va = self.scores(voice, prior), self.va[voice]

@@ -189,7 +189,8 @@ details:first-of-type{margin-top:14px}
 summary{cursor:pointer;font-weight:600;overflow-wrap:anywhere}
 summary span{font-weight:400;color:var(--faint);margin-left:6px}
 .matrix{width:100%;table-layout:fixed;max-width:520px}
-.matrix th{font-weight:500;font-size:.74rem;color:var(--faint);padding:2px;text-align:center;overflow:hidden}
+.matrix th{font-weight:500;font-size:.68rem;letter-spacing:-.01em;color:var(--faint);padding:2px 0;
+text-align:center;overflow:hidden}
 .matrix th.row{text-align:right;padding-right:8px;width:84px}
 .matrix .brief{display:none}
 .matrix td{text-align:center;padding:0;height:40px;border:2px solid var(--card);border-radius:6px;

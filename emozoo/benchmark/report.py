@@ -22,7 +22,7 @@ COLUMNS = (
     "n_evaluated", "no_face", "WAR", "WAR_lo", "WAR_hi", "UAR", "UAR_lo", "UAR_hi", "F1", "CCC_V", "CCC_A", "delta",
     "delta_lo", "delta_hi", "delta_metric", "seconds", "versions", "hardware", "precision", "date", "commit",
     "protocol_version", "label_map", "n_groups", "n_points", "F1_lo", "F1_hi", "CCC_V_lo", "CCC_V_hi", "CCC_A_lo",
-    "CCC_A_hi", "CCC", "CCC_lo", "CCC_hi", "WAR_std", "UAR_std", "CCC_delta", "CCC_delta_lo", "CCC_delta_hi",
+    "CCC_A_hi", "CCC", "CCC_lo", "CCC_hi", "WAR_std", "UAR_std", "CCC_delta", "CCC_delta_lo", "CCC_delta_hi", "ECE",
 )  # fmt: skip
 # What makes two lines the same measurement: a new one replaces the old.
 KEY = (
@@ -72,6 +72,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         row[m] = record["metrics"].get(m)
         row[f"{m}_lo"], row[f"{m}_hi"] = record["ci95"].get(m) or (None, None)
     row |= {f"{m}_std": record.get("std", {}).get(m) for m in ("WAR", "UAR")}
+    row["ECE"] = record.get("ece")
     metric = headline(record)
     row |= {"delta": None, "delta_metric": None}
     if "delta" in record and metric:

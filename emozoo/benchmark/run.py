@@ -285,6 +285,7 @@ def record(said: Said, voice: int, outcome: Outcome, prior: str, suffix: str = "
         "ci95": ends(interval),
         "per_class": statistics.per_class(outcome),
         "confusion": statistics.matrix(outcome),
+        "ece": _ece([said], voice, prior),
         # With a label map other classes are scored than others published numbers for.
         "published": [] if said.dm.label_map else leaderboard.published(manifest.name, protocol, split, fold),
         "versions": hub.versions(),
@@ -294,6 +295,15 @@ def record(said: Said, voice: int, outcome: Outcome, prior: str, suffix: str = "
         "commit": commit(),
         "seconds": round(said.seconds, 2),
     }
+
+
+def _ece(passes: Sequence[Said], voice: int, prior: str) -> float | None:
+    """The calibration error over all scored items; None without classes."""
+    found = [c for p in passes if (c := p.calibration(voice, prior)) is not None]
+    if not found or not sum(len(right) for _, right in found):
+        return None
+    confidence, right = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return statistics.calibration_error(confidence, right)
 
 
 def _over_parts(
@@ -315,7 +325,7 @@ def _over_parts(
         found["n_points"] = sum(len(x) for p in passes for x in p.va_true)
     splits = {r.split for p in passes for r in p.rows}
     found |= {"split": splits.pop() if len(splits) == 1 else None, "parts": [p.part for p in passes]}
-    found["seconds"] = round(sum(p.seconds for p in passes), 2)
+    found |= {"seconds": round(sum(p.seconds for p in passes), 2), "ece": _ece(passes, voice, prior)}
     return found
 
 

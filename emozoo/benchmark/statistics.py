@@ -102,6 +102,15 @@ def evaluate(outcome: Outcome) -> tuple[dict[str, float], dict[str, tuple[float,
     return metrics, _interval(metrics_of({k: resampled(s) for k, s in sums.items()})) if _groups(sums) > 1 else {}
 
 
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error in [0, 1] (Guo et al., ICML 2017): how far confidence lies from the share of right
+    answers, mean over equally wide bins of confidence, each by its number of items. ``confidence``, ``right`` (n,).
+    """
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(place, confidence - right, bins)
+    return float(np.abs(gap).sum() / max(1, len(place)))
+
+
 def difference(a: Outcome, b: Outcome) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Metrics of ``a`` minus those of ``b`` over the same items, with paired 95 % intervals (the same draws for both).
 

@@ -38,8 +38,8 @@ class Augment:
 
     Sound: ``gain`` = largest change in dB, ``time_mask`` = largest share of the window that is silenced. On log-mel
     pictures alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced,
-    ``pitch`` = largest shift along the mel axis as a share of it (another voice), ``tempo`` = largest change of speed as
-    a share, about the middle of the window.
+    ``pitch`` = largest shift along the mel axis as a share of it (another voice), ``tempo`` = largest change of speed
+    as a share, about the middle of the window.
     """
 
     flip: float = 0.0
@@ -178,9 +178,8 @@ def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
         bins, steps = db.shape[2:]
         up, slower = rng.uniform(-a.pitch, a.pitch) * bins, 1 + rng.uniform(-a.tempo, a.tempo)
         warp = np.array([[slower, 0, (1 - slower) * (steps - 1) / 2], [0, 1, up]])
-        out = np.stack([cv2.warpAffine(x[0], warp, (steps, bins), borderMode=cv2.BORDER_REPLICATE) for x in out])[
-            :, None
-        ]
+        moved = [cv2.warpAffine(x[0], warp, (steps, bins), borderMode=cv2.BORDER_REPLICATE) for x in out]
+        out = np.stack(moved)[:, None].astype(np.float32)
     quiet = out.min(axis=(1, 2, 3), keepdims=True)
     if a.hiss:
         out = out + rng.normal(0.0, a.hiss, out.shape).astype(np.float32)

@@ -39,6 +39,7 @@ def test_record(weights: Path, data: Path) -> None:
     assert (train["prior"], uniform["prior"]) == ("train", "uniform")
     assert train["per_class"]["surprise"]["recall"] == 1, "the prior of training speaks for surprise"
     assert train["per_class"] != uniform["per_class"]
+    assert 0 <= train["ece"] <= 1
     low, high = train["ci95"]["WAR"]
     assert low <= train["metrics"]["WAR"] <= high
 

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emozoo.benchmark.statistics import Outcome, difference, evaluate, group_numbers, per_class, pooled, resampled
+from emozoo.benchmark.statistics import (
+    Outcome,
+    calibration_error,
+    difference,
+    evaluate,
+    group_numbers,
+    per_class,
+    pooled,
+    resampled,
+)
 from emozoo.metrics import concordance_sums
 
 
@@ -20,6 +29,15 @@ def of_matrix(matrix: list[list[int]]) -> Outcome:
     true, predicted = np.nonzero(cells)
     repeat = cells[true, predicted]
     return outcome(np.repeat(true, repeat), np.repeat(predicted, repeat), len(cells))
+
+
+def test_calibration_error() -> None:
+    """Protects ECE: nothing where confidence is the share of right answers, the gap where it is not, by hand."""
+    confidence = np.array([0.6] * 5 + [0.9] * 10)
+    honest = np.array([1, 1, 1, 0, 0] + [1] * 9 + [0])
+    assert calibration_error(confidence, honest) == pytest.approx(0)
+    assert calibration_error(confidence, np.ones(15)) == pytest.approx((5 * 0.4 + 10 * 0.1) / 15)
+    assert calibration_error(np.ones(3), np.zeros(3)) == 1
 
 
 def test_golden_confusions(shared: Path) -> None:

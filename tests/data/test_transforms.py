@@ -124,7 +124,7 @@ def test_sound_is_masked_and_shifted_in_db():
 
 
 def test_another_voice_shifts_all_windows_alike():
-    """Protects pitch and tempo: one draw for all windows of a clip, no silence at the edges, nothing moved without them."""
+    """Protects pitch and tempo: one draw for all windows of a clip, no silence at the edges."""
     db = np.tile(np.linspace(-60, 0, 64, dtype=np.float32)[:, None], (3, 1, 1, 100))
     higher = one(db, Augment(pitch=0.2), seed=1)
     assert np.ptp(higher, axis=(0, 3)).max() < 1e-4

@@ -419,7 +419,7 @@ def test_rja_shares_weights_over_recursions() -> None:
 
 @pytest.mark.parametrize("left", ["audio", "face"])
 def test_rja_without_a_stream_is_the_network_beside_a_masked_one(left: str) -> None:
-    """Protects networks of sound, or of the face, alone: the same answers as beside a stream that nothing is seen of."""
+    """Protects networks of sound, or of the face, alone: the same answers as beside a masked stream."""
     both = build("recursive_joint_attention", classes=3).eval()
     one = build("recursive_joint_attention", classes=3, streams=(left,), encoders={left: AV[left]}).eval()
     assert set(one.encoders) == {left}
