@@ -20,6 +20,7 @@ from emozoo import __version__, registry
 from emozoo.errors import EmozooError, UsageError
 
 if TYPE_CHECKING:
+    from emozoo.data.manifest import Row
     from emozoo.inference import Prediction
 
 app = typer.Typer(
@@ -624,23 +625,61 @@ def synth(
     out: Annotated[Path, typer.Option(help="Folder for the videos and their manifest.csv.")],
     n: Annotated[int, typer.Option(min=1, help="How many clips.")] = 21,
     seed: Annotated[int, typer.Option(help="Same seed, same pixels.")] = 0,
+    faces: Annotated[
+        list[str] | None, typer.Option(help="Compose: photographs of faces, as DATASET:ROOT. May be given again.")
+    ] = None,
+    voices: Annotated[list[str] | None, typer.Option(help="Compose: recordings, as DATASET:ROOT.")] = None,
+    views: Annotated[str, typer.Option(help="Compose: views that show the emotion.")] = "face,voice",
+    split: Annotated[str, typer.Option(help="Compose: the part of these data that is used.")] = "train",
 ) -> None:
     """SynthEmo: drawn faces, scenes and voices with a known cause for every label, as ordinary mp4 files.
 
+    With --faces, photographs and recordings take their place, in drawn surroundings; some views are spoilt.
+
     \b
     Example: emozoo synth --out drawn --n 14 --seed 1
+    Example: emozoo synth --out composed --faces ferplus7:/data/ferplus --voices ravdess:/data/ravdess
     """
     from rich.console import Console
     from rich.progress import Progress
 
-    from emozoo.data.synthetic import generate
+    from emozoo.data.synthetic import Mix, compose, generate
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("drawing", total=n)
         workers = min(n, os.cpu_count() or 1)
-        path = generate(out, n, seed, workers=workers, progress=lambda done, of: bar.update(task, completed=done))
+
+        def progress(done: int, of: int) -> None:
+            bar.update(task, completed=done)
+
+        if faces or voices:
+            mix = Mix(tuple(v.strip() for v in views.split(",")))
+            path = compose(
+                out, n, seed, faces=_rows(faces, split), voices=_rows(voices, split), mix=mix, split=split,
+                workers=workers, progress=progress,
+            )  # fmt: skip
+        else:
+            path = generate(out, n, seed, workers=workers, progress=progress)
     print(path)
+
+
+def _rows(named: list[str] | None, split: str) -> list[Row]:
+    """The rows of data sets given as ``DATASET:ROOT`` that belong to a part, or that know of no parts."""
+    from emozoo.data import datasets
+
+    found: list[Row] = []
+    for text in named or ():
+        name, colon, root = text.partition(":")
+        if not colon:
+            raise UsageError(f"'{text}' says no place: write it as DATASET:ROOT, as in folder:/data/my_faces")
+        rows = datasets.load(name, root).rows
+        found += [r for r in rows if r.split in (split, None)]
+        if not any(r.split in (split, None) for r in rows):
+            raise UsageError(
+                f"{text} has no split '{split}'; there are {', '.join(sorted({str(r.split) for r in rows}))}"
+            )
+    return found
 
 
 # -- the hub -------------------------------------------------------------------------------------------------------

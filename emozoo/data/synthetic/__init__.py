@@ -7,6 +7,7 @@ PosixPath('synth/manifest.csv')
 
 from emozoo.data.synthetic.cause import EMOTIONS, VERSION, VIEWS, Cause, Course, Knobs, course, plan, split_of
 from emozoo.data.synthetic.clip import Rendered, generate, render, write_clip
+from emozoo.data.synthetic.compose import Mix, compose
 
 __all__ = [
     "EMOTIONS",
@@ -15,7 +16,9 @@ __all__ = [
     "Cause",
     "Course",
     "Knobs",
+    "Mix",
     "Rendered",
+    "compose",
     "course",
     "generate",
     "plan",

@@ -115,30 +115,36 @@ def _screen(cause: Cause) -> Picture:
 
 def write_clip(clip: Rendered, path: Path) -> None:
     """Writes H.264 / AAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
-    import av
-
-    temporary = path.with_name(f".{path.stem}.part")
-    rate = Fraction(clip.cause.fps).limit_denominator(1001)
-    with av.open(str(temporary), "w", format="mp4") as out:
-        video = out.add_stream(
-            "libx264", rate=rate, options={"crf": str(clip.cause.knobs.crf), "preset": "veryfast", "threads": "1"}
-        )
-        video.width, video.height, video.pix_fmt = clip.cause.size[0], clip.cause.size[1], "yuv420p"
-        audio = out.add_stream("aac", rate=clip.rate, layout="mono")
-        audio.bit_rate = 48000
-        for picture in clip.frames:
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        out.mux(video.encode())
-        step = 1024
-        for i in range(0, len(clip.waveform), step):
-            sound = av.AudioFrame.from_ndarray(clip.waveform[None, i : i + step], format="fltp", layout="mono")
-            sound.sample_rate, sound.pts, sound.time_base = clip.rate, i, Fraction(1, clip.rate)
-            out.mux(audio.encode(sound))
-        out.mux(audio.encode())
     table = path.with_suffix(".va.csv")
     part = table.with_name(f".{table.name}.part")
     part.write_text("valence,arousal\n" + "".join(f"{v:.4f},{a:.4f}\n" for v, a in clip.va), encoding="utf-8")
     os.replace(part, table)
+    write_media(path, clip.frames, clip.waveform, clip.rate, clip.cause.fps, clip.cause.knobs.crf)
+
+
+def write_media(path: Path, frames: Picture, waveform: Array, rate: int, fps: float, crf: int) -> None:
+    """Writes H.264 / AAC mp4 by renaming: RGB uint8 (F, h, w, 3), float32 (n,) in -1..1 at ``rate`` Hz, mono."""
+    import av
+
+    temporary = path.with_name(f".{path.stem}.part")
+    with av.open(str(temporary), "w", format="mp4") as out:
+        video = out.add_stream(
+            "libx264",
+            rate=Fraction(fps).limit_denominator(1001),
+            options={"crf": str(crf), "preset": "veryfast", "threads": "1"},
+        )
+        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        audio = out.add_stream("aac", rate=rate, layout="mono")
+        audio.bit_rate = 48000
+        for picture in frames:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode())
+        step = 1024
+        for i in range(0, len(waveform), step):
+            sound = av.AudioFrame.from_ndarray(waveform[None, i : i + step], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = rate, i, Fraction(1, rate)
+            out.mux(audio.encode(sound))
+        out.mux(audio.encode())
     os.replace(temporary, path)
 
 

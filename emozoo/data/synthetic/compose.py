@@ -1,0 +1,409 @@
+"""Composed clips: photographs of faces and recordings of voices in drawn places, with a known cause for every label.
+
+One clip shows the same emotion in each of its views, unless a view is spoilt: blurred, darkened, covered, drowned in
+noise, or not there at all. A spoilt view may show something else, so that a network which weighs views by what can be
+made of them knows more than one that does not. Nothing but the picture and the sound says which view is spoilt, and at
+least one never is.
+
+A face is moved by a camera path, with drifting light. It turns from neutral to its emotion where two photographs of one
+person allow it; otherwise it stands still, so that these clips teach nothing about how faces move. Valence and arousal
+are the emotion's place on Russell's circle (:data:`emozoo.labels.CIRCLE`), whose angles and lengths are ours.
+
+Legend: F = frames, h, w = pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from emozoo import hub
+from emozoo.data.manifest import Row
+from emozoo.data.synthetic.clip import write_media
+from emozoo.data.synthetic.draw import Array, Picture
+from emozoo.data.synthetic.places import PLACES
+from emozoo.data.synthetic.scene import TYPICAL, Scene
+from emozoo.errors import DatasetError, UsageError
+from emozoo.labels import BASIC7, canonical, circle_point
+
+VERSION = 1
+STAMP = "composed.json"
+VIEWS = ("face", "scene", "voice")
+SPOILT = {
+    "face": ("blur", "dark", "cover", "noise"),
+    "scene": ("blur", "dark", "noise"),
+    "voice": ("noise", "muffle", "gaps"),
+}
+RATE = 16000
+COLUMNS = (
+    "path", "label", "valence", "arousal", "split", "group", "x1", "y1", "x2", "y2", "conflict",
+    *(f"{v}_{what}" for v in VIEWS for what in ("shows", "state")), "face_item", "voice_item", "turns", "seed", "index",
+    "version",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How composed clips come about. Probabilities are 0..1.
+
+    ``views``: those that show the emotion, two or three of face, scene and voice. The others show none: no face, a
+    plain day, silence.
+    ``spoil``: how often a view is spoilt; ``gone``: how many of the spoilt ones are not there at all; ``conflict``: how
+    many of those still there show another emotion.
+    ``noise`` standard deviation in grey levels; ``crf`` the H.264 quality (0 best .. 51).
+    """
+
+    views: tuple[str, ...] = ("face", "voice")
+    spoil: float = 0.4
+    gone: float = 0.25
+    conflict: float = 0.6
+    noise: float = 3.0
+    crf: int = 26
+
+    def __post_init__(self) -> None:
+        if len(set(self.views)) < 2 or not set(self.views) <= set(VIEWS):
+            raise UsageError(f"views must be two or more of {', '.join(VIEWS)}, got {', '.join(self.views) or 'none'}")
+        for name in ("spoil", "gone", "conflict"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is a probability from 0 to 1, got {getattr(self, name):g}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that one clip follows from. ``states``: ``clear``, a way of spoiling, or ``gone``, of each view in order.
+
+    ``face``, ``calm``, ``voice``: files; ``calm`` is a neutral picture of the same person, from which the face turns.
+    ``box``: place of the face, inclusive pixel corners. ``end``: seconds of the voice at which the clip ends.
+    """
+
+    index: int
+    seed: int
+    label: str
+    shows: tuple[str, str, str]
+    states: tuple[str, str, str]
+    face: Row | None
+    calm: str | None
+    voice: Row | None
+    place: str
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    seconds: float
+    fps: float
+    mix: Mix
+
+    def rng(self, what: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.index, what)))
+
+    @property
+    def conflict(self) -> bool:
+        """Whether a view that is there shows another emotion than the label."""
+        there = zip(VIEWS, self.shows, self.states, strict=True)
+        return any(v in self.mix.views and e != self.label and s != "gone" for v, e, s in there)
+
+
+class Material:
+    """Faces and voices by emotion. Raises DatasetError where an emotion that occurs in one view has none in another."""
+
+    def __init__(self, faces: Sequence[Row], voices: Sequence[Row], views: Sequence[str]) -> None:
+        self.of = {"face": _by_emotion(faces), "voice": _by_emotion(voices)}
+        needed = [v for v in ("face", "voice") if v in views]
+        self.emotions = tuple(e for e in BASIC7 if all(e in self.of[v] for v in needed))
+        if len(self.emotions) < 2:
+            raise DatasetError(f"{' and '.join(needed)}: fewer than two of {', '.join(BASIC7)} are in all of them")
+        self.calm: dict[str, list[str]] = {}
+        for row in self.of["face"].get("neutral", ()):
+            self.calm.setdefault(str(row.group), []).append(row.path)
+        ids = "\n".join(f"{v} {e} {r.id}" for v, x in self.of.items() for e, rows in x.items() for r in rows)
+        self.sha256 = hashlib.sha256(ids.encode()).hexdigest()
+
+
+def _by_emotion(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda r: r.id):
+        if row.label is not None and canonical(row.label) in BASIC7:
+            found.setdefault(canonical(row.label), []).append(row)
+    return found
+
+
+def plan(
+    material: Material, seed: int, index: int, mix: Mix, *, size: tuple[int, int], seconds: float, fps: float
+) -> Recipe:
+    """The recipe of clip ``index``: it depends on seed, index, settings and material alone. Labels are balanced."""
+    k = len(material.emotions)
+    block = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1 << 30, index // k)))
+    label = material.emotions[int(block.permutation(k)[index % k])]
+    r = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 0)))
+    sound = str(r.choice(mix.views))  # this one is never spoilt
+    shows, states = [], []
+    for view in VIEWS:
+        spoilt, gone, other = r.random() < mix.spoil, r.random() < mix.gone, r.random() < mix.conflict
+        way, another = str(r.choice(SPOILT[view])), int(r.integers(k - 1))
+        if view not in mix.views:
+            shows.append("neutral")
+            states.append("clear" if view == "scene" else "gone")
+            continue
+        spoilt &= view != sound
+        states.append(("gone" if gone else way) if spoilt else "clear")
+        others = [e for e in material.emotions if e != label]
+        shows.append(others[another] if spoilt and other and not gone else label)
+    w, h = size
+    half = float(r.uniform(0.21, 0.27)) * h
+    x, y = w * float(r.uniform(0.35, 0.65)), h * float(r.uniform(0.42, 0.55))
+    face = _pick(material.of["face"], shows[0], r) if states[0] != "gone" else None
+    voice = _pick(material.of["voice"], shows[2], r) if states[2] != "gone" else None
+    calm = None
+    if face is not None and shows[0] != "neutral" and face.group is not None and (own := material.calm.get(face.group)):
+        calm = own[int(r.integers(len(own)))]
+    places = TYPICAL[shows[1]] if r.random() < 0.5 else PLACES
+    return Recipe(
+        index, seed, label, (shows[0], shows[1], shows[2]), (states[0], states[1], states[2]), face, calm, voice,
+        places[int(r.integers(len(places)))], (x - half, y - half, x + half, y + half), size, seconds, fps, mix,
+    )  # fmt: skip
+
+
+def _pick(rows: dict[str, list[Row]], emotion: str, r: np.random.Generator) -> Row:
+    return rows[emotion][int(r.integers(len(rows[emotion])))]
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+
+
+def pictures(recipe: Recipe) -> Picture:
+    """The frames of a clip, RGB uint8 (F, h, w, 3)."""
+    r = recipe.rng(1)
+    (w, h), count = recipe.size, max(2, round(recipe.seconds * recipe.fps))
+    spots = ((float(r.uniform(0.1, 0.2)), 0.3, 0.13), (float(r.uniform(0.8, 0.9)), 0.35, 0.11), (0.88, 0.75, 0.1))
+    scene = Scene(recipe.size, recipe.place, recipe.shows[1], spots, recipe.rng(2))
+    face = _Face(recipe, r) if recipe.face is not None else None
+    light = 1 + 0.10 * _waves(r, count)
+    grain = recipe.rng(4)
+    frames = np.empty((count, h, w, 3), np.uint8)
+    for i in range(count):
+        t = i / recipe.fps
+        img = _spoil(scene.frame(t), recipe.states[1], recipe.rng(5))
+        if recipe.states[1] == "gone":
+            img[:] = (150, 152, 156)
+        if face is not None:
+            face.lay(img, i, t)
+        noise = grain.standard_normal((h, w, 1), np.float32) * recipe.mix.noise
+        frames[i] = (img * float(light[i]) + noise).clip(0, 255)
+    return frames
+
+
+class _Face:
+    """A photograph that is laid into the scene at its box, moved by a smooth path."""
+
+    def __init__(self, recipe: Recipe, r: np.random.Generator) -> None:
+        assert recipe.face is not None
+        self.box, self.size = recipe.box, recipe.size
+        self.side = max(2, round(recipe.box[2] - recipe.box[0]))
+        count = max(2, round(recipe.seconds * recipe.fps))
+        cast = np.exp(r.normal(0.0, (0.10, 0.03, 0.10)) + (0.08, 0.0, -0.08))  # grey pictures get a colour of light
+        self.shown = self._open(recipe.face.path, recipe.face.box, cast)
+        self.calm = self._open(recipe.calm, None, cast) if recipe.calm is not None else None
+        self.turn = float(r.uniform(0.1, 0.35)) * recipe.seconds
+        self.state, self.seed = recipe.states[0], recipe.rng(6)
+        self.shown = _spoil(self.shown, self.state, self.seed)
+        if self.calm is not None:
+            self.calm = _spoil(self.calm, self.state, recipe.rng(6))
+        self.path = np.stack([by * _waves(r, count) for by in (0.05, 0.05, 0.05, 0.06)], 1)  # x, y, log zoom, radians
+        edge = np.zeros((self.side, self.side), np.float32)
+        rim = max(1, self.side // 16)
+        edge[rim:-rim, rim:-rim] = 1
+        self.edge = cv2.GaussianBlur(edge, (0, 0), rim / 1.5)
+
+    def _open(self, path: str, box: tuple[float, float, float, float] | None, cast: Array) -> Picture:
+        from emozoo.data.media import read_picture
+
+        picture = read_picture(path)[0]
+        if box is not None and any(box):
+            x1, y1, x2, y2 = (int(v) for v in box)
+            picture = picture[max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1]
+        how = cv2.INTER_AREA if picture.shape[0] > self.side else cv2.INTER_CUBIC
+        picture = cv2.resize(picture, (self.side, self.side), interpolation=how)
+        return (picture * cast).clip(0, 255).astype(np.uint8)
+
+    def lay(self, img: Picture, i: int, t: float) -> None:
+        face = self.shown
+        if self.calm is not None:
+            share = float(np.clip((t - self.turn) / 0.3, 0, 1))
+            face = cv2.addWeighted(self.shown, share, self.calm, 1 - share, 0)
+        dx, dy, zoom, roll = self.path[i]
+        k, middle = math.exp(zoom), (self.side - 1) / 2
+        c, s = k * math.cos(roll), k * math.sin(roll)
+        x, y = (self.box[0] + self.box[2]) / 2 + dx * self.side, (self.box[1] + self.box[3]) / 2 + dy * self.side
+        warp = np.array([[c, -s, x - middle * (c - s)], [s, c, y - middle * (s + c)]])
+        alpha = cv2.warpAffine(self.edge, warp, self.size)[..., None]
+        layer = cv2.warpAffine(face, warp, self.size, borderMode=cv2.BORDER_REPLICATE)
+        img[:] = (img * (1 - alpha) + layer * alpha).astype(np.uint8)
+
+
+def _waves(r: np.random.Generator, count: int) -> Array:
+    """A smooth path in about [-1, 1] over the frames (F,)."""
+    t = np.linspace(0, 2 * np.pi, count)
+    cycles, phase, high = r.uniform(0.2, 1.3, 2), r.uniform(0, 2 * np.pi, 2), r.uniform(0, 1, 2) * (0.7, 0.3)
+    return (high[:, None] * np.sin(cycles[:, None] * t + phase[:, None])).sum(0)
+
+
+def _spoil(img: Picture, state: str, r: np.random.Generator) -> Picture:
+    h = img.shape[0]
+    if state == "blur":
+        return np.asarray(cv2.GaussianBlur(img, (0, 0), float(r.uniform(0.055, 0.085)) * h))
+    if state == "dark":
+        return (img * float(r.uniform(0.05, 0.12)) + r.normal(0, 6, img.shape)).clip(0, 255).astype(np.uint8)
+    if state == "noise":
+        return (img + r.normal(0, float(r.uniform(70, 100)), img.shape)).clip(0, 255).astype(np.uint8)
+    if state == "cover":
+        img, share = img.copy(), float(r.uniform(0.62, 0.8))
+        top = 0 if r.random() < 0.5 else round(h * (1 - share))
+        img[top : top + round(h * share)] = r.integers(20, 220, 3)
+    return img
+
+
+# -- sound ---------------------------------------------------------------------------------------------------------
+
+
+def waveform(recipe: Recipe) -> Array:
+    """The sound of a clip, float32 (n,) in -1..1 at 16 kHz: the part of the recording around its loudest stretch."""
+    from emozoo.data.media import Sound, read_header
+
+    n = round(recipe.seconds * RATE)
+    if recipe.voice is None:
+        return np.zeros(n, np.float32)
+    sound = Sound(recipe.voice.path, RATE, read_header(recipe.voice.path))
+    wave = sound.read(sound.offset, sound.offset + sound.duration)
+    r = recipe.rng(3)
+    power = np.cumsum(np.square(wave.astype(np.float64)))
+    centre = int(np.searchsorted(power, power[-1] / 2)) if len(wave) else 0
+    start = centre - n // 2 + int(r.uniform(-0.1, 0.1) * RATE)
+    out: Array = np.zeros(n, np.float32)
+    lo, hi = max(start, 0), min(start + n, len(wave))
+    if hi > lo:
+        out[lo - start : hi - start] = wave[lo:hi]
+    out *= np.float32(10 ** (r.uniform(-4, 4) / 20))
+    level = float(np.sqrt(np.mean(np.square(out))) + 1e-6)
+    if recipe.states[2] == "noise":
+        out = out + _pink(n, r) * level * np.float32(10 ** (r.uniform(4, 9) / 20))
+    elif recipe.states[2] == "muffle":
+        spectrum = np.fft.rfft(out)
+        pitch = np.fft.rfftfreq(n, 1 / RATE)
+        spectrum *= 1 / (1 + (pitch / r.uniform(120, 220)) ** 4)
+        out = np.fft.irfft(spectrum, n) + _pink(n, r) * level * 0.3
+    elif recipe.states[2] == "gaps":
+        step = RATE // 10
+        kept = np.repeat(r.random(n // step + 1) < 0.22, step)[:n]
+        out = np.where(kept, out, 0)
+    return np.asarray(np.clip(out, -1, 1), np.float32)
+
+
+def _pink(n: int, r: np.random.Generator) -> Array:
+    """Noise whose power falls with the frequency, as in most places; root mean square 1."""
+    spectrum = np.fft.rfft(r.standard_normal(n)) / np.sqrt(np.maximum(1, np.arange(n // 2 + 1)))
+    noise = np.fft.irfft(spectrum, n)
+    return np.asarray(noise / np.sqrt(np.mean(noise**2)), np.float32)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def make(job: tuple[Recipe, str]) -> str:
+    """Composes a clip and writes it to a path, which it returns: work for a process of its own."""
+    recipe, path = job
+    cv2.setNumThreads(1)
+    write_media(Path(path), pictures(recipe), waveform(recipe), RATE, recipe.fps, recipe.mix.crf)
+    return path
+
+
+def line(recipe: Recipe, path: str, split: str | None) -> dict[str, object]:
+    """The manifest's line of a clip: the common columns, then the causes."""
+    point = circle_point(recipe.label)
+    assert point is not None
+    values: dict[str, object] = {
+        "path": path, "label": recipe.label, "valence": f"{point[0]:.4f}", "arousal": f"{point[1]:.4f}",
+        "split": split or "", "conflict": int(recipe.conflict), "turns": int(recipe.calm is not None),
+        "group": next((r.group or r.id for r in (recipe.face, recipe.voice) if r is not None), ""),
+        "face_item": recipe.face.id if recipe.face else "", "voice_item": recipe.voice.id if recipe.voice else "",
+        "seed": recipe.seed, "index": recipe.index, "version": VERSION,
+    }  # fmt: skip
+    box = recipe.box if recipe.face is not None else (0.0, 0.0, 0.0, 0.0)
+    values |= {c: f"{v:.1f}" for c, v in zip(("x1", "y1", "x2", "y2"), box, strict=True)}
+    for view, shown, state in zip(VIEWS, recipe.shows, recipe.states, strict=True):
+        values |= {f"{view}_shows": "" if state == "gone" else shown, f"{view}_state": state}
+    return values
+
+
+def compose(
+    out: str | os.PathLike[str],
+    n: int,
+    seed: int = 0,
+    *,
+    faces: Sequence[Row],
+    voices: Sequence[Row],
+    mix: Mix | None = None,
+    split: str | None = None,
+    size: tuple[int, int] = (192, 144),
+    seconds: float = 3.2,
+    fps: float = 12.5,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes ``n`` clips below ``out`` and returns the path of their ``manifest.csv``.
+
+    Same seed, settings and material, same clips, whatever ``n`` and ``workers`` are; a run that was cut short goes on.
+
+    Args:
+        faces, voices: rows of pictures and of recordings, of which those of the seven basic emotions are used.
+        split: what the manifest's column ``split`` says of all clips. People and voices of another split must not be
+            among the rows.
+
+    Raises:
+        DatasetError: too little material, or ``out`` holds clips made otherwise.
+    """
+    mix = mix or Mix()
+    material, out = Material(faces, voices, mix.views), Path(out)
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    settings = {
+        "version": VERSION, "seed": seed, "size": list(size), "seconds": seconds, "fps": fps,
+        "mix": json.loads(json.dumps(asdict(mix))), "material": material.sha256,
+    }  # fmt: skip
+    stamp = out / STAMP
+    if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != settings:
+        raise DatasetError(f"{out}: holds clips composed otherwise (see {STAMP}); choose an empty folder")
+    hub.write_atomic(stamp, (json.dumps(settings, indent=1) + "\n").encode())
+    recipes = [plan(material, seed, i, mix, size=size, seconds=seconds, fps=fps) for i in range(n)]
+    names = [f"clips/{r.index:06d}.mp4" for r in recipes]
+    jobs = [(r, str(out / name)) for r, name in zip(recipes, names, strict=True) if not (out / name).exists()]
+    done = n - len(jobs)
+
+    def step(_: str) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, n)
+
+    if workers > 1 and len(jobs) > 1:
+        # Fresh processes: OpenCV's threads do not survive a fork.
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
+            for path in pool.map(make, jobs, chunksize=8):
+                step(path)
+    else:
+        for job in jobs:
+            step(make(job))
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(line(r, name, split) for r, name in zip(recipes, names, strict=True))
+    hub.write_atomic(out / "manifest.csv", text.getvalue().encode())
+    return out / "manifest.csv"

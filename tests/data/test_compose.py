@@ -1,0 +1,171 @@
+"""Composed clips: pictures and sounds put together so that the cause of every label, and what is spoilt, is known."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trees
+
+from emozoo.data import datasets
+from emozoo.data.clips import ClipReader
+from emozoo.data.manifest import Row
+from emozoo.data.synthetic import Mix, compose
+from emozoo.data.synthetic.compose import Material, Recipe, pictures, plan, waveform
+from emozoo.errors import DatasetError, UsageError
+from emozoo.labels import BASIC7
+from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], list[Row]]:
+    """Faces and voices of two people, one of each emotion: grey pictures whose level is the emotion, and tones."""
+    root = tmp_path_factory.mktemp("material")
+    faces, voices = [], []
+    for k, emotion in enumerate(BASIC7):
+        for who in ("a", "b"):
+            face = root / f"{emotion}_{who}.png"
+            cv2.imwrite(str(face), np.full((48, 48), 40 + 30 * k, np.uint8))
+            faces.append(Row(face.stem, str(face), emotion, group=who, box=(0, 0, 47, 47)))
+            voice = root / f"{emotion}_{who}.wav"
+            trees.film(voice, seconds=3.0, silent_s=0.8 + 0.1 * k)
+            voices.append(Row(f"v_{voice.stem}", str(voice), emotion, group=f"v{who}"))
+    return faces, voices
+
+
+SIZE = {"size": (96, 72), "seconds": 1.6, "fps": 10.0}
+
+
+def recipes(material: tuple[list[Row], list[Row]], n: int = 700, **mix: object) -> list[Recipe]:
+    found = Mix(**mix)  # type: ignore[arg-type]
+    known = Material(*material, found.views)
+    return [plan(known, 3, i, found, **SIZE) for i in range(n)]  # type: ignore[arg-type]
+
+
+def test_same_seed_same_clips(material: tuple[list[Row], list[Row]], tmp_path: Path) -> None:
+    """Protects repeatability: number and processes change no clip, a cut run goes on, other settings are refused."""
+    faces, voices = material
+    compose(tmp_path / "few", 3, 5, faces=faces, voices=voices, split="train", **SIZE)  # type: ignore[arg-type]
+    made = compose(tmp_path / "more", 8, 5, faces=faces[::-1], voices=voices, workers=2, **SIZE)  # type: ignore[arg-type]
+    names = [f"clips/{i:06d}.mp4" for i in range(3)]
+    first = [(tmp_path / "few" / n).read_bytes() for n in names]
+    assert first == [(made.parent / n).read_bytes() for n in names]
+    (tmp_path / "few" / names[1]).unlink()
+    calls: list[tuple[int, int]] = []
+    compose(
+        tmp_path / "few", 3, 5, faces=faces, voices=voices, progress=lambda *x: calls.append(x), **SIZE  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert calls == [(3, 3)], "what is there is kept"
+    assert first == [(tmp_path / "few" / n).read_bytes() for n in names]
+    with pytest.raises(DatasetError, match="composed otherwise"):
+        compose(tmp_path / "few", 3, 5, faces=faces[1:], voices=voices, **SIZE)  # type: ignore[arg-type]
+
+
+def test_something_is_always_whole(material: tuple[list[Row], list[Row]]) -> None:
+    """Protects the question itself: one view at least is clear and tells the label; only spoilt ones tell another."""
+    found = recipes(material, spoil=0.9, conflict=0.9)
+    assert set(Counter(r.label for r in found).values()) == {100}
+    for r in found:
+        face, voice = (r.shows[0], r.states[0]), (r.shows[2], r.states[2])
+        assert (r.label, "clear") in (face, voice)
+        assert all(shown == r.label for shown, state in (face, voice) if state == "clear")
+        assert (r.shows[1], r.states[1]) == ("neutral", "clear"), "a view that is not asked for tells nothing"
+    assert 0.5 < np.mean([r.conflict for r in found]) < 0.7
+    assert len({r.states[0] for r in found}) == 6
+    assert not any(r.conflict for r in recipes(material, spoil=0.0))
+
+
+def test_what_is_spoilt_is_spoilt(material: tuple[list[Row], list[Row]]) -> None:
+    """Protects the ways of spoiling: each leaves less of the picture or of the sound than a clear clip."""
+    seen: dict[str, Recipe] = {}
+    for r in recipes(material, views=("face", "scene", "voice"), spoil=0.7):
+        for view, state in zip(("face", "scene", "voice"), r.states, strict=True):
+            seen.setdefault(f"{view} {state}", r)
+    x1, y1, x2, y2 = (round(v) for v in seen["face dark"].box)
+    dark = pictures(seen["face dark"])[:, y1 + 8 : y2 - 8, x1 + 8 : x2 - 8]
+    assert dark.mean() < 45
+    noise = pictures(seen["face noise"])
+    x1, y1, x2, y2 = (round(v) for v in seen["face noise"].box)
+    assert noise[0, y1 + 8 : y2 - 8, x1 + 8 : x2 - 8].std() > 30
+    assert pictures(seen["scene gone"])[:, :4].std() < 15, "no place"
+    whole = waveform(seen["voice clear"])
+    assert np.abs(whole).max() > 0.2
+    assert not waveform(seen["voice gone"]).any()
+    assert (waveform(seen["voice gaps"]) == 0).mean() > 0.5
+    noisy = np.abs(np.fft.rfft(waveform(seen["voice noise"])))
+    tone = round(440 * len(whole) / 16000)
+    assert noisy[: tone // 2].mean() > 5 * np.abs(np.fft.rfft(whole))[: tone // 2].mean()
+
+
+def test_a_face_turns_where_one_person_has_both(material: tuple[list[Row], list[Row]]) -> None:
+    """Protects against inventing movement: a face changes from the same person's neutral picture, or not at all."""
+    turning = next(r for r in recipes(material, spoil=0.0) if r.shows[0] == "surprise")
+    assert turning.face is not None
+    assert Path(str(turning.calm)).stem == f"neutral_{turning.face.group}"
+    x, y = (round((turning.box[i] + turning.box[i + 2]) / 2) for i in (0, 1))
+    levels = pictures(turning)[:, y - 4 : y + 4, x - 4 : x + 4].mean((1, 2, 3))
+    assert levels[-3:].mean() > levels[0] + 25, "neutral is the darker picture"
+    faces = [r for r in material[0] if r.label != "neutral" or r.group == "a"]
+    of_b = [r for r in recipes((faces, material[1]), spoil=0.0) if r.face is not None and r.face.group == "b"]
+    assert of_b
+    assert all(r.calm is None for r in of_b)
+
+
+def test_clips_are_read_like_any_others(material: tuple[list[Row], list[Row]], tmp_path: Path) -> None:
+    """Protects training on them: a table with labels, boxes (four zeros: no face), places on the circle, sound."""
+    faces, voices = material
+    mix = Mix(spoil=0.8, gone=0.6)
+    path = compose(tmp_path / "set", 21, 2, faces=faces, voices=voices, mix=mix, split="val", **SIZE)  # type: ignore[arg-type]
+    manifest = datasets.load("csv", path)
+    assert {r.split for r in manifest} == {"val"}
+    assert Counter(r.label for r in manifest) == dict.fromkeys(BASIC7, 3)
+    assert all(r.valence is not None and r.group is not None for r in manifest)
+    audio = AudioSpec(rate=16000, win=400, hop=250, fft=512, seconds=0.4)
+    spec = ClipSpec(
+        {"face": StreamSpec("face", (32, 32)), "audio": StreamSpec("audio", (40, 26), audio=audio)},
+        clips=3, sampling="trail", window_s=1.6, clip_s=0.4,
+    )  # fmt: skip
+    gone = [r for r in manifest if r.box == (0, 0, 0, 0)]
+    assert 0 < len(gone) < 21
+    for row in manifest:
+        with ClipReader.of(row, spec) as reader:
+            raw = reader.read()
+        assert raw.no_face == (row in gone)
+    table = list(csv.DictReader(path.open()))
+    assert all((line["face_state"] == "gone") == (line["face_shows"] == "") for line in table)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """Protects `emozoo synth --faces --voices`, and the one line for what is asked wrongly."""
+    for k, emotion in enumerate(("anger", "neutral")):
+        (tmp_path / "faces" / "train" / emotion).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "faces" / "train" / emotion / "1.png"), np.full((48, 48), 90 * k, np.uint8))
+        trees.film(tmp_path / "voices" / emotion / "1.wav", seconds=2.0)
+    run = [sys.executable, "-m", "emozoo", "synth", "--out", str(tmp_path / "out"), "--n", "2"]
+    faces, voices = f"folder:{tmp_path}/faces", f"folder:{tmp_path}/voices"
+    done = subprocess.run([*run, "--faces", faces, "--voices", voices], capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "out" / "manifest.csv"), done.stderr
+    assert {r.label for r in datasets.load("csv", tmp_path / "out")} == {"anger", "neutral"}
+    for wrong, said in (
+        (["--faces", str(tmp_path / "faces")], "DATASET:ROOT"),
+        (["--faces", faces, "--voices", voices, "--split", "test"], "no split 'test'"),
+        (["--faces", faces], "fewer than two"),
+        (["--faces", faces, "--voices", voices, "--views", "face"], "two or more of face, scene, voice"),
+    ):
+        done = subprocess.run([*run[:5], f"{tmp_path}/no", *run[6:], *wrong], capture_output=True, text=True)
+        assert done.returncode in (2, 3)
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_wrong_mixes_are_refused() -> None:
+    """Protects from sets that ask nothing."""
+    for wrong in ({"views": ("face",)}, {"views": ("face", "smell")}, {"spoil": 1.5}):
+        with pytest.raises(UsageError):
+            Mix(**wrong)  # type: ignore[arg-type]
