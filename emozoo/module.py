@@ -126,8 +126,9 @@ class EmotionModule(L.LightningModule):
         va_weight: weight of the concordance loss where ``targets["va"]`` exist.
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
-        init_from: a safetensors file or weights folder whose parts start this network.
-        init_parts: parts of that file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly.
+        init_from: a safetensors file or weights folder whose parts start this network, or several with their parts,
+            ``{file: {"theirs": "ours"}}``.
+        init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly.
     """
 
     log_prior: Tensor
@@ -160,7 +161,7 @@ class EmotionModule(L.LightningModule):
         va_weight: float = 1.0,
         stream_dropout: float = 0.0,
         mixup: float = 0.0,
-        init_from: str | None = None,
+        init_from: str | dict[str, dict[str, str]] | None = None,
         init_parts: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
@@ -184,8 +185,10 @@ class EmotionModule(L.LightningModule):
         self.mean_loss = MeanMetric()
         self._teacher: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
         self._random: dict[str, list[Tensor]] | None = None  # of a checkpoint: what training goes on with
-        if init_from is not None:
-            self._start_from(place(init_from), init_parts or {"backbone": "backbone"})
+        if isinstance(init_from, str):
+            init_from = {init_from: init_parts or {"backbone": "backbone"}}
+        for file, parts in (init_from or {}).items():
+            self._start_from(place(file), parts)
 
     # -- forward ---------------------------------------------------------------------------------------------------
 

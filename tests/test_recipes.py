@@ -16,7 +16,9 @@ import yaml
 
 from emozoo import registry
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.synthetic import generate
+from emozoo.data.manifest import Row
+from emozoo.data.synthetic import compose, generate
+from emozoo.labels import BASIC7
 from emozoo.module import EmotionModule
 from emozoo.train import EmozooCLI
 
@@ -92,6 +94,18 @@ def music_video(root: Path) -> None:
     table(root, *rows)
 
 
+def composed(root: Path) -> None:
+    """Clips put together from a picture and a sound of each emotion."""
+    made = {"faces": [], "voices": []}
+    for k, emotion in enumerate(BASIC7):
+        picture, voice = root / "material" / f"{emotion}.png", root / "material" / f"{emotion}.wav"
+        trees.picture(picture)
+        trees.film(voice, seconds=1.0, silent_s=0.1 * k)
+        made["faces"].append(Row(emotion, str(picture), emotion, group=f"p{k}"))
+        made["voices"].append(Row(emotion, str(voice), emotion))
+    compose(root, 14, split="train", size=(96, 72), seconds=0.8, **made)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A working folder as recipes expect it; the data sets that a recipe names are written there when first asked."""
@@ -104,7 +118,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[s
             folder = Path(data["root"].replace("$EMOZOO_SHARED", str(root / "shared")).removesuffix("/manifest.csv"))
             if not (root / folder).exists():
                 (root / folder).mkdir(parents=True)
-                if data["dataset"] == "synthemo":
+                if "composed" in folder.parts:
+                    composed(root / folder)
+                elif data["dataset"] == "synthemo":
                     generate(root / folder, 14, 0, size=(96, 72), seconds=0.8)
                 elif "shared" in folder.parts:
                     globals()[folder.name](root / folder)
@@ -125,11 +141,12 @@ def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
     options = {k: v for k, v in (model.get("options") or {}).items() if not k.endswith("_weights")}
     if options != (model.get("options") or {}):
         changed["model.options"] = options
-    if str(model.get("init_from", "")).startswith("runs/"):  # made by another recipe, which must exist
-        other = Path(model["init_from"])
-        names = (f"{other.name}__synthemo_plain", other.parent.name)
-        assert any((path.parent / f"{name}.yaml").is_file() for name in names)
-        changed["model.init_from"] = None
+    start = model.get("init_from") or ()
+    for other in (Path(p) for p in ([start] if isinstance(start, str) else start)):
+        if other.parts[0] == "runs":  # made by another recipe, which must exist
+            names = (f"{other.name}__synthemo_plain", other.parent.name)
+            assert any((path.parent / f"{name}.yaml").is_file() for name in names)
+            changed["model.init_from"] = None
     if trainer.get("precision") == "16-mixed":  # CPUs have bfloat16 alone
         changed["trainer.precision"] = "bf16-mixed"
     changed |= more
