@@ -5,9 +5,9 @@
 Composes the clips below ``runs/composed`` (people and voices of the test clips are in none of the training data),
 trains recursive joint attention on both views and on each alone (``recursive_joint_attention__composed*.yaml``; the
 encoder of voices first), and asks all of them about two sets: ``varied``, where views are spoilt and then may tell
-something else, and ``steady``, where none is. Late fusion is the calibrated answers of the two single networks together:
-weights of their logits fitted on training clips that were held out. Records go into ``benchmarks/results``. What is
-there is not made again, and a killed run goes on. Needs the real material (``EMOZOO_SHARED``).
+something else, and ``steady``, where none is. Late fusion is the calibrated answers of the two single networks
+together: weights of their logits fitted on training clips that were held out. Records go into ``benchmarks/results``.
+What is there is not made again, and a killed run goes on. Needs the real material (``EMOZOO_SHARED``).
 """
 
 from __future__ import annotations
