@@ -33,6 +33,7 @@ def main() -> None:
     else:
         print(f"{shared} is not there: the rows on real faces stay as they are", file=sys.stderr)
     report.save(records, "benchmarks/results")
+    report.save_classes(records, "benchmarks/results/classes.csv")
     report.show(records)
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from emozoo import registry
+from emozoo.train import card as written
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- generated:(\S+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -144,6 +146,59 @@ def controls() -> str:
     return markdown(header, lines(), "Nothing measured yet.")
 
 
+def others(name: str) -> list[Row]:
+    """The lines of a table of ``benchmarks/results`` that holds no benchmark of its own."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def card(model: str) -> str:
+    """What is known of weights: scores, calibration, each class with its confusions, and answers to worse pictures."""
+    own = [r for r in results() if r["model"] == model]
+    errors = [
+        f"{r['protocol']}{', ' + r['split'] if r['split'] else ''}, prior {PRIORS[r['prior']]}: {float(r['ECE']):.3f}"
+        for r in own
+        if r.get("ECE") and not r["control"]
+    ]
+    parts = [scores(model), "Expected calibration error (15 bins, 0 is best): " + ("; ".join(errors) or "not measured")]
+    found = [r for r in others("classes") if r["model"] == model and not r["control"]]
+    for key in dict.fromkeys((r["data"], r["protocol"], r["split"], r["prior"]) for r in found):
+        lines = [r for r in found if (r["data"], r["protocol"], r["split"], r["prior"]) == key]
+        head = ["True class", "n", "Recall", "Precision", "F1", *(f"as {r['class']}" for r in lines)]
+        cells = (
+            [r["class"], r["n"], *(share(r[k]) for k in ("recall", "precision", "f1")), *r["answers"].split()]
+            for r in lines
+        )
+        where = f"{key[1]}{', ' + key[2] if key[2] else ''}, class prior {PRIORS.get(key[3], key[3])}"
+        parts += [f"### Each class: {where}", markdown(head, cells, "")]
+    if not found:
+        parts.append("### Each class\n\nnot measured")
+    worse = [r for r in others("robustness") if r["model"] == model]
+    parts.append("### When the pictures get worse")
+    if not worse:
+        parts.append("Behaviour by face size, blur, light, covered parts, colour and turned heads: not measured.")
+    for protocol, prior in dict.fromkeys((r["protocol"], r["prior"]) for r in worse):
+        lines = [r for r in worse if (r["protocol"], r["prior"]) == (protocol, prior)]
+        rows = (
+            [r["condition"], r["n"], share(r["WAR"]), change(r, "WAR"), share(r["UAR"]), change(r, "UAR")]
+            for r in lines
+        )
+        head = ["Pictures", "n", "WAR", "Change (95 %)", "UAR", "Change (95 %)"]
+        parts += [f"{protocol}, class prior {PRIORS[prior]}:", markdown(head, rows, "")]
+    return "\n\n".join(parts)
+
+
+def share(value: str) -> str:
+    return f"{float(value):.3f}" if value else "–"
+
+
+def change(row: Row, metric: str) -> str:
+    return difference(row, f"{metric}_delta") if row[f"{metric}_delta"] else "–"
+
+
 TABLES: dict[str, Callable[[], str]] = {"models": models, "weights": weights, "results": scores, "controls": controls}
 
 
@@ -152,7 +207,7 @@ def rendered(text: str, where: Path) -> str:
 
     def table(match: re.Match[str]) -> str:
         if match[2] == "card":
-            text = scores(where.parent.name)
+            text = card(where.parent.name)
         elif match[2] in TABLES:
             text = TABLES[match[2]]()
         else:
@@ -170,7 +225,10 @@ def main() -> int:
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("checkpoints/*/README.md"))]
     for path in pages:
         old = path.read_text(encoding="utf-8")
-        new = rendered(old, path.relative_to(ROOT))
+        # A card is written anew from what the weights say of themselves.
+        config = path.with_name("config.json")
+        text = written(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else old
+        new = rendered(text, path.relative_to(ROOT))
         if new != old:
             stale = True
             print(f"{path.relative_to(ROOT)}: {'differs; run make tables' if check else 'written'}")

@@ -201,13 +201,26 @@ class BestOnTest(Callback):
 
 
 def card(config: Mapping[str, Any]) -> str:
-    """A model card (Markdown) that opens with what the weights were trained on."""
+    """A model card (Markdown, the hub's format) that opens with what the weights were trained on.
+
+    What was measured stands between markers and is filled in from committed results (``benchmarks/tables.py``).
+    """
     name = f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"]
     spec = registry.model(config["arch"])
+    versions = ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items())
+    used = ["- Research on and teaching of emotion recognition from video, and the comparison of methods."]
+    if config.get("control_of"):
+        what = f"{config['control']} instead of the attention of `{config['control_of']}`"
+        used = [f"- A control, not a model to use: {what}. It is there so that the difference can be measured."]
+    elif "synthetic" in config["trained_on"]:
+        used += ["- To see a mechanism at work, and to try the whole chain without real data. Not for real people."]
+    else:
+        used += ["- A first look at one's own recordings, and a start for fine-tuning on one's own classes."]
     lines = [
         "---",
         f"license: {config['licence'].lower()}",
         "library_name: emozoo",
+        "pipeline_tag: video-classification",
         "tags: [emotion-recognition, video]",
         "---",
         f"Trained on {config['trained_on']}.",
@@ -220,14 +233,22 @@ def card(config: Mapping[str, Any]) -> str:
         f"Classes in order: {', '.join(config['classes']) or 'none'}.",
         f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}. "
         f"Face detector: `{config['spec']['detector']}`.",
-        f"- {config['n_train']} training items, {config['epochs']} epochs ({config.get('selected', 'last epoch')}), "
-        f"seed {config['seed']}, precision {config['precision']}, "
-        f"{config['train_seconds'] / 60:.0f} minutes. Recipe: `{config['recipe'] or 'not recorded'}`.",
-    ]
-    if config.get("control_of"):
-        what = f"{config['control']} instead of the attention of `{config['control_of']}`"
-        lines.append(f"- A control, not a model to use: {what}.")
-    lines += [
+        f'- `emozoo.load("{name}")`; `emozoo predict clip.mp4 --model {name}`.',
+        "",
+        "## Use",
+        "",
+        *used,
+        "- Not for decisions about people: hiring, education, policing, borders, insurance, health, credit.",
+        "- Prohibited in the European Union: inferring emotions of people at work or in education (AI Act, Article "
+        "5(1)(f)).",
+        "",
+        "## Training",
+        "",
+        f"- Data: {config['trained_on']}; {config['n_train']} items. Weights: {config['licence']}.",
+        f"- {config['epochs']} epochs ({config.get('selected', 'last epoch')}), seed {config['seed']}, precision "
+        f"{config['precision']}, {config['train_seconds'] / 60:.0f} minutes. Recipe: "
+        f"`{config['recipe'] or 'not recorded'}`.",
+        *([f"- Versions: {versions}."] if versions else []),
         "",
         "## Measured",
         "",
@@ -238,10 +259,16 @@ def card(config: Mapping[str, Any]) -> str:
         "## Limits",
         "",
         *[f"- {x}" for x in config["limits"]],
+        "- What was not measured is not known: other detectors, cameras, compression, lighting, languages, age groups "
+        "and cultures than those above.",
+        "",
+        "## Ethics",
+        "",
         "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ "
         "between people, cultures, ages and situations; errors are not spread evenly over them.",
-        "- Not for decisions about people. Inferring emotions of people at work or in education is prohibited in the "
-        "European Union (AI Act, Article 5(1)(f)).",
+        "- Labels are judgements of onlookers. Nothing here was checked against what the people shown said they felt.",
+        "- Film people only with their consent, and tell them what a machine makes of it. Nothing is uploaded: all "
+        "runs on the machine that it is started on.",
         "",
     ]
     return "\n".join(lines)

@@ -112,6 +112,41 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
     return written
 
 
+CLASS_COLUMNS = (
+    "model", "sha256", "data", "protocol", "split", "prior", "control", "class", "n", "recall", "precision", "f1",
+    "answers",
+)  # fmt: skip
+
+
+def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Merges what records say of each class into a table: recall, precision, F1, and how its items were answered.
+
+    ``answers``: counts in the order of the classes, a line of the confusion matrix. Records over several parts have no
+    confusion and are left out.
+    """
+    path, table = Path(path), {}
+    same = CLASS_COLUMNS[:8]
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as f:
+            table = {tuple(r[k] for k in same if k != "sha256"): r for r in csv.DictReader(f)}
+    for record in records:
+        if not record.get("confusion"):
+            continue
+        answered = [sum(line[i] for line in record["confusion"]) for i in range(len(record["classes"]))]
+        for i, (name, counts) in enumerate(zip(record["classes"], record["confusion"], strict=True)):
+            found = record["per_class"][name]
+            values = [record[k] for k in ("model", "sha256", "dataset", "protocol", "split", "prior", "control")]
+            precision = counts[i] / answered[i] if answered[i] else None
+            values += [name, found["n"], found["recall"], precision, found["f1"], " ".join(map(str, counts))]
+            row = {c: _cell(v) for c, v in zip(CLASS_COLUMNS, values, strict=True)}
+            table[tuple(row[k] for k in same if k != "sha256")] = row
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CLASS_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.values())
+    write_text(text.getvalue(), path)
+
+
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:
     """Prints one table for each set of items; controls stand below their model, what is over all folds last."""
     from rich.box import SIMPLE_HEAD

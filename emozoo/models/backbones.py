@@ -28,14 +28,22 @@ _HEADS = ("fc.", "feature.", "classifier.", "head.")
 
 
 class _TimmMaps(nn.Module):
-    """Any timm network as an encoder of maps (tokens of transformers are put back on their grid)."""
+    """Any timm network as an encoder of maps (tokens of transformers are put back on their grid).
 
-    def __init__(self, name: str, in_chans: int) -> None:
+    ``level``: the map that it ends on, 0-based, the last by default; layers behind it are not there.
+    """
+
+    def __init__(self, name: str, in_chans: int, level: int = -1) -> None:
         super().__init__()
         import timm
 
-        net: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=(-1,), in_chans=in_chans)
+        net: Any = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=(level,), in_chans=in_chans
+        )
         self.net, self.width = net, int(net.feature_info.channels()[-1])
+        if level >= 0 and isinstance(getattr(net, "blocks", None), nn.Sequential):  # timm cuts at the last stage alone
+            module = str(net.feature_info.info[level]["module"])
+            net.blocks = net.blocks[: int(module.split(".")[1]) + 1]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)[-1]  # (N, D, h, w)
@@ -79,7 +87,8 @@ def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) 
 
     ``name``: ``resnet18`` (11,176,512 parameters), ``resnet50``, ``resnet_lite`` (four basic blocks, 1.2 million
     parameters, D = 256, for pictures of about 48 x 48), ``vgg_lite`` (1.1 million, D = 256), ``vgg_tiny`` (0.1 million,
-    D = 128), or any timm network. ``_audio`` behind a name means one input
+    D = 128), or any timm network, with ``@k`` behind the name up to its k-th map, 0-based
+    (``tf_efficientnet_lite0@3``: 0.7 million parameters, D = 112, H/16). ``_audio`` behind a name means one input
     channel: (N, 1, M, S) log-mel pictures. Raises ValueError for an unknown name or unusable weights.
     """
     if name.endswith("_audio"):
@@ -96,10 +105,11 @@ def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) 
     else:
         import timm
 
-        if name not in timm.list_models():
+        timm_name, _, level = name.partition("@")
+        if timm_name not in timm.list_models() or (level and not level.isdigit()):
             known = ", ".join(("resnet18", "resnet50", "resnet_lite", *_VGG))
-            raise ValueError(f"no picture encoder '{name}': use {known} or a timm name")
-        net = _TimmMaps(name, in_chans)
+            raise ValueError(f"no picture encoder '{name}': use {known} or a timm name, @k behind it for its k-th map")
+        net = _TimmMaps(timm_name, in_chans, int(level or -1))
         width = net.width
     if weights is not None:
         load_encoder(net, weights)
@@ -329,6 +339,10 @@ def load_encoder(encoder: nn.Module, path: Path_) -> None:
         raise ValueError(f"{path}: holds a {type(state).__name__}, not a state dict")
     state = {str(k).removeprefix("module."): v for k, v in state.items()}
     state = {k: v for k, v in state.items() if not k.startswith(_HEADS)}
+    if isinstance(encoder, _TimmMaps) and not any(k.startswith("net.") for k in state):
+        # A file of the whole network: what lies behind the map that the encoder ends on is left out.
+        own = encoder.state_dict()
+        state = {f"net.{k}": v for k, v in state.items() if f"net.{k}" in own}
     try:
         encoder.load_state_dict(state)
     except (RuntimeError, TypeError) as error:

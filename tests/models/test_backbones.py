@@ -25,6 +25,8 @@ def size(net: torch.nn.Module) -> int:
         ("vgg_lite", None, (256, 8, 8)),
         ("vgg_tiny_audio", None, (128, 8, 8)),
         ("vit_tiny_patch16_224", None, (192, 14, 14)),
+        ("tf_efficientnet_lite0@3", 700_768, (112, 4, 4)),
+        ("resnet10t@2", None, (128, 8, 8)),
     ],
 )
 def test_picture_encoders(name: str, parameters: int | None, shape: tuple[int, ...]) -> None:
@@ -68,6 +70,22 @@ def test_own_weights(tmp_path) -> None:
 class _Runs:
     def __reduce__(self) -> tuple:
         return (print, ("code from a weights file ran",))
+
+
+def test_a_whole_network_starts_a_part_of_it(tmp_path) -> None:
+    """Protects timm's own files as a start: the part computes what it computes inside the whole network."""
+    import timm
+
+    whole = timm.create_model("tf_efficientnet_lite0").eval()
+    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    part, _ = picture_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "whole.safetensors")
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(part.eval()(x), whole.forward_intermediates(x, intermediates_only=True)[3])
+    other = timm.create_model("resnet10t").state_dict()
+    save_file(other, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not fit this encoder"):
+        picture_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "other.safetensors")
 
 
 def test_unusable_weights(tmp_path, capsys) -> None:

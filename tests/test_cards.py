@@ -1,0 +1,70 @@
+"""Model cards: every one says what it was trained on first, and leaves out nothing that a reader should know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emozoo.benchmark import report
+from emozoo.train import card
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = sorted(p.parent for p in (ROOT / "checkpoints").glob("*/config.json"))
+SECTIONS = (
+    "## Use", "## Training", "## Measured", "### Each class", "### When the pictures get worse", "## Limits", "## Ethics",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+def test_a_card_is_complete(folder: Path) -> None:
+    """Protects people from weights without origin, licence, limits, or with numbers that nobody can place."""
+    config = json.loads((folder / "config.json").read_text())
+    text = (folder / "README.md").read_text()
+    matter, first = text.split("---\n")[1:]
+    assert f"license: {config['licence'].lower()}\n" in matter
+    assert first.startswith(f"Trained on {config['trained_on']}.\n"), "its first line"
+    if "synth" in folder.name:
+        assert "synthetic" in first.splitlines()[0]
+    at = [text.index(f"\n{s}") for s in SECTIONS]
+    assert at == sorted(at)
+    for said in (
+        "Prohibited in the European Union", "Not for decisions about people", f"{config['n_train']} items",
+        f"seed {config['seed']}", config["recipe"], "minutes", "calibration error", "Nothing is uploaded",
+        *config["classes"], *config["limits"],
+    ):  # fmt: skip
+        assert said in text
+    assert (ROOT / config["recipe"]).is_file()
+    assert "None" not in text
+
+
+def test_a_card_without_tag_or_classes() -> None:
+    """Protects cards of a user's own weights, and of networks without classes."""
+    config: dict[str, Any] = {
+        "arch": "recursive_joint_attention", "tag": "", "wiring": "stable", "size": "lite", "classes": [],
+        "tasks": ["va"], "spec": {"streams": {"face": {}, "audio": {}}, "detector": "cascade"}, "licence": "MIT",
+        "trained_on": "4 items of the user's own", "n_train": 4, "epochs": 2, "seed": 0, "precision": "32-true",
+        "train_seconds": 61.0, "recipe": "", "limits": [],
+    }  # fmt: skip
+    text = card(config)
+    assert "# recursive_joint_attention\n" in text
+    assert "Classes in order: none." in text
+    assert "Recipe: `not recorded`" in text
+
+
+def test_classes_are_kept_by_measurement(tmp_path: Path) -> None:
+    """Protects the table behind the cards: a line a class with its confusions; measured again, it replaces its own."""
+    record: dict[str, Any] = {
+        "model": "m", "sha256": "1", "dataset": "d", "protocol": "p", "split": "test", "prior": "train",
+        "control": None, "classes": ["a", "b"], "confusion": [[3, 1], [2, 4]],
+        "per_class": {"a": {"n": 4, "recall": 0.75, "f1": 0.66}, "b": {"n": 6, "recall": 4 / 6, "f1": 0.72}},
+    }  # fmt: skip
+    path = tmp_path / "classes.csv"
+    report.save_classes([record, record | {"prior": "uniform"}, record | {"confusion": None}], path)
+    report.save_classes([record | {"sha256": "2", "confusion": [[4, 0], [2, 4]]}], path)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 5
+    assert lines[1] == "m,2,d,p,test,train,,a,4,0.75,0.666667,0.66,4 0"
+    assert lines[3] == "m,1,d,p,test,uniform,,a,4,0.75,0.6,0.66,3 1"
