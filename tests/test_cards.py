@@ -14,7 +14,8 @@ from emozoo.train import card
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = sorted(p.parent for p in (ROOT / "checkpoints").glob("*/config.json"))
 SECTIONS = (
-    "## Use", "## Training", "## Measured", "### Each class", "### When the pictures get worse", "## Limits", "## Ethics",
+    "## Use", "## Training", "## Measured", "### Each class", "### When the pictures get worse", "## Limits",
+    "## Ethics",
 )  # fmt: skip
 
 

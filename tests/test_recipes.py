@@ -141,12 +141,13 @@ def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
     options = {k: v for k, v in (model.get("options") or {}).items() if not k.endswith("_weights")}
     if options != (model.get("options") or {}):
         changed["model.options"] = options
-    start = model.get("init_from") or ()
-    for other in (Path(p) for p in ([start] if isinstance(start, str) else start)):
-        if other.parts[0] == "runs":  # made by another recipe, which must exist
-            names = (f"{other.name}__synthemo_plain", other.parent.name)
-            assert any((path.parent / f"{name}.yaml").is_file() for name in names)
-            changed["model.init_from"] = None
+    for argument in ("init_from", "teacher"):
+        start = model.get(argument) or ()
+        for other in (Path(p) for p in ([start] if isinstance(start, str) else start)):
+            if other.parts[0] == "runs":  # made by another recipe, which must exist
+                names = (f"{other.name}__synthemo_plain", other.parent.name)
+                assert any((path.parent / f"{name}.yaml").is_file() for name in names)
+                changed[f"model.{argument}"] = None
     if trainer.get("precision") == "16-mixed":  # CPUs have bfloat16 alone
         changed["trainer.precision"] = "bf16-mixed"
     changed |= more
