@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,10 +140,11 @@ def machine(like: dict[str, Any], normalised: bool) -> dict[str, Any]:
     outcome = statistics.Outcome(numbers, tuple(like["classes"]), pairs)
     metrics, interval = statistics.evaluate(outcome)
     name = "support-vector machine on log-mel statistics"
+    name += ", normalised per speaker (transductive)" * normalised
     return like | {
-        "model": name + (", normalised per speaker (transductive)" if normalised else ""), "sha256": "",
-        "prior": "uniform", "seed": None, "seconds": None, "metrics": complete(metrics), "ci95": ends(interval),
-        "per_class": statistics.per_class(outcome), "confusion": statistics.matrix(outcome),
+        "model": name, "sha256": hashlib.sha256(x.tobytes()).hexdigest(), "prior": "uniform", "seed": None,
+        "seconds": None, "metrics": complete(metrics), "ci95": ends(interval),
+        "per_class": statistics.per_class(outcome), "confusion": statistics.matrix(outcome), "ece": None,
     }  # fmt: skip
 
 

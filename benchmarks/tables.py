@@ -164,7 +164,9 @@ def card(model: str) -> str:
         if r.get("ECE") and not r["control"]
     ]
     parts = [scores(model), "Expected calibration error (15 bins, 0 is best): " + ("; ".join(errors) or "not measured")]
-    found = [r for r in others("classes") if r["model"] == model and not r["control"]]
+    known = registry.weights()
+    sha256 = known[model].sha256 if model in known else ""
+    found = [r for r in others("classes") if (r["model"], r["sha256"], r["control"]) == (model, sha256, "")]
     for key in dict.fromkeys((r["data"], r["protocol"], r["split"], r["prior"]) for r in found):
         lines = [r for r in found if (r["data"], r["protocol"], r["split"], r["prior"]) == key]
         head = ["True class", "n", "Recall", "Precision", "F1", *(f"as {r['class']}" for r in lines)]
@@ -176,7 +178,7 @@ def card(model: str) -> str:
         parts += [f"### Each class: {where}", markdown(head, cells, "")]
     if not found:
         parts.append("### Each class\n\nnot measured")
-    worse = [r for r in others("robustness") if r["model"] == model]
+    worse = [r for r in others("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
     parts.append("### When the pictures get worse")
     if not worse:
         parts.append("Behaviour by face size, blur, light, covered parts, colour and turned heads: not measured.")

@@ -98,6 +98,12 @@ def rate(
     return rise
 
 
+def _same_views(a: ClipSpec, b: ClipSpec) -> bool:
+    """Whether two specs show the same pictures and sounds, of however many clips and frames."""
+    views = [{k: replace(s, frames=1, place="all") for k, s in spec.streams.items()} for spec in (a, b)]
+    return views[0] == views[1]
+
+
 class EmotionModule(L.LightningModule):
     """Steps, losses, metrics, optimiser and freezing, the same for every network.
 
@@ -237,7 +243,7 @@ class EmotionModule(L.LightningModule):
         share = tau if prior == "train" else tau - 1.0
         return (logits.float() / self.temperature + share * self.log_prior).softmax(-1)
 
-    def calibrate(self, batches: Iterable[Batch]) -> None:
+    def calibrate(self, batches: Iterable[Batch | None]) -> None:
         """Sets the temperature to the one under which labelled clips, that were not trained on, are likeliest.
 
         One number, fitted by the negative log likelihood with the prior of training (Guo et al., ICML 2017). Where
@@ -247,6 +253,8 @@ class EmotionModule(L.LightningModule):
         logits, labels = [], []
         with torch.no_grad():
             for batch in batches:
+                if batch is None:
+                    continue
                 batch = batch.to(self.device)
                 y = batch.targets["emotion"]
                 logits.append(self.output(batch).logits.double())
@@ -276,17 +284,27 @@ class EmotionModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Freezes before Lightning wraps the network: DDP waits for gradients of all that asked for them then."""
         if stage == "fit":
+            names = [n for n, _ in self.net.named_parameters()]
+            for part in self.hparams["lr_scale"] or {}:
+                if not any(n.startswith(f"{part}.") for n in names):
+                    tops = ", ".join(n for n, _ in self.net.named_children())
+                    raise UsageError(f"lr_scale: {self.arch} has no part '{part}'; it has {tops} and what is in them")
             for part in self._frozen():
                 self.net.get_submodule(part).requires_grad_(False)
 
     def on_fit_start(self) -> None:
         """Takes the class prior of the training labels; it is stored with the weights."""
-        prior = getattr(getattr(self.trainer, "datamodule", None), "class_prior", None)
+        data = getattr(self.trainer, "datamodule", None)
+        prior = getattr(data, "class_prior", None)
         if self.classes and prior is not None:
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
+        if self.hparams["teacher"] and not self.hparams["distill"]:
+            raise UsageError("teacher= is only asked with distill= above 0, the weight of its answers")
+        if self.hparams["distill"] and not (self.hparams["teacher"] or getattr(data, "teacher_files", None)):
+            raise UsageError("distill= needs a teacher: weights as model.teacher, or tables of scores as data.teacher")
         if self.hparams["teacher"]:
             teacher = load(place(self.hparams["teacher"])).requires_grad_(False)
-            if teacher.classes != self.classes or set(teacher.spec.streams) != set(self.spec.streams):
+            if teacher.classes != self.classes or not _same_views(teacher.spec, self.spec):
                 raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
             self._teacher = (teacher.to(self.device),)
 
@@ -438,7 +456,9 @@ class EmotionModule(L.LightningModule):
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, batch: Batch) -> None:
+    def _evaluate(self, batch: Batch | None) -> None:
+        if batch is None:  # nothing of it could be read, which was said
+            return
         out = self.output(batch)
         loss, _ = self._loss(out, batch.targets, train=False)
         y = batch.targets.get("emotion")
@@ -456,10 +476,10 @@ class EmotionModule(L.LightningModule):
         if out.va is not None and "va" in targets:
             pooled.update(out.va, targets["va"], targets["va_mask"])
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
         self._evaluate(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch | None, batch_idx: int) -> None:
         self._evaluate(batch)
 
     @staticmethod

@@ -192,6 +192,8 @@ class BestOnTest(Callback):
         few = getattr(trainer, "fast_dev_run", False)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             for batch in islice(self._loader, int(few) or None):
+                if batch is None:  # nothing of it could be read, which was said
+                    continue
                 batch = batch.to(pl_module.device)
                 pl_module.count(pl_module.output(batch), batch.targets, confusion, pooled)
         scores = pl_module.scored(confusion, pooled)
@@ -207,12 +209,15 @@ def card(config: Mapping[str, Any]) -> str:
     """
     name = f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"]
     spec = registry.model(config["arch"])
+    looks = any(s.get("source") in ("face", "context") for s in config["spec"]["streams"].values())
     versions = ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items())
     used = ["- Research on and teaching of emotion recognition from video, and the comparison of methods."]
     if config.get("control_of"):
         what = f"{config['control']} instead of the attention of `{config['control_of']}`"
         used = [f"- A control, not a model to use: {what}. It is there so that the difference can be measured."]
-    elif "synthetic" in config["trained_on"]:
+    elif config["trained_on"].startswith("composed"):
+        used += ["- To see fusion at work on real faces and voices that never met. Not for people who speak."]
+    elif config["trained_on"].startswith("synthetic"):
         used += ["- To see a mechanism at work, and to try the whole chain without real data. Not for real people."]
     else:
         used += ["- A first look at one's own recordings, and a start for fine-tuning on one's own classes."]
@@ -231,8 +236,8 @@ def card(config: Mapping[str, Any]) -> str:
         "",
         f"- Wiring `{config['wiring']}`, size `{config['size']}`. "
         f"Classes in order: {', '.join(config['classes']) or 'none'}.",
-        f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}. "
-        f"Face detector: `{config['spec']['detector']}`.",
+        f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}."
+        + (f" Face detector: `{config['spec']['detector']}`." if looks else ""),
         f'- `emozoo.load("{name}")`; `emozoo predict clip.mp4 --model {name}`.',
         "",
         "## Use",
@@ -266,7 +271,8 @@ def card(config: Mapping[str, Any]) -> str:
         "",
         "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ "
         "between people, cultures, ages and situations; errors are not spread evenly over them.",
-        "- Labels are judgements of onlookers. Nothing here was checked against what the people shown said they felt.",
+        "- Labels are what onlookers saw, what actors were asked for, or what was drawn. Nothing here was checked "
+        "against what anybody felt.",
         "- Film people only with their consent, and tell them what a machine makes of it. Nothing is uploaded: all "
         "runs on the machine that it is started on.",
         "",

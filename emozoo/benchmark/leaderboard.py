@@ -134,6 +134,10 @@ BOARDS: dict[str, Board] = {
     "fer2013": Board("FER2013", "The one label of each picture, seven emotions.", access=OPEN),
     "lfw5": Board("LFW-5", "A choice of LFW with five emotions; its protocols are ours.", access=OPEN),
     "synthemo": Board("SynthEmo", "Drawn clips. Says whether a mechanism works, nothing of real faces.", access=OPEN),
+    "composed": Board(
+        "Composed clips", "Photographs and recordings put together; its protocols are ours.", access=OPEN
+    ),
+    "music_video": Board("Music videos", "100 labelled videos, six moods; a trial of the chain.", access=OPEN),
     "rafdb": Board("RAF-DB"),
     "affectnet": Board("AffectNet"),
     "ckplus": Board("CK+"),

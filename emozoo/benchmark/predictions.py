@@ -63,11 +63,15 @@ def _cell(line: Mapping[str, Any], column: str) -> str:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a file says: ``ids`` of the items, ``groups`` (persons, None = unknown), and their outcome."""
+    """What a file says: ``ids`` of the items, ``groups`` (persons, None = unknown), and their outcome.
+
+    ``confidence`` (N,): the highest probability of each item; nan without classes.
+    """
 
     ids: list[str]
     groups: list[str | None]
     outcome: Outcome
+    confidence: np.ndarray
 
 
 def read(path: Path) -> Predictions:
@@ -109,6 +113,7 @@ def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Pred
     seen: dict[str, int] = {}
     groups: list[str | None] = []
     confusion: list[tuple[int, int]] = []
+    confidence: list[float] = []
     said: list[list[list[float]]] = []
     for line in lines:
         item = line["id"]
@@ -118,6 +123,7 @@ def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Pred
             scores = [line[c] for c in classes]
             true = list(classes).index(line["label"]) if line["label"] else -1
             confusion.append((true, int(np.argmax(scores)) if scores else -1))
+            confidence.append(max(scores, default=float("nan")))
             said.append([])
         if "true_valence" in line:
             said[seen[item]].append([line[c] for c in LAST[1:]])
@@ -127,7 +133,8 @@ def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Pred
         blocks = [np.array(s, dtype=np.float64).reshape(-1, 4) for s in said]
         moments = np.stack([[concordance_sums(b[:, i], b[:, i + 2]) for i in (0, 1)] for b in blocks])
     known = np.array(confusion) if classes else None
-    return Predictions(ids, groups, Outcome(group_numbers(groups, ids), tuple(classes), known, moments))
+    outcome = Outcome(group_numbers(groups, ids), tuple(classes), known, moments)
+    return Predictions(ids, groups, outcome, np.array(confidence))
 
 
 def aligned(a: tuple[Sequence[str], Outcome], b: tuple[Sequence[str], Outcome]) -> tuple[Outcome, Outcome]:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from emozoo import packaged, registry
 from emozoo.benchmark import leaderboard, predictions, report, statistics, suite
@@ -152,7 +155,11 @@ def verify(
         here, why = _source(rows, given)
         shipped = [r for r in rows if r["model"] in registry.weights()]
         if here is None or not shipped:
-            reason = why if here is None else "its weights are not shipped: they are trained anew for every fold"
+            reason = (
+                why
+                if here is None
+                else "its weights are not shipped: benchmarks/evidence.py and composed.py train them anew"
+            )
             yield from (_from_predictions(r, submitted, reason) for r in rows)
             continue
         found = _measured_or_error(shipped, here, device, num_workers)
@@ -327,12 +334,42 @@ def problem_of(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], 
     for name in METRICS:
         for what, old, new in (
             ("", record["metrics"].get(name), metrics.get(name)),
-            *((" interval", a, b) for a, b in zip(
-                record["ci95"].get(name) or (), interval.get(name) or (), strict=False)),
+            *((" interval", a, b) for a, b in zip_longest(
+                record["ci95"].get(name) or (), interval.get(name) or ())),
         ):  # fmt: skip
             if (old is None) != (new is None) or (old is not None and new is not None and abs(old - new) > 1e-3):
                 return f"{name}{what} is {old} in the record and {new} by its predictions"
+    return None if record["fold"] == "mean" else _details(record, read)
+
+
+def _details(record: Mapping[str, Any], read: Sequence[predictions.Predictions]) -> str | None:
+    """What a record says of classes, persons and confidence that its predictions do not, or None."""
+    ids = [i for p in read for i in p.ids]
+    whole = statistics.pooled([p.outcome for p in read])
+    groups = group_numbers([g for p in read for g in p.groups], ids)
+    error = None
+    if whole.confusion is not None and (scored := whole.confusion[:, 0] >= 0).any():
+        right = (whole.confusion[:, 0] == whole.confusion[:, 1])[scored]
+        error = statistics.calibration_error(np.concatenate([p.confidence for p in read])[scored], right)
+    outcome = replace(whole, groups=groups)
+    for name, again in (
+        ("n_groups", len(np.unique(groups))), ("confusion", statistics.matrix(outcome)),
+        ("per_class", statistics.per_class(outcome)), ("ece", error),
+    ):  # fmt: skip
+        if name in record and not _alike(record[name], again):
+            return f"{name} is not what follows from its predictions"
     return None
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two values of JSON are the same but for the last digits of numbers."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return abs(a - b) <= 1e-3
+    return a == b
 
 
 def _parts_of(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

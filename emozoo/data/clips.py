@@ -79,7 +79,7 @@ class ClipReader:
         box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that it
             is a face crop already, four zeros that there is no face.
         beside: another media file with the sound that belongs to the pictures; to those of a folder also the video
-            that they were taken from, whose frame rate is then theirs.
+            that they were taken from, whose frame rate is then theirs. A still picture has no sound.
         start, end: seconds of the labelled part; frames and sound outside do not exist for this reader.
 
     Raises:
@@ -103,6 +103,7 @@ class ClipReader:
         self.sound: Sound | store.StoredSound | None = None
         self._box = None if box is None else np.asarray(box, dtype=np.float32)
         self._heard: tuple[str, Header | None] = (self.path, None)  # the file with the sound
+        self._lead = 0.0
         if found := store.find(self.path):
             self._open_stored(*found)
         elif is_picture(path):
@@ -149,13 +150,15 @@ class ClipReader:
     def _open_media(self, beside: str | os.PathLike[str] | None) -> None:
         own = None if os.path.isdir(self.path) else read_header(self.path)
         other = None if beside is None else read_header(beside)
+        folder = FrameFolder(self.path, other) if own is None else None
+        self._lead = folder.lead if folder else 0.0
         self._heard = (self.path, own) if beside is None else (os.fspath(beside), other)
         rate = next((s.audio.rate for s in self.spec.streams.values() if s.audio), 0)
         heard = self._heard[1]
         self._choose(
             own.has_video if own else True,
             heard is not None and heard.has_audio,
-            lambda: open_pictures(self.path, own) if own else FrameFolder(self.path, other),
+            lambda: folder or open_pictures(self.path, own),
             lambda: self.sound_at(rate),
             False,
         )
@@ -165,8 +168,7 @@ class ClipReader:
         path, header = self._heard
         assert header is not None
         sound = Sound(path, rate, header)
-        if isinstance(self.pictures, FrameFolder):
-            sound.offset -= self.pictures.lead
+        sound.offset -= self._lead
         return sound
 
     def _choose(

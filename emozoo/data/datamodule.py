@@ -27,7 +27,7 @@ from emozoo.data import datasets, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
 from emozoo.data.manifest import Manifest, Row
 from emozoo.data.transforms import Augment
-from emozoo.errors import DatasetError, UsageError, VideoError
+from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.labels import canonical, circle_point, class_mapping
 from emozoo.spec import ClipSpec
 
@@ -94,7 +94,7 @@ class ClipDataset(Dataset[Sample]):
         if self.kept is not None:
             draws = self.kept[index]
             return _spread(draws[seed % len(draws)])  # worker processes may hold it as a full array
-        rng = np.random.default_rng(seed) if self.train else None
+        rng = np.random.default_rng([seed, 3]) if self.train else None  # apart from the draws of the augmentation
         return _read_or_error(self.rows[index], self.spec, rng)
 
     def preload(self, draws: int, workers: int) -> None:
@@ -191,40 +191,47 @@ class _Seeded(Sampler[list[tuple[int, int]]]):
         return len(self.batches)
 
 
-class TrainLoader(DataLoader[Any]):
-    """Goes on in the middle of an epoch: a checkpoint holds how many batches were given, and of which draw.
-
-    After loading the state, the next iteration repeats the draw of that epoch, leaves out what was given, undecoded,
-    and goes on with the random numbers of the checkpoint. Order and augmentation are those of a run that was not
-    stopped. An epoch takes one number from torch's generator.
-    """
-
-    def __init__(self, dataset: Dataset[Any], batches: BatchSampler, **options: Any) -> None:
-        # A generator of its own, since starting processes draws a number.
-        super().__init__(dataset, batch_sampler=_Seeded(batches), generator=torch.Generator(), **options)
-        self._given = self._seed = 0
-        self._resume: dict[str, Any] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"given": self._given, "seed": self._seed, "now": torch.get_rng_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        # At the end of an epoch there is nothing to go on with: the next one is drawn anew.
-        self._resume = state if 0 < state["given"] < len(self) else None
+class _Raising(DataLoader[Any]):
+    """Raises in this process what went wrong in another: an error that torch carries over loses its kind and line."""
 
     def __iter__(self) -> Any:
-        state, self._resume = self._resume, None
-        if state:
-            torch.set_rng_state(state["now"])
-            self._given, self._seed = state["given"], state["seed"]
-        else:
-            self._given, self._seed = 0, int(torch.randint(2**31, ()))
-        draw: Any = self.batch_sampler
-        draw.seed, draw.skip = self._seed, self._given
-        return self._counted(super().__iter__())
+        for batch in super().__iter__():
+            if isinstance(batch, EmozooError):
+                raise batch
+            yield batch
 
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
+
+class TrainLoader(_Raising):
+    """Goes on in the middle of an epoch: a checkpoint holds how many batches of which epoch were given.
+
+    After loading the state, the next iteration leaves out what was given, undecoded. Order and augmentation follow from
+    the run's seed, the epoch and the process (``rank``), so they are those of a run that was not stopped, on as many
+    processes. No number is drawn from torch's generator.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: BatchSampler, rank: int = 0, **options: Any) -> None:
+        # A generator of its own, since starting processes draws a number.
+        super().__init__(dataset, batch_sampler=_Seeded(batches), generator=torch.Generator(), **options)
+        self._seed, self._rank = int(os.environ.get("PL_GLOBAL_SEED") or torch.initial_seed()) % 2**63, rank
+        self._epoch = self._given = 0
+        self._resumed = False
+
+    def state_dict(self) -> dict[str, int]:
+        return {"seed": self._seed, "epoch": self._epoch, "given": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._seed, self._epoch, self._given = state["seed"], state["epoch"], state["given"]
+        # At the end of an epoch there is nothing to go on with: the next one is drawn anew.
+        self._resumed = 0 < self._given < len(self)
+
+    def __iter__(self) -> Any:
+        if not self._resumed:
+            self._epoch, self._given = self._epoch + 1, 0
+        self._resumed = False
+        draw: Any = self.batch_sampler
+        words = np.random.SeedSequence([self._seed, self._epoch, self._rank]).generate_state(1, np.uint64)
+        draw.seed, draw.skip = int(words[0] >> 1), self._given
+        for batch in super().__iter__():
             self._given += 1
             yield batch
 
@@ -246,14 +253,15 @@ class Collate:
         self.motion_share = motion_share
         self.still_augment = augment and {k: replace(a, motion=0.0) for k, a in augment.items()}
 
-    def __call__(self, drawn: list[Sample]) -> Batch | None:
+    def __call__(self, drawn: list[Sample]) -> Batch | EmozooError | None:
+        """A batch, None where nothing of it could be read, or an error to raise (:class:`_Raising`)."""
         bad = [e for x in drawn for e in (*x.skipped, x.clip) if isinstance(e, VideoError)]
         if bad and not self.skip:
-            raise bad[0]
+            return bad[0]
         good = [(x.clip, x.row, x.seed) for x in drawn if not isinstance(x.clip, VideoError)]
         if not good:
             if len(bad) > len(drawn):  # in training: other processes wait for a batch that will not come
-                raise DatasetError(f"{len(bad)} clips in a row cannot be read, the last: {bad[-1]}; run emozoo check")
+                return DatasetError(f"{len(bad)} clips in a row cannot be read, the last: {bad[-1]}; run emozoo check")
             return None
         raws = [x for x, _, _ in good]
         rows = [self.rows[i] for _, i, _ in good]
@@ -306,9 +314,10 @@ class FeatureDataset(Dataset[list[dict[str, Tensor]]]):
     def __len__(self) -> int:
         return len(self.draws)
 
-    def __getitem__(self, index: int) -> list[dict[str, Tensor]]:
+    def __getitem__(self, item: int | tuple[int, int]) -> list[dict[str, Tensor]]:
+        index, seed = item if isinstance(item, tuple) else (item, int(torch.randint(2**31, ())))
         found = self.draws[self.rows[index]]
-        return found[int(torch.randint(len(found), ()))]
+        return found[seed % len(found)]
 
 
 def _compact(x: Tensor) -> Tensor:
@@ -337,8 +346,9 @@ class Labels:
         label_map: str | None,
         teacher: Mapping[str, np.ndarray] | None,
         circle: bool = False,
+        trail: bool = True,
     ) -> None:
-        self.classes, self.teacher = tuple(classes), teacher
+        self.classes, self.teacher, self.trail = tuple(classes), teacher, trail
         self.points = [circle_point(c) if circle else None for c in self.classes]
         self.index: dict[str, int] = {}
         if classes and data_classes:
@@ -384,8 +394,9 @@ class Labels:
                 empty = np.full(len(self.classes), np.nan, np.float32)
                 out["teacher"] = torch.from_numpy(np.stack([self.teacher.get(_file_of(r), empty) for r in rows]))
         if self.has_va:
-            va = np.stack([_va_of(self._placed(row), raw) for row, raw in zip(rows, raws, strict=True)])
-            mask = np.isfinite(va).all(-1)
+            va = np.stack([_va_of(self._placed(row), raw, self.trail) for row, raw in zip(rows, raws, strict=True)])
+            reached = np.stack([np.any([m.any(-1) for m in raw.masks.values()], 0) for raw in raws])
+            mask = np.isfinite(va).all(-1) & reached
             out["va"] = torch.from_numpy(np.where(mask[..., None], va, 0.0).astype(np.float32))
             out["va_mask"] = torch.from_numpy(mask)
         return out
@@ -409,16 +420,17 @@ def _file_of(row: Row) -> str:
     return os.path.abspath(row.extra.get("source", row.path))
 
 
-def _va_of(row: Row, raw: RawClip) -> np.ndarray:
+def _va_of(row: Row, raw: RawClip, trail: bool) -> np.ndarray:
     """Valence and arousal (C, 2) at each clip's time; NaN where unlabelled."""
     clips = len(raw.times)
     if "va_file" in row.extra:
-        table = np.atleast_2d(np.loadtxt(row.extra["va_file"], delimiter=",", skiprows=1, dtype=np.float32))
+        table = np.loadtxt(row.extra["va_file"], delimiter=",", skiprows=1, dtype=np.float32, ndmin=2).reshape(-1, 2)
         table = np.where((table < -1).any(1, keepdims=True), np.nan, table)  # -5 = this frame has no label
         frames = next((f for f in raw.frames.values() if (f >= 0).any()), None)
         if frames is None:
             return np.full((clips, 2), np.nan, np.float32)
-        return table[np.clip(frames[:, -1], 0, len(table) - 1)]
+        table = np.concatenate([table, np.full((1, 2), np.nan, np.float32)])  # frames behind the last label have none
+        return table[np.minimum(frames[:, -1 if trail else frames.shape[1] // 2], len(table) - 1)]
     if row.valence is None or row.arousal is None:
         return np.full((clips, 2), np.nan, np.float32)
     return np.tile(np.array([row.valence, row.arousal], np.float32), (clips, 1))
@@ -518,8 +530,9 @@ class EmotionDataModule(L.LightningDataModule):
         rows, test = self._hold_out(list(manifest.rows), fitting=stage in (None, "fit"))
         self.test_rows = test
         self.labels = Labels(
-            [*rows, *test], manifest.classes, self.classes, self.label_map, self._teachers(), self.circle
-        )
+            [*rows, *test], manifest.classes, self.classes, self.label_map, self._teachers(), self.circle,
+            self.spec.sampling == "trail",
+        )  # fmt: skip
         rows = [r for r in rows if self.labels.usable(r)]
         has_val = (
             self.folds is None
@@ -600,18 +613,23 @@ class EmotionDataModule(L.LightningDataModule):
         if store.is_store(place(extra["root"])):
             store.open_store(place(extra["root"])).require(self.spec)
         wanted = extra.get("split", "train")
-        rows = [r for r in part.rows if r.split == wanted]
+        rows = [r for r in part.rows if r.split == wanted] or [r for r in part.rows if r.split is None]
+        if not rows:
+            there = ", ".join(sorted({str(r.split) for r in part.rows}))
+            raise DatasetError(f"{part.root}: no split '{wanted}' for a further training set; there are {there}")
         labels = Labels(rows, part.classes, self.classes, extra.get("label_map"), None)
         n = int(extra.get("repeat", 1))
         votes = [
-            replace(r, votes=None, label=self.classes[labels.number(r)]) if r.votes is None else r
+            replace(r, label=self.classes[labels.number(r)] if labels.number(r) >= 0 else None)
+            if r.votes is None
+            else r
             for r in rows
             if labels.usable(r)
         ]
         if any(r.votes is not None for r in votes):
             raise UsageError("a further training set must have plain labels; put the set with votes first")
         back = {self.classes[number]: name for name, number in self.labels.index.items()}
-        self.train_rows += [replace(r, label=back[str(r.label)]) for r in votes] * n
+        self.train_rows += [replace(r, label=back.get(r.label or "")) for r in votes] * n
 
     def _teachers(self) -> dict[str, np.ndarray] | None:
         import pandas as pd
@@ -660,13 +678,9 @@ class EmotionDataModule(L.LightningDataModule):
         if train and self.features:
             encoded = self._encoded(rows, collate)
             rows = [rows[i] for i in encoded.rows]
-            return DataLoader(
-                encoded,
-                batch_size=self.batch_size,
-                sampler=self._train_sampler(rows, rank, world),
-                drop_last=len(rows) >= self.batch_size * world,
-                collate_fn=collate_features,
-            )
+            drawn = self._train_sampler(rows, rank, world)
+            batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
+            return TrainLoader(encoded, batches, rank, collate_fn=collate_features)
         data = self._sets.get(name)
         if data is None:
             data = self._sets[name] = ClipDataset(rows, self.spec, train=train)
@@ -677,8 +691,8 @@ class EmotionDataModule(L.LightningDataModule):
             drawn = self._train_sampler(rows, rank, world)
             batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
             alive = workers > 0
-            return TrainLoader(data, batches, num_workers=workers, persistent_workers=alive, collate_fn=collate)
-        return DataLoader(
+            return TrainLoader(data, batches, rank, num_workers=workers, persistent_workers=alive, collate_fn=collate)
+        return _Raising(
             data,
             batch_size=self.batch_size,
             sampler=Strided(len(rows), rank, world),
@@ -702,7 +716,7 @@ class EmotionDataModule(L.LightningDataModule):
         data.preload(self.features, self.num_workers)
         device = self.trainer.strategy.root_device
         model.to(device).eval()
-        loader = DataLoader(data, batch_size=self.batch_size, collate_fn=collate)
+        loader = _Raising(data, batch_size=self.batch_size, collate_fn=collate)
         kept = FeatureDataset()
         batches = (b for _ in range(self.features) for b in loader)
         # Own random numbers: a run that finds the features made goes on exactly like the one that made them.
@@ -727,8 +741,11 @@ class EmotionDataModule(L.LightningDataModule):
                 key.update(name.encode() + value.cpu().numpy().tobytes())
         for row in rows:
             file = Path(row.path)
-            state = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else None
-            key.update(repr((row, state, self.labels.classes)).encode())
+            beside = [Path(row.extra[k]) for k in ("sound", "va_file") if k in row.extra]
+            pictures = sorted(file.iterdir()) if file.is_dir() else ()
+            states = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (file, *beside, *pictures) if f.exists()]
+            taught = None if self.labels.teacher is None else self.labels.teacher.get(_file_of(row))
+            key.update(repr((row, states, self.labels.classes, taught)).encode())
         return key.hexdigest()[:32]
 
     def _train_sampler(self, rows: list[Row], rank: int, world: int) -> Sampler[int]:

@@ -181,14 +181,15 @@ def _examine(rows: Sequence[Row], workers: int) -> list[_Seen]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    parts = {r.path: (r.path, r.extra.get("sound"), r.extra.get("va_file"), r.box is None) for r in rows}
-    found: dict[str, _Seen] = {}
+    keys = [(r.path, r.extra.get("sound"), r.extra.get("va_file")) for r in rows]
+    parts = {k: (*k, r.box is None) for k, r in zip(keys, rows, strict=True)}
+    found: dict[tuple[str | None, ...], _Seen] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=len(parts))
-        for path, seen in zip(parts, _each(list(parts.values()), workers), strict=True):
-            found[path] = seen
+        for key_, seen in zip(parts, _each(list(parts.values()), workers), strict=True):
+            found[key_] = seen
             bar.advance(task)
-    return [found[r.path] for r in rows]
+    return [found[k] for k in keys]
 
 
 def _each(jobs: list[_Job], workers: int) -> Iterator[_Seen]:
@@ -231,7 +232,11 @@ def _look(job: _Job) -> _Seen:
         detect = faces.detector("cascade")
         face = any(len(detect(f)) for f in frames)
     hashes = np.array([h for _, h in pairs], np.uint64)
-    return _Seen(_hash(path) if sha256 is None else sha256, size, thumbnails, hashes, faults, face)
+    if sha256 is None:
+        sha256 = _hash(path)
+        if beside is not None:
+            sha256 = hashlib.sha256(f"{sha256} {_hash(beside)}".encode()).hexdigest()
+    return _Seen(sha256, size, thumbnails, hashes, faults, face)
 
 
 def _hear(path: str) -> list[tuple[str, str]]:

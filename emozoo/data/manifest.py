@@ -268,6 +268,11 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DatasetError(f"{path}: cannot be read ({e.strerror})") from e
 
 
+def _path(text: str) -> str:
+    """A path as this system writes it."""
+    return os.path.normpath(text.replace("\\", "/"))
+
+
 def read_manifest(path: Path | str) -> Manifest:
     """Read a manifest from csv (UTF-8, header required) or parquet; paths in it are relative to its folder.
 
@@ -320,15 +325,15 @@ def read_manifest(path: Path | str) -> Manifest:
             raise ManifestError(path, line, f"end {end:g} does not lie behind start {start:g}")
         if fold is not None and fold != int(fold):
             raise ManifestError(path, line, f"fold is a whole number, found {fold}")
-        name = os.path.normpath(name.replace("\\", "/"))
+        name = _path(name)
         file = os.path.join(place, name)
         extra = {k: cells[k] for k in others}
         stem, suffix = os.path.splitext(file)
         if "sound" in extra:
             sound = extra.pop("sound").strip()
-            extra |= {"sound": os.path.join(place, sound)} if sound else {}
+            extra |= {"sound": os.path.join(place, _path(sound))} if sound else {}
         if extra.get("va_file"):
-            extra["va_file"] = os.path.join(place, extra["va_file"])
+            extra["va_file"] = os.path.join(place, _path(extra["va_file"]))
         elif suffix.lower() not in PICTURES and os.path.isfile(f"{stem}.va.csv"):
             extra["va_file"] = f"{stem}.va.csv"
         rows.append(

@@ -140,8 +140,8 @@ class FrameFolder:
     Where names end in numbers, a missing number is a gap in time, so that later frames keep their place.
 
     ``source``: header of the video, or sound, that the pictures were taken from. It gives the frame rate; a sound the
-    one under which both last equally long. ``lead``: seconds of it before the first picture that is there, where
-    pictures are numbered from 0 or 1.
+    one under which both last equally long. ``lead``: seconds of it before the first picture that is there; 0 where the
+    numbers are those of a longer film that it was cut from.
     """
 
     def __init__(self, path: str | os.PathLike[str], source: Header | None = None) -> None:
@@ -161,6 +161,8 @@ class FrameFolder:
         if (np.diff(ticks) <= 0).any():  # two names with one number
             ticks = np.arange(len(files), dtype=np.float64)
         before = ticks[0] - min(ticks[0], 1)
+        if source is None or before > len(ticks) or (source.fps and ticks[-1] / source.fps > source.total_s + 1):
+            before = 0.0  # numbered from the start of something longer: the sound begins with the first picture
         fps = FOLDER_FPS
         if source is not None:
             fps = source.fps or ((ticks[-1] - ticks[0] + 1 + before) / source.total_s if source.total_s else fps)

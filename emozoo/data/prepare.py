@@ -142,8 +142,13 @@ def _pack_sound(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: 
     warnings: list[Any] = []
     for rate in cover.sound:
         sound = reader.sound if reader.sound.rate == rate else reader.sound_at(rate)
-        start = max(reader.start, sound.offset)
-        end = max(start, min(reader.end, sound.offset + sound.duration) + 1 / rate)
+        # Of a labelled part that part; of the whole all of it, also where it is longer than the pictures.
+        start, end = sound.offset, sound.offset + sound.duration
+        if reader.start > 0:
+            start = max(reader.start, start)
+        if reader.end < reader.duration - 1e-6:
+            end = min(reader.end, end)
+        end = max(start, end + 1 / rate)
         samples = sound.read(start, end)
         first = round((start - sound.offset) * rate)
         parts.append(samples.astype(np.float32).tobytes())
@@ -355,7 +360,8 @@ def prepare(
     folder = Path(store.clean(out))
     if store.is_url(out):
         folder = hub.home() / "prepare" / hashlib.sha256(store.clean(out).encode()).hexdigest()[:16]
-    if folder == manifest.root or manifest.root in folder.parents:
+    out_, roots = folder.resolve(), {manifest.root.resolve(), Path(root).expanduser().resolve()}
+    if any(r.is_dir() and (out_ == r or r in out_.parents) for r in roots):
         raise UsageError(f"{folder} lies inside the data set, where nothing is written: choose another --out")
     if cover.detector is not None:
         faces.detector(cover.detector)  # one that is missing is said once, not for each item
@@ -403,8 +409,13 @@ def prepare(
 
 
 def _rows_digest(rows: Sequence[Row]) -> str:
-    text = json.dumps([[v for k, v in vars(r).items() if k not in ("path", "extra")] for r in rows])
-    return hashlib.sha256(text.encode()).hexdigest()
+    total = hashlib.sha256()
+    for r in rows:
+        total.update(json.dumps([v for k, v in vars(r).items() if k not in ("path", "extra")]).encode())
+        total.update(os.path.basename(r.extra.get("sound", "")).encode())
+        if (labels := r.extra.get("va_file")) and os.path.isfile(labels):
+            total.update(Path(labels).read_bytes())
+    return total.hexdigest()
 
 
 def _agree(folder: Path, plan: dict[str, Any]) -> None:

@@ -108,6 +108,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "afew8_folders": Protocol(
         "training and validation folders; the test labels are private", "folders", {"train": 773, "val": 383}
     ),
+    "afew8_aligned": Protocol("every clip, the faces that the organisers cut out", "folders"),
+    "afew_list_aligned": Protocol("the clips of a list, the faces that the organisers cut out", "published"),
     "afew_list": Protocol(
         "a list of clips; those in use differ by one or two, and hold 381 or 383 of validation",
         "published",

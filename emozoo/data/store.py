@@ -28,7 +28,7 @@ import numpy as np
 from emozoo import hub
 from emozoo.data import views
 from emozoo.data.faces import Track
-from emozoo.data.manifest import Manifest, Row
+from emozoo.data.manifest import MEDIA, Manifest, Row
 from emozoo.data.media import Warn
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.spec import ClipSpec
@@ -364,6 +364,7 @@ class Store:
             if line["labels"]:
                 extra["va_file"] = str(self.folder / LABELS / line["labels"])
             suffix = os.path.splitext(line["file"])[1]
+            suffix = suffix if suffix.lower() in MEDIA else ""  # a dot in the name of a folder ends no name
             rows.append(Row(path=f"{self.root}/#{number}-{line['sha256'][:12]}{suffix}", extra=extra, **row))
         m = self.meta
         return Manifest(m["dataset_name"], self.folder, tuple(m["classes"]), tuple(rows), m["protocol"], m["version"])

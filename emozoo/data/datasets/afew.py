@@ -11,6 +11,7 @@ place of the videos, which still say class and split and give sound and frame ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def load(root: Path, name: str) -> Manifest:
         rows.append(Row(item, str(path), label, split=split, box=box, extra=sound))
     if not rows:
         raise missing(root, "afew", "{Train,Val}_AFEW/<Emotion>/<id>.avi or face/{train,val}_afew/<Emotion>/<id>/*.jpg")
+    if aligned:
+        protocol = protocol.replace("afew8_folders", "afew8_aligned").replace("afew_list", "afew_list_aligned")
     return Manifest("afew", root, CLASSES, tuple(unique_ids(rows, root)), protocol=protocol)
 
 
@@ -74,12 +77,15 @@ def _lists(root: Path) -> dict[str, Path]:
     found = {}
     for folder in (root, root / "txt", root / "data" / "txt"):
         for split in SPLITS:
-            files = sorted(p for p in folder.glob("*.txt") if split in p.stem.lower())
+            files = sorted(p for p in folder.glob("*.txt") if split in re.split(r"[^a-z]+", p.stem.lower()))
             if len(files) > 1:
                 names = ", ".join(p.name for p in files)
                 raise DatasetError(f"{folder}: several lists for {split} ({names}): keep the one that results name")
             if files and split not in found:
                 found[split] = files[0]
+    if len(found) == 1:
+        (there,) = found.values()
+        raise DatasetError(f"{there}: the list of the other part is not beside it: add it, or take this one away")
     return found
 
 

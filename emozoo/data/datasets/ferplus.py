@@ -25,11 +25,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from emozoo import hub
 from emozoo.data.manifest import Manifest, Row, plurality, read_manifest, share
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import BASIC7, FERPLUS8, canonical
@@ -83,30 +86,28 @@ def load(root: Path, name: str = "ferplus") -> Manifest:
 
 
 def _fer2013(root: Path) -> Manifest:
-    table = root / "fer2013.csv"
+    tables = [root / folder / name for folder in ("", "fer2013") for name in ("fer2013.csv", "icml_face_data.csv")]
+    table = next((t for t in tables if t.is_file()), None)
     if (root / "manifest.csv").is_file():
         source = read_manifest(root / "manifest.csv")
         if any("fer2013_label" not in r.extra for r in source):
             raise DatasetError(f"{source.root}: manifest.csv has no column fer2013_label, which fer2013 is scored by")
         found = [(r, "" if "|" in r.extra["fer2013_label"] else r.extra["fer2013_label"]) for r in source]
-    elif table.is_file():
-        with table.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            if missing := {"emotion", "pixels", "Usage"} - set(reader.fieldnames or ()):
-                raise ManifestError(table, 1, f"the header lacks {', '.join(sorted(missing))}")
-            lines = [{"Usage": c["Usage"], "emotion": c["emotion"]} for c in reader]
-        # The names that FER+ gives: the number of the line.
-        for number, line in enumerate(lines):
-            line["Image name"] = f"fer{number:07d}.png"
-        pictures = _extract(table, None, lines)
+    elif table is not None:
+        lines = [{"Usage": c["Usage"], "emotion": c["emotion"]} for c in _cells(table, {"emotion", "pixels", "Usage"})]
         found = []
-        for number, line in enumerate(lines, 2):
+        for number, line in enumerate(lines):
             try:
-                split, label = SPLITS[line["Usage"].strip().lower()], FER2013[int(line["emotion"])]
-            except (KeyError, ValueError, IndexError) as e:
-                raise ManifestError(table, number, f"not a line of FER2013 ({e})") from None
+                split, label = SPLITS[line["Usage"].strip().lower()], int(line["emotion"])
+                if not 0 <= label < len(FER2013):
+                    raise ValueError(f"no emotion {label}")
+            except (KeyError, ValueError, AttributeError, TypeError) as e:
+                raise ManifestError(table, number + 2, f"not a line of FER2013 ({e})") from None
+            line["Image name"] = f"fer{number:07d}.png"  # the names that FER+ gives: the number of the line
             item = f"{FOLDERS[split]}/{line['Image name']}"
-            found.append((Row(id=item.removesuffix(".png"), path=str(pictures / item), split=split), label))
+            found.append((Row(id=item.removesuffix(".png"), path=item, split=split), FER2013[label]))
+        pictures = _extract(table, None, lines)
+        found = [(replace(r, path=str(pictures / r.path)), label) for r, label in found]
     else:
         raise DatasetError(
             f"{root}: FER2013 is looked for as fer2013.csv (emotion,pixels,Usage), or as manifest.csv with a column "
@@ -120,6 +121,15 @@ def _fer2013(root: Path) -> Manifest:
         for r, label in found
     ]
     return Manifest("fer2013", root, FER2013, tuple(rows), protocol="fer2013")
+
+
+def _cells(path: Path, needed: set[str]) -> Iterator[dict[str, str]]:
+    """The lines of a table whose header may have spaces behind its commas, as one of Kaggle's copies has."""
+    with path.open(newline="", encoding="utf-8-sig") as f:
+        reader = csv.DictReader(f, skipinitialspace=True)
+        if missing := needed - set(reader.fieldnames or ()):
+            raise ManifestError(path, 1, f"the header lacks {', '.join(sorted(missing))}")
+        yield from reader
 
 
 def _from_manifest(path: Path) -> Iterator[tuple[Row, dict[str, float]]]:
@@ -137,12 +147,7 @@ def _from_manifest(path: Path) -> Iterator[tuple[Row, dict[str, float]]]:
 
 def _from_original(root: Path) -> Iterator[tuple[Row, dict[str, float]]]:
     path = root / "fer2013new.csv"
-    with path.open(newline="", encoding="utf-8-sig") as f:
-        reader = csv.DictReader(f)
-        needed = {"Usage", "Image name", *FERPLUS8}
-        if missing := needed - set(reader.fieldnames or ()):
-            raise ManifestError(path, 1, f"the header lacks {', '.join(sorted(missing))}")
-        lines = list(reader)
+    lines = list(_cells(path, {"Usage", "Image name", *FERPLUS8}))
     pixels = root / "fer2013.csv"
     pictures = _extract(pixels, path, lines) if pixels.is_file() else root
     seen = set()
@@ -171,37 +176,36 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
     for file in (pixels, names) if names is not None else (pixels,):
         with file.open("rb") as f:
             digest.update(hashlib.file_digest(f, "sha256").digest())
-    home = Path(os.environ.get("EMOZOO_HOME", "~/.cache/emozoo")).expanduser()
-    out = home / "ferplus" / digest.hexdigest()[:16]
+    out = hub.home() / "ferplus" / digest.hexdigest()[:16]
     if (out / "complete").is_file():
         return out
+    draft = out.with_name(f".{out.name}.{os.getpid()}")  # another process may be at it too
     for folder in FOLDERS.values():
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    with pixels.open(newline="", encoding="utf-8-sig") as f:
-        reader = csv.DictReader(f)
-        if missing := {"pixels", "Usage"} - set(reader.fieldnames or ()):
-            raise ManifestError(pixels, 1, f"the header lacks {', '.join(sorted(missing))}")
-        count, written = 0, set()
-        for number, cells in enumerate(reader, 2):
-            if count == len(lines) or lines[count]["Usage"] != cells["Usage"]:
-                raise ManifestError(
-                    pixels,
-                    number,
-                    f"does not belong to line {number} of {(names or pixels).name}: one of them is cut or sorted anew",
-                )
-            name = lines[count]["Image name"].strip()
-            count += 1
-            if not name or name in written:  # the first of two pictures of one name, as for the votes
-                continue
-            written.add(name)
-            try:
-                picture = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
-            except ValueError:
-                raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels") from None
-            cv2.imwrite(str(out / FOLDERS[SPLITS[cells["Usage"].strip().lower()]] / name), picture)
+        (draft / folder).mkdir(parents=True, exist_ok=True)
+    count, written = 0, set()
+    for number, cells in enumerate(_cells(pixels, {"pixels", "Usage"}), 2):
+        if count == len(lines) or lines[count]["Usage"] != cells["Usage"]:
+            raise ManifestError(
+                pixels, number, f"does not belong to line {number} of {(names or pixels).name}: one of them is cut or "
+                "sorted anew",
+            )  # fmt: skip
+        name = lines[count]["Image name"].strip()
+        count += 1
+        if not name or name in written:  # the first of two pictures of one name, as for the votes
+            continue
+        written.add(name)
+        try:
+            picture = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
+        except (ValueError, OverflowError, AttributeError):
+            raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels of 0 to 255") from None
+        cv2.imwrite(str(draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]] / name), picture)
     if count < len(lines):
         raise ManifestError(
             pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} pictures: it is cut"
         )
-    (out / "complete").touch()
+    (draft / "complete").touch()
+    try:
+        draft.rename(out)
+    except OSError:  # another process was quicker
+        shutil.rmtree(draft)
     return out

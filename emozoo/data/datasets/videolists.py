@@ -79,7 +79,8 @@ def load(root: Path, name: str) -> Manifest:
     for item, (label, part, names) in split.items():
         tries = [pick(there[label], place / label, n) for n in names]
         path = next((f for f in tries if f.exists()), tries[0])
-        sound = next((spoken[label][n] for n in names if n in spoken.get(label, ())), None) if path.is_dir() else None
+        heard_of = spoken.get(label, {}) if path.is_dir() else {}
+        sound = next((heard_of[k] for n in names for k in (n, key(n)) if k in heard_of), None)
         rows.append(Row(item, str(path), label, split=part, extra={"sound": str(sound)} if sound else {}))
     rows.sort(key=lambda r: r.id)
     return Manifest(dataset, root, classes, tuple(unique_ids(rows, root)), protocol=protocol)

@@ -30,12 +30,12 @@ import cv2
 import numpy as np
 
 from emozoo import hub
-from emozoo.data.manifest import Row
+from emozoo.data.manifest import PICTURES, Row
 from emozoo.data.synthetic.clip import write_media
 from emozoo.data.synthetic.draw import Array, Picture
 from emozoo.data.synthetic.places import PLACES
 from emozoo.data.synthetic.scene import TYPICAL, Scene
-from emozoo.errors import DatasetError, UsageError
+from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7, canonical, circle_point
 
 VERSION = 1
@@ -94,7 +94,7 @@ class Recipe:
     shows: tuple[str, str, str]
     states: tuple[str, str, str]
     face: Row | None
-    calm: str | None
+    calm: Row | None
     voice: Row | None
     place: str
     box: tuple[float, float, float, float]
@@ -114,7 +114,10 @@ class Recipe:
 
 
 class Material:
-    """Faces and voices by emotion. Raises DatasetError where an emotion that occurs in one view has none in another."""
+    """Faces and voices by emotion; used are the emotions that there are in all views that need them.
+
+    Raises DatasetError where these are fewer than two, or where a face is no picture file.
+    """
 
     def __init__(self, faces: Sequence[Row], voices: Sequence[Row], views: Sequence[str]) -> None:
         self.of = {"face": _by_emotion(faces), "voice": _by_emotion(voices)}
@@ -122,11 +125,20 @@ class Material:
         self.emotions = tuple(e for e in BASIC7 if all(e in self.of[v] for v in needed))
         if len(self.emotions) < 2:
             raise DatasetError(f"{' and '.join(needed)}: fewer than two of {', '.join(BASIC7)} are in all of them")
-        self.calm: dict[str, list[str]] = {}
+        if odd := next((r for rows in self.of["face"].values() for r in rows if not _is_picture(r.path)), None):
+            raise DatasetError(f"{odd.path}: faces are composed from picture files (jpg, png ...) alone")
+        self.calm: dict[str, list[Row]] = {}
         for row in self.of["face"].get("neutral", ()):
-            self.calm.setdefault(str(row.group), []).append(row.path)
-        ids = "\n".join(f"{v} {e} {r.id}" for v, x in self.of.items() for e, rows in x.items() for r in rows)
-        self.sha256 = hashlib.sha256(ids.encode()).hexdigest()
+            self.calm.setdefault(str(row.group), []).append(row)
+        text = "\n".join(
+            f"{v} {e} {r.id} {os.path.basename(r.path)} {r.box} {r.group} {r.start} {r.end}"
+            for v, x in self.of.items() for e, rows in x.items() for r in rows
+        )  # fmt: skip
+        self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_picture(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in PICTURES
 
 
 def _by_emotion(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -163,7 +175,7 @@ def plan(
     x, y = w * float(r.uniform(0.35, 0.65)), h * float(r.uniform(0.42, 0.55))
     face = _pick(material.of["face"], shows[0], r) if states[0] != "gone" else None
     voice = _pick(material.of["voice"], shows[2], r) if states[2] != "gone" else None
-    calm = None
+    calm: Row | None = None
     if face is not None and shows[0] != "neutral" and face.group is not None and (own := material.calm.get(face.group)):
         calm = own[int(r.integers(len(own)))]
     places = TYPICAL[shows[1]] if r.random() < 0.5 else PLACES
@@ -211,8 +223,8 @@ class _Face:
         self.side = max(2, round(recipe.box[2] - recipe.box[0]))
         count = max(2, round(recipe.seconds * recipe.fps))
         cast = np.exp(r.normal(0.0, (0.10, 0.03, 0.10)) + (0.08, 0.0, -0.08))  # grey pictures get a colour of light
-        self.shown = self._open(recipe.face.path, recipe.face.box, cast)
-        self.calm = self._open(recipe.calm, None, cast) if recipe.calm is not None else None
+        self.shown = self._open(recipe.face, cast)
+        self.calm = self._open(recipe.calm, cast) if recipe.calm is not None else None
         self.turn = float(r.uniform(0.1, 0.35)) * recipe.seconds
         self.state, self.seed = recipe.states[0], recipe.rng(6)
         self.shown = _spoil(self.shown, self.state, self.seed)
@@ -224,12 +236,12 @@ class _Face:
         edge[rim:-rim, rim:-rim] = 1
         self.edge = cv2.GaussianBlur(edge, (0, 0), rim / 1.5)
 
-    def _open(self, path: str, box: tuple[float, float, float, float] | None, cast: Array) -> Picture:
+    def _open(self, row: Row, cast: Array) -> Picture:
         from emozoo.data.media import read_picture
 
-        picture = read_picture(path)[0]
-        if box is not None and any(box):
-            x1, y1, x2, y2 = (int(v) for v in box)
+        picture = read_picture(row.path)[0]
+        if row.box is not None and any(row.box):
+            x1, y1, x2, y2 = (int(v) for v in row.box)
             picture = picture[max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1]
         how = cv2.INTER_AREA if picture.shape[0] > self.side else cv2.INTER_CUBIC
         picture = cv2.resize(picture, (self.side, self.side), interpolation=how)
@@ -282,8 +294,13 @@ def waveform(recipe: Recipe) -> Array:
     n = round(recipe.seconds * RATE)
     if recipe.voice is None:
         return np.zeros(n, np.float32)
-    sound = Sound(recipe.voice.path, RATE, read_header(recipe.voice.path))
-    wave = sound.read(sound.offset, sound.offset + sound.duration)
+    path = recipe.voice.extra.get("sound", recipe.voice.path)
+    header = read_header(path)
+    if not header.has_audio:
+        raise VideoError(path, "has no sound track: leave it out of the voices", "no_audio")
+    sound = Sound(path, RATE, header)
+    first, last = recipe.voice.start or sound.offset, recipe.voice.end or sound.offset + sound.duration
+    wave = sound.read(first, max(first, last))
     r = recipe.rng(3)
     power = np.cumsum(np.square(wave.astype(np.float64)))
     centre = int(np.searchsorted(power, power[-1] / 2)) if len(wave) else 0
@@ -333,7 +350,7 @@ def line(recipe: Recipe, path: str, split: str | None) -> dict[str, object]:
     values: dict[str, object] = {
         "path": path, "label": recipe.label, "valence": f"{point[0]:.4f}", "arousal": f"{point[1]:.4f}",
         "split": split or "", "conflict": int(recipe.conflict), "turns": int(recipe.calm is not None),
-        "group": next((r.group or r.id for r in (recipe.face, recipe.voice) if r is not None), ""),
+        "group": next((r.group or r.id for r in (recipe.voice, recipe.face) if r is not None), ""),
         "face_item": recipe.face.id if recipe.face else "", "voice_item": recipe.voice.id if recipe.voice else "",
         "seed": recipe.seed, "index": recipe.index, "version": VERSION,
     }  # fmt: skip
