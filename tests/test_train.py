@@ -78,6 +78,31 @@ def test_mixing_mixes_every_target() -> None:
     assert 0 < float(mixed["emotion"].sum()) < 6
 
 
+def test_options_that_would_do_nothing_are_refused(pictures: Path, tmp_path: Path) -> None:
+    """Protects from runs that are not what their recipe says: misspelt parts, a teacher without weight or absent."""
+    for wrong, said in (
+        ({"lr_scale": {"bakbone": 0.1}}, "has no part 'bakbone'"),
+        ({"distill": 0.5}, "needs a teacher"),
+        ({"teacher": "emotion_fan.ferplus"}, "above 0"),
+    ):
+        module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], **wrong)
+        dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes)
+        with pytest.raises(UsageError, match=said):
+            L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET).fit(module, dm)
+
+
+def test_nothing_labelled_and_nothing_readable_change_nothing() -> None:
+    """Protects weights from NaN where a batch has no label, and evaluation from a batch that could not be read."""
+    module = EmotionModule("recursive_joint_attention", size="lite", classes=["a", "b"])
+    out = Output(torch.randn(3, 2, requires_grad=True), torch.rand(3, 8, 2, requires_grad=True), {})
+    targets = {"emotion": torch.full((3,), -100), "va": torch.rand(3, 8, 2), "va_mask": torch.ones(3, 8).bool()}
+    loss, _ = module._loss(out, targets, train=True)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.equal(out.logits.grad, torch.zeros(3, 2))
+    module.validation_step(None, 0)
+
+
 def test_frozen_means_frozen(pictures: Path) -> None:
     """Parts with rate 0 keep weights and batch-norm statistics through training; the others move."""
     L.seed_everything(0, verbose=False)

@@ -265,6 +265,19 @@ def test_frames_in_a_folder_are_heard_from_their_video(tmp_path):
         ClipReader(row.path, both, beside=tmp_path / "gone.mp4")
 
 
+def test_frames_numbered_from_a_longer_film_start_with_their_sound(tmp_path):
+    """Protects clips cut out of films: pictures 12000 to 12029 beside a second of sound are that second."""
+    trees.film(tmp_path / "cut.wav", seconds=1.0, silent_s=0.0)
+    trees.film(tmp_path / "cut.avi", seconds=1.0, silent_s=0.0)
+    trees.frames(tmp_path / "frames", range(12000, 12030))
+    for beside in ("cut.wav", "cut.avi"):
+        reader = ClipReader(
+            tmp_path / "frames", spec(face=StreamSpec("frame", (8, 8)), audio=SOUND), beside=tmp_path / beside
+        )
+        assert reader.fps == pytest.approx(30)
+        assert reader.sound.offset == pytest.approx(0, abs=0.05)
+
+
 def test_frames_in_a_folder_last_as_long_as_their_sound(tmp_path):
     """Protects frame folders beside an mp3, whose frame rate nobody wrote down."""
     trees.film(tmp_path / "film.wav", seconds=2.0)

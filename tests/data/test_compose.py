@@ -18,7 +18,7 @@ from emozoo.data.clips import ClipReader
 from emozoo.data.manifest import Row
 from emozoo.data.synthetic import Mix, compose
 from emozoo.data.synthetic.compose import Material, Recipe, pictures, plan, waveform
-from emozoo.errors import DatasetError, UsageError
+from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 
@@ -140,6 +140,23 @@ def test_clips_are_read_like_any_others(material: tuple[list[Row], list[Row]], t
         assert raw.no_face == (row in gone)
     table = list(csv.DictReader(path.open()))
     assert all((line["face_state"] == "gone") == (line["face_shows"] == "") for line in table)
+
+
+def test_voices_are_their_labelled_part(tmp_path: Path) -> None:
+    """Protects labels: of a long recording only the seconds of its row are heard; one without sound is named."""
+    trees.film(tmp_path / "v.wav", seconds=4.0, silent_s=2.0)
+    picture = tmp_path / "f.png"
+    cv2.imwrite(str(picture), np.full((48, 48), 99, np.uint8))
+    faces = [Row(e, str(picture), e) for e in ("anger", "neutral")]
+    quiet = [Row(f"q{e}", str(tmp_path / "v.wav"), e, start=0.0, end=1.9) for e in ("anger", "neutral")]
+    found = recipes((faces, quiet), 4, spoil=0.0)
+    assert all(np.abs(waveform(r)).max() < 0.01 for r in found)
+    trees.video(tmp_path / "mute.mp4")
+    mute = [Row(f"m{e}", str(tmp_path / "mute.mp4"), e) for e in ("anger", "neutral")]
+    with pytest.raises(VideoError, match=r"mute\.mp4: has no sound track"):
+        waveform(recipes((faces, mute), 1, spoil=0.0)[0])
+    with pytest.raises(DatasetError, match="picture files"):
+        recipes((mute, quiet), 1)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 
 from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader, fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
@@ -186,6 +188,68 @@ def test_nothing_readable_is_said_and_not_waited_for(table: Path) -> None:
         Path(row.path).unlink()
     with pytest.raises(DatasetError, match=r"cannot be read, the last: .*no such file"):
         next(iter(dm.train_dataloader()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_keep_their_kind_across_processes(table: Path, workers: int) -> None:
+    """Protects the one readable line: an error of a worker process comes as it is, not as a traceback."""
+    dm = module_of(table, val_share=0.0, num_workers=workers)
+    Path(dm.test_rows[3].path).write_text("not a picture")
+    with pytest.raises(VideoError) as e:
+        list(dm.test_dataloader())
+    assert e.value.code == "unreadable"
+    assert "\n" not in str(e.value)
+
+
+class Echo(torch.utils.data.Dataset[tuple[int, int]]):
+    """Gives back the numbers and seeds that a sampler asks for."""
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[int, int]:
+        return item
+
+    def __len__(self) -> int:
+        return 16
+
+
+def test_processes_draw_apart_and_go_on_alike() -> None:
+    """Protects training on several processes: each draws its own seeds, and goes on with its own after a stop."""
+
+    def seeds(loader: TrainLoader) -> list[int]:
+        return [seed for batch in loader for _, seed in batch]
+
+    loaders = [TrainLoader(Echo(), BatchSampler(range(16), 4, True), rank, collate_fn=list) for rank in (0, 1, 0, 1)]
+    one, other = map(seeds, loaders[:2])
+    assert len({*one, *other}) == 32
+    assert seeds(loaders[0]) != one, "another epoch, other draws"
+    state = {**loaders[1].state_dict(), "given": 2}  # a checkpoint holds that of one process
+    for loader in loaders[2:]:
+        loader.load_state_dict(state)
+    assert [seeds(x) for x in loaders[2:]] == [one[8:], other[8:]]
+
+
+def test_further_sets_never_invent_a_class(table: Path, tmp_path: Path) -> None:
+    """Protects `also`: a row with valence but without a class of the model has no class; a missing split is said."""
+    more = tmp_path / "more"
+    more.mkdir()
+    cv2.imwrite(str(more / "a.png"), np.full((48, 48, 3), 90, np.uint8))
+    (more / "manifest.csv").write_text("path,label,split,valence,arousal\na.png,,train,0.5,0.1\na.png,dark,train,,\n")
+    dm = module_of(table, val_share=0.0, also=[{"dataset": "csv", "root": str(more)}])
+    assert [(r.label, r.valence) for r in dm.train_rows[-2:]] == [(None, 0.5), ("dark", None)]
+    with pytest.raises(DatasetError, match="no split 'val'"):
+        module_of(table, also=[{"dataset": "csv", "root": str(more), "split": "val"}])
+
+
+def test_moments_that_the_media_does_not_reach_are_not_scored(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    """Protects valence and arousal: clips before the first frame, and frames behind the last label, have none."""
+    make_video(tmp_path / "a.mp4", frames=30, fps=25)
+    (tmp_path / "a.va.csv").write_text("valence,arousal\n" + "".join(f"{i / 100},0\n" for i in range(28)))
+    (tmp_path / "manifest.csv").write_text("path,split\na.mp4,train\n")
+    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, clips=4, sampling="trail", window_s=2.4, clip_s=0.6)
+    dm = EmotionDataModule("csv", tmp_path / "manifest.csv", spec=spec, classes=(), split="train")
+    dm.setup("test")
+    (batch,) = dm.test_dataloader()
+    assert batch.masks["face"][0, :, 0].tolist() == [False, False, True, True]
+    assert batch.targets["va_mask"][0].tolist() == [False, False, True, False], "the last frame has no label"
 
 
 def test_classes_of_data_and_model_are_never_matched_by_chance(table: Path) -> None:

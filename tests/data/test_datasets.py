@@ -143,6 +143,34 @@ def test_ferplus_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixel
         assert pictures[0].shape == (48, 48)
 
 
+def test_fer2013_as_kaggle_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects FER2013's own label: both tables of Kaggle, one with spaces in its header; broken lines are named."""
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
+    for k, (name, header) in enumerate(
+        (("fer2013/fer2013.csv", "emotion,pixels,Usage"), ("icml_face_data.csv", "emotion, Usage, pixels"))
+    ):
+        table = tmp_path / str(k) / name
+        table.parent.mkdir(parents=True)
+        pixels = " ".join(["7"] * 48 * 48)
+        lines = [
+            f"{e},{pixels},{u}" if k == 0 else f"{e}, {u}, {pixels}" for e, u in ((0, "Training"), (6, "PrivateTest"))
+        ]
+        table.write_text("\n".join([header, *lines]) + "\n")
+        m = datasets.load("fer2013", tmp_path / str(k))
+        assert [(r.id, r.label, r.split) for r in m] == [
+            ("FER2013Train/fer0000000", "anger", "train"), ("FER2013Test/fer0000001", "neutral", "test"),
+        ]  # fmt: skip
+        assert int(cv2.imread(m.rows[0].path).mean()) == 7
+        for wrong in (
+            lines[0].replace("0,", "-1,", 1),
+            lines[0].replace("Training", "Train"),
+            lines[0].replace("7 7", "7 300", 1),
+        ):
+            table.write_text("\n".join([header, lines[1], wrong]) + "\n")
+            with pytest.raises(ManifestError, match="line 3"):
+                datasets.load("fer2013", tmp_path / str(k))
+
+
 def test_ferplus7(tmp_path: Path) -> None:
     """Protects the seven-class protocol: votes without contempt sum to 1; pictures of contempt are not scored."""
     original(tmp_path, pixels=False)

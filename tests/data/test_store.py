@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trees
 
 from emozoo import registry
 from emozoo.data import datasets, doctor, store
@@ -26,7 +27,7 @@ from emozoo.data.store import Cover
 from emozoo.data.synthetic import generate
 from emozoo.errors import UsageError, VideoError
 from emozoo.module import load
-from emozoo.spec import ClipSpec
+from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 
 MODELS = ("ceflnet", "caer_cross_attention", "recursive_joint_attention", "dfan")
 
@@ -324,6 +325,46 @@ def test_object_storage(ten: tuple[Path, str], bucket: str, tmp_path: Path, monk
     assert nothing.returncode == 3
     assert nothing.stderr.startswith(f"error: {bucket}/nothing: no store can be fetched there")
     assert nothing.stderr.count("\n") == 1
+
+
+def test_names_with_dots_and_sound_longer_than_pictures(tmp_path: Path) -> None:
+    """Protects folders of frames called `Mr. Bean [1]`, and models of sound: a store gives what the files give."""
+    trees.frames(tmp_path / "data" / "joy" / "Mr. Bean [1]", range(1, 6))
+    trees.film(tmp_path / "data" / "joy" / "a.b-c.avi", seconds=0.4, silent_s=0.0)
+    trees.film(tmp_path / "long.wav", seconds=2.0, silent_s=1.5)
+    lines = ["path,label,sound", "joy/Mr. Bean [1],joy,../long.wav", "joy/a.b-c.avi,joy,../long.wav"]
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    audio = AudioSpec(rate=16000, seconds=0.5, kind="waveform")
+    heard = ClipSpec(
+        {"audio": StreamSpec("audio", (1, 8000), audio=audio)}, clips=4, sampling="trail", window_s=2.0, clip_s=0.5
+    )
+    both = ClipSpec(
+        {**heard.streams, "face": StreamSpec("frame", (16, 16))}, clips=2, sampling="segments", window_s=1.0
+    )
+    made = prepare("csv", tmp_path / "data", tmp_path / "store", cover=Cover.of([both]), workers=1)
+    assert made is not None
+    assert made.failed == []
+    for spec in (heard, both):
+        theirs, ours = (
+            [read_row(r, spec) for r in datasets.load(n, tmp_path / p).rows]
+            for n, p in (("csv", "data"), ("store", "store"))
+        )
+        for a, b in zip(theirs, ours, strict=True):
+            np.testing.assert_allclose(a.streams["audio"], b.streams["audio"], atol=1e-6)
+            np.testing.assert_array_equal(a.masks["audio"], b.masks["audio"])
+    assert np.abs(theirs[0].streams["audio"]).max() >= 0
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines).replace("joy,../long.wav", "joy,", 1) + "\n")
+    with pytest.raises(UsageError):
+        prepare("csv", tmp_path / "data", tmp_path / "store", cover=Cover.of([both]), workers=1)
+
+
+def test_nothing_is_written_below_the_data_by_another_name(tmp_path: Path) -> None:
+    """Protects data sets from stores in them, also through a link."""
+    trees.frames(tmp_path / "real" / "joy" / "a")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(UsageError, match="inside the data set"):
+        prepare("folder", tmp_path / "link", tmp_path / "link" / "store", cover=lite("dfan"), workers=1)
+    assert not (tmp_path / "real" / "store").exists()
 
 
 def command(root: Path, out: Path, *more: str) -> list[str]:
