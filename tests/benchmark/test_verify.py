@@ -116,6 +116,11 @@ def test_a_submission_is_computed_again(submitted: Path) -> None:
 
     assert "WAR is" in problem(lambda r: r[0]["metrics"].update(WAR=0.99))
     assert "UAR interval" in problem(lambda r: r[3]["ci95"].update(UAR=[0.9, 0.95]))
+    assert "WAR interval" in problem(lambda r: r[0]["ci95"].update(WAR=None))
+    assert "per_class is not" in problem(lambda r: r[0]["per_class"]["anger"].update(recall=0.987))
+    assert "confusion is not" in problem(lambda r: r[3]["confusion"][0].reverse())
+    assert "n_groups is not" in problem(lambda r: r[3].update(n_groups=4000))
+    assert "ece is not" in problem(lambda r: r[0].update(ece=0.001))
     assert "predictions for" in problem(lambda r: r[1].update(n_evaluated=5, n_expected=5))
     assert "lacks hardware" in problem(lambda r: r[0].pop("hardware"))
     assert "no board" in problem(lambda r: r[0].update(dataset="mine"))
