@@ -201,7 +201,23 @@ def change(row: Row, metric: str) -> str:
     return difference(row, f"{metric}_delta") if row[f"{metric}_delta"] else "–"
 
 
-TABLES: dict[str, Callable[[], str]] = {"models": models, "weights": weights, "results": scores, "controls": controls}
+def arousal() -> str:
+    """Whether strong recordings are heard with more arousal than normal ones, by emotion."""
+    rows = (
+        [r["emotion"], r["pairs"], f"{share(r['strong_above_normal'])} ({share(r['lo'])} to {share(r['hi'])})"]
+        for r in others("arousal")
+    )
+    head = ["Emotion", "Pairs", "Strong above normal (95 %, by actor)"]
+    return markdown(head, rows, "Nothing measured yet.")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "models": models,
+    "weights": weights,
+    "results": scores,
+    "controls": controls,
+    "arousal": arousal,
+}
 
 
 def rendered(text: str, where: Path) -> str:
