@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from multiprocessing import get_context
@@ -205,15 +205,23 @@ class TrainLoader(_Raising):
     """Goes on in the middle of an epoch: a checkpoint holds how many batches of which epoch were given.
 
     After loading the state, the next iteration leaves out what was given, undecoded. Order and augmentation follow from
-    the run's seed, the epoch and the process (``rank``), so they are those of a run that was not stopped, on as many
-    processes. No number is drawn from torch's generator.
+    ``seed``, the epoch and the process (``rank``), so they are those of a run that was not stopped, on as many
+    processes. No number is drawn from torch's generator. ``epoch_of``: says which epoch begins; else they are counted.
     """
 
-    def __init__(self, dataset: Dataset[Any], batches: BatchSampler, rank: int = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batches: BatchSampler,
+        seed: int = 0,
+        rank: int = 0,
+        epoch_of: Callable[[], int] | None = None,
+        **options: Any,
+    ) -> None:
         # A generator of its own, since starting processes draws a number.
         super().__init__(dataset, batch_sampler=_Seeded(batches), generator=torch.Generator(), **options)
-        self._seed, self._rank = int(os.environ.get("PL_GLOBAL_SEED") or torch.initial_seed()) % 2**63, rank
-        self._epoch = self._given = 0
+        self._seed, self._rank, self._epoch_of = seed, rank, epoch_of
+        self._epoch, self._given = -1, 0
         self._resumed = False
 
     def state_dict(self) -> dict[str, int]:
@@ -226,7 +234,7 @@ class TrainLoader(_Raising):
 
     def __iter__(self) -> Any:
         if not self._resumed:
-            self._epoch, self._given = self._epoch + 1, 0
+            self._epoch, self._given = self._epoch_of() if self._epoch_of else self._epoch + 1, 0
         self._resumed = False
         draw: Any = self.batch_sampler
         words = np.random.SeedSequence([self._seed, self._epoch, self._rank]).generate_state(1, np.uint64)
@@ -514,6 +522,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.test_rows: list[Row] = []
         self.skipped: list[str] = []
         self._sets: dict[str, ClipDataset] = {}
+        self._drawn_from: int | None = None
+        self._epochs = -1
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -658,6 +668,22 @@ class EmotionDataModule(L.LightningDataModule):
 
     # -- loaders ---------------------------------------------------------------------------------------------------
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the seed that the draws of every epoch follow from."""
+        return {"draws": self._draws()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_from = state_dict["draws"]
+
+    def _draws(self) -> int:
+        if self._drawn_from is None:  # the run's seed, which is the same in all of its processes
+            self._drawn_from = int(os.environ.get("PL_GLOBAL_SEED") or torch.initial_seed()) % 2**63
+        return self._drawn_from
+
+    def _epoch(self) -> int:
+        self._epochs += 1
+        return self.trainer.current_epoch if self.trainer is not None else self._epochs
+
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
@@ -680,7 +706,7 @@ class EmotionDataModule(L.LightningDataModule):
             rows = [rows[i] for i in encoded.rows]
             drawn = self._train_sampler(rows, rank, world)
             batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
-            return TrainLoader(encoded, batches, rank, collate_fn=collate_features)
+            return TrainLoader(encoded, batches, self._draws(), rank, self._epoch, collate_fn=collate_features)
         data = self._sets.get(name)
         if data is None:
             data = self._sets[name] = ClipDataset(rows, self.spec, train=train)
@@ -691,7 +717,8 @@ class EmotionDataModule(L.LightningDataModule):
             drawn = self._train_sampler(rows, rank, world)
             batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
             alive = workers > 0
-            return TrainLoader(data, batches, rank, num_workers=workers, persistent_workers=alive, collate_fn=collate)
+            options = {"num_workers": workers, "persistent_workers": alive, "collate_fn": collate}
+            return TrainLoader(data, batches, self._draws(), rank, self._epoch, **options)
         return _Raising(
             data,
             batch_size=self.batch_size,

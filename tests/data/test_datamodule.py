@@ -217,7 +217,7 @@ def test_processes_draw_apart_and_go_on_alike() -> None:
     def seeds(loader: TrainLoader) -> list[int]:
         return [seed for batch in loader for _, seed in batch]
 
-    loaders = [TrainLoader(Echo(), BatchSampler(range(16), 4, True), rank, collate_fn=list) for rank in (0, 1, 0, 1)]
+    loaders = [TrainLoader(Echo(), BatchSampler(range(16), 4, True), 5, rank, collate_fn=list) for rank in (0, 1, 0, 1)]
     one, other = map(seeds, loaders[:2])
     assert len({*one, *other}) == 32
     assert seeds(loaders[0]) != one, "another epoch, other draws"

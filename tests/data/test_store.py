@@ -307,6 +307,7 @@ def test_object_storage(ten: tuple[Path, str], bucket: str, tmp_path: Path, monk
     """Protects stores by address: written there, checked and read from there by a machine that has never seen them, and
     one line for an address where nothing is."""
     root, expected = ten
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
     made = prepare("folder", root, f"{bucket}/stores/ten", cover=lite("dfan"), workers=1)
     assert made is not None
     assert (made.folder, made.items, made.content_sha256) == (f"{bucket}/stores/ten", 10, expected)
