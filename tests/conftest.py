@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -21,6 +22,23 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real material at {folder}: set EMOZOO_SHARED to the folder that holds data/ and golden/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Writes two class folders, calm and angry, of that many pictures each, which differ in brightness."""
+
+    def make(count: int) -> Path:
+        root = tmp_path_factory.mktemp("pictures")
+        rng = np.random.default_rng(0)
+        for name, level in (("calm", 40), ("angry", 170)):
+            (root / name).mkdir()
+            for i in range(count):
+                picture = rng.normal(level, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+                cv2.imwrite(str(root / name / f"{i}.png"), picture)
+        return root
+
+    return make
 
 
 @pytest.fixture(scope="session")

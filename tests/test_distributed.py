@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning as L
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -118,15 +117,8 @@ def test_mixed_precision_trains(arch: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for name, level in (("calm", 40), ("angry", 170)):
-        (root / name).mkdir()
-        for i in range(10):
-            picture = rng.normal(level, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(root / name / f"{i}.png"), picture)
-    return root
+def pictures(make_pictures: Callable[[int], Path]) -> Path:
+    return make_pictures(10)
 
 
 class Killed(L.Callback):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import lightning as L
-import numpy as np
 import pytest
 import torch
 
@@ -22,16 +21,8 @@ from emozoo.train import _recipe, finetune
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of 12 pictures that differ in brightness."""
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for name, level in (("calm", 40), ("angry", 170)):
-        (root / name).mkdir()
-        for i in range(12):
-            picture = rng.normal(level, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(root / name / f"{i}.png"), picture)
-    return root
+def pictures(make_pictures: Callable[[int], Path]) -> Path:
+    return make_pictures(12)
 
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}

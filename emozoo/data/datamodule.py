@@ -84,10 +84,12 @@ class ClipDataset(Dataset[Sample]):
         index, seed = item if isinstance(item, tuple) else (item, int(torch.randint(2**31, ())))
         clip = self._read(index, seed)
         skipped: list[VideoError] = []
-        others = iter(np.random.default_rng(seed).integers(len(self.rows), size=TRIES).tolist() if self.train else ())
-        while isinstance(clip, VideoError) and (another := next(others, None)) is not None:
-            skipped.append(clip)
-            index, clip = another, self._read(another, seed)
+        if self.train and isinstance(clip, VideoError):
+            for another in np.random.default_rng(seed).integers(len(self.rows), size=TRIES).tolist():
+                skipped.append(clip)
+                index, clip = another, self._read(another, seed)
+                if not isinstance(clip, VideoError):
+                    break
         return Sample(clip, index, seed, skipped)
 
     def _read(self, index: int, seed: int) -> RawClip | VideoError:

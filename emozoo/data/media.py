@@ -161,10 +161,11 @@ class FrameFolder:
         if (np.diff(ticks) <= 0).any():  # two names with one number
             ticks = np.arange(len(files), dtype=np.float64)
         before = ticks[0] - min(ticks[0], 1)
-        if source is None or before > len(ticks) or (source.fps and ticks[-1] / source.fps > source.total_s + 1):
-            before = 0.0  # numbered from the start of something longer: the sound begins with the first picture
         fps = FOLDER_FPS
         if source is not None:
+            beyond = ticks[-1] > (source.total_s + 1) * source.fps if source.total_s else False
+            if beyond if source.fps else before > len(ticks):
+                before = 0.0  # numbered from the start of something longer: the sound begins with the first picture
             fps = source.fps or ((ticks[-1] - ticks[0] + 1 + before) / source.total_s if source.total_s else fps)
         self.stamps, self.lead = (ticks - ticks[0]) / fps, float(before / fps)
         self.size = next(self.frames([0])).shape[1::-1]

@@ -265,6 +265,17 @@ def test_frames_in_a_folder_are_heard_from_their_video(tmp_path):
         ClipReader(row.path, both, beside=tmp_path / "gone.mp4")
 
 
+def test_a_face_that_comes_late_keeps_its_place_in_the_video(tmp_path):
+    """Protects Aff-Wild2: of somebody who appears in the last second of a video, that second is heard."""
+    trees.film(tmp_path / "film.avi", fps=30, seconds=3.0, silent_s=2.0)
+    trees.frames(tmp_path / "faces", range(61, 91))
+    late = ClipReader(
+        tmp_path / "faces", spec(face=StreamSpec("frame", (8, 8)), audio=SOUND), beside=tmp_path / "film.avi"
+    )
+    assert late.sound.offset == pytest.approx(-2.0, abs=0.05)
+    assert np.abs(late.sound.read(0.1, 0.9)).max() > 0.4
+
+
 def test_frames_numbered_from_a_longer_film_start_with_their_sound(tmp_path):
     """Protects clips cut out of films: pictures 12000 to 12029 beside a second of sound are that second."""
     trees.film(tmp_path / "cut.wav", seconds=1.0, silent_s=0.0)
