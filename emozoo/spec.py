@@ -28,7 +28,9 @@ class AudioSpec:
     ``kind``: ``log_mel`` = a picture of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
     speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
     where its clip ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
-    ``win``, ``hop``, ``fft``, ``top_db`` concern ``log_mel`` alone.
+    ``centre``: every mel bin has its mean over the sound between the first clip's begin and the last one's end taken
+    away; what a voice, a room and a microphone add to all of it is such a constant in dB (cepstral mean normalisation).
+    ``win``, ``hop``, ``fft``, ``top_db``, ``centre`` concern ``log_mel`` alone.
     """
 
     rate: int = 16000
@@ -38,10 +40,13 @@ class AudioSpec:
     seconds: float = 1.0
     top_db: float = 80.0
     kind: str = "log_mel"
+    centre: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in SOUNDS:
             raise UsageError(f"the kind of a sound stream must be one of {SOUNDS}, got {self.kind!r}")
+        if self.centre and self.kind == "waveform":
+            raise UsageError("centre works on log-mel pictures; speech models normalise a waveform themselves")
 
 
 @dataclass(frozen=True)

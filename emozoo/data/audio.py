@@ -67,3 +67,8 @@ def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.nda
     db = 10.0 * power.clamp_min(FLOOR).log10()
     db = torch.maximum(db, db.amax(dim=(1, 2), keepdim=True) - spec.top_db)
     return db[:, None, :, -steps:].numpy()
+
+
+def mean_spectrum(wave: np.ndarray, spec: AudioSpec, mels: int) -> np.ndarray:
+    """Mean over time of each mel bin in dB, what ``centre`` takes away: float32 (samples,) → (M,)."""
+    return np.asarray(log_mel(wave[None], spec, (mels, 1 + len(wave) // spec.hop))[0, 0].mean(1))

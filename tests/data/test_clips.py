@@ -18,7 +18,7 @@ from emozoo.data.manifest import Row
 from emozoo.data.prepare import prepare
 from emozoo.data.store import Cover
 from emozoo.data.transforms import Augment
-from emozoo.errors import VideoError
+from emozoo.errors import UsageError, VideoError
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 
 FACE = StreamSpec("face", (24, 24), 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -146,6 +146,27 @@ def test_sound_ends_where_its_clip_ends(voice):
     loud = raw.streams["sound"][:, 0].max(axis=1)  # (C, S)
     assert loud[:2].max() < -60
     assert loud[2, 55:].min() > loud[2, :45].max() + 30
+
+
+def test_a_microphone_leaves_no_trace_in_centred_sound(tmp_path):
+    """Protects centre: loudness and a filter, constants in dB, are gone, before padding too; speech remains."""
+    noise = np.random.default_rng(0).normal(0, 1500, 40000) * (1 + np.sin(np.arange(40000) / 900))
+    heard = []
+    for name, samples in (("near", noise), ("far", 0.2 * noise), ("dull", noise + 0.9 * np.roll(noise, 1))):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(samples.clip(-32768, 32767).astype(np.int16).tobytes())
+        sound = {k: StreamSpec("audio", (40, 101), audio=AudioSpec(centre=k == "centred")) for k in ("plain", "centred")}
+        raw = read(tmp_path / f"{name}.wav", spec("trail", **sound))
+        heard.append(raw.streams)
+        centred = raw.streams["centred"][-1, 0]
+        assert np.ptp(raw.streams["plain"][-1, 0] - centred, axis=1).max() < 1e-4
+        assert centred.std() > 3
+    for other in heard[1:]:
+        assert np.abs(other["plain"] - heard[0]["plain"])[1:].mean() > 3
+        assert np.abs(other["centred"] - heard[0]["centred"])[1:].mean() < 1
+    with pytest.raises(UsageError, match="waveform"):
+        AudioSpec(kind="waveform", centre=True)
 
 
 def test_missing_streams_are_zeros_with_a_false_mask(voice, still):
