@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from emozoo import hub
 from emozoo.data import datasets, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
-from emozoo.data.manifest import Manifest, Row
+from emozoo.data.manifest import Manifest, Row, read_va
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.labels import canonical, circle_point, class_mapping
@@ -430,12 +431,14 @@ def _file_of(row: Row) -> str:
     return os.path.abspath(row.extra.get("source", row.path))
 
 
+_per_frame = lru_cache(maxsize=256)(read_va)  # a film of Aff-Wild2 has some ten thousand lines and is drawn often
+
+
 def _va_of(row: Row, raw: RawClip, trail: bool) -> np.ndarray:
     """Valence and arousal (C, 2) at each clip's time; NaN where unlabelled."""
     clips = len(raw.times)
     if "va_file" in row.extra:
-        table = np.loadtxt(row.extra["va_file"], delimiter=",", skiprows=1, dtype=np.float32, ndmin=2).reshape(-1, 2)
-        table = np.where((table < -1).any(1, keepdims=True), np.nan, table)  # -5 = this frame has no label
+        table = _per_frame(row.extra["va_file"])
         frames = next((f for f in raw.frames.values() if (f >= 0).any()), None)
         if frames is None:
             return np.full((clips, 2), np.nan, np.float32)

@@ -220,7 +220,7 @@ def read_va(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except OSError as e:
         raise DatasetError(f"{path}: per-frame labels cannot be read ({e.strerror})") from e
     values = np.full((max(len(lines) - 1, 0), 2), np.nan, np.float32)

@@ -252,6 +252,21 @@ def test_moments_that_the_media_does_not_reach_are_not_scored(tmp_path: Path, ma
     assert batch.targets["va_mask"][0].tolist() == [False, False, True, False], "the last frame has no label"
 
 
+@pytest.mark.parametrize("line", ["3,0", "0.5"])
+def test_labels_out_of_range_are_named_not_trained_on(
+    tmp_path: Path, make_video: Callable[..., Path], line: str
+) -> None:
+    """Protects training from a table in other units: the line is named, and the same is said by `emozoo check`."""
+    make_video(tmp_path / "a.mp4", frames=30, fps=25)
+    (tmp_path / "a.va.csv").write_text("valence,arousal\n" + "0.1,0\n" * 20 + f"{line}\n" + "0.1,0\n" * 9 + "\n")
+    (tmp_path / "manifest.csv").write_text("path,split\na.mp4,train\n")
+    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, clips=4, sampling="trail", window_s=1.2, clip_s=0.3)
+    dm = EmotionDataModule("csv", tmp_path / "manifest.csv", spec=spec, classes=(), split="train")
+    dm.setup("test")
+    with pytest.raises(DatasetError, match=r"a\.va\.csv.*22"):
+        next(iter(dm.test_dataloader()))
+
+
 def test_classes_of_data_and_model_are_never_matched_by_chance(table: Path) -> None:
     """Other classes need a named label map."""
     dm = EmotionDataModule("csv", table, spec=SPEC, classes=("anger", "fear"))
