@@ -5,6 +5,7 @@ Legend: C = clips in one prediction, F = pictures in a clip, H, W = pixels, M = 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -125,6 +126,17 @@ class ClipSpec:
     @property
     def needs_pictures(self) -> bool:
         return any(s.source != "audio" for s in self.streams.values())
+
+    def windows(self, start: float, end: float) -> list[float]:
+        """Where windows of ``window_s`` begin that cover ``start`` to ``end`` seconds; the last one ends with the media
+        and may overlap the one before. One, at ``start``, for what is not longer than a window (and a half, but in
+        ``trail``, whose clips would not reach the rest).
+        """
+        length = self.window_s
+        if end - start > 1.5 * length:
+            n = math.ceil((end - start) / length - 1e-9) - 1
+            return [*(start + i * length for i in range(n)), end - length]
+        return [start, end - length] if self.sampling == "trail" and end - start > length else [start]
 
     def with_detector(self, detector: str) -> ClipSpec:
         """The same spec read with another face detector (which every result then names)."""

@@ -217,7 +217,7 @@ def test_best_and_last_weights_are_both_kept(recipe: Path, tmp_path: Path) -> No
         assert module.config["selected"].startswith(which)
         found = module.config["best_on_test"]
         assert 0 <= found["WAR"] <= 1
-        assert found["n"] == 4
+        assert found["n"] == found["n_expected"] == 4
         assert "never a headline" in found["note"]
         kept = torch.load(tmp_path / "run" / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
         for name, x in module.net.state_dict().items():  # stored in half precision

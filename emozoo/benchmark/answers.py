@@ -287,12 +287,7 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
             fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of sound alone: as many as there are labels
     except VideoError:
         return _Item(row, [piece], va)  # reading it will say so
-    length = spec.window_s
-    starts = [start]
-    if end - start > 1.5 * length:  # the last window ends with the file, and may overlap the one before
-        starts = [*np.arange(start, end - length, length).tolist(), end - length]
-    elif spec.sampling == "trail" and end - start > length:
-        starts = [start, end - length]
+    length, starts = spec.window_s, spec.windows(start, end)
     if len(starts) == 1:
         return _Item(row, [piece], va, fps)
     return _Item(row, [replace(piece, id=f"{row.id}@{s:.3f}", start=s, end=s + length) for s in starts], va, fps)

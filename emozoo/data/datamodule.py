@@ -6,7 +6,6 @@ Legend: B = batch, C = clips, K = classes.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -310,15 +309,19 @@ class FeatureDataset(Dataset[list[dict[str, Tensor]]]):
 
     def save(self, path: Path) -> None:
         """Writes everything to one file, by renaming."""
-        buffer = io.BytesIO()
-        torch.save(self.draws, buffer)
-        hub.write_atomic(path, buffer.getvalue())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            torch.save(self.draws, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @staticmethod
     def load(path: Path) -> FeatureDataset:
-        """What :meth:`save` wrote."""
+        """What :meth:`save` wrote, read from the file as it is needed: it may be larger than the memory."""
         kept = FeatureDataset()
-        kept.draws = torch.load(path, weights_only=True)
+        kept.draws = torch.load(path, weights_only=True, mmap=True)
         kept.rows = list(kept.draws)
         return kept
 
@@ -429,6 +432,19 @@ def _changed(settings: Any) -> dict[str, Any]:
 def _file_of(row: Row) -> str:
     """The media file of a row, absolute; of an item in a store the file that it was made from."""
     return os.path.abspath(row.extra.get("source", row.path))
+
+
+def _windows(row: Row, spec: ClipSpec) -> list[Row]:
+    """A row, or its windows (same id) where it has labels per frame: all of it is evaluated, not one window."""
+    if "va_file" not in row.extra:
+        return [row]
+    try:
+        with ClipReader.of(row, spec) as reader:
+            start, end = reader.start, min(reader.end, reader.duration)
+    except VideoError:
+        return [row]  # reading it will say so
+    starts = spec.windows(start, end)
+    return [replace(row, start=s, end=s + spec.window_s) for s in starts] if len(starts) > 1 else [row]
 
 
 _per_frame = lru_cache(maxsize=256)(read_va)  # a film of Aff-Wild2 has some ten thousand lines and is drawn often
@@ -693,6 +709,8 @@ class EmotionDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _loader(self, name: str, rows: list[Row], *, train: bool) -> DataLoader[Any]:
+        if not train:
+            rows = [piece for row in rows for piece in _windows(row, self.spec)]
         if not rows:
             raise DatasetError(
                 f"{self.root}: no rows for {name}; see its splits with: emozoo check {self.dataset} --root {self.root}"
@@ -744,22 +762,27 @@ class EmotionDataModule(L.LightningDataModule):
         file = hub.home() / "features" / f"{self._feature_key(rows, model.net)}.pt"
         if file.is_file():
             return FeatureDataset.load(file)
-        data = ClipDataset(rows, self.spec, train=True)
-        data.preload(self.features, self.num_workers)
         device = self.trainer.strategy.root_device
         model.to(device).eval()
-        loader = _Raising(data, batch_size=self.batch_size, collate_fn=collate)
+        # Decoded, encoded and forgotten: pictures of a data set may take fifty times the memory of its features.
+        draws = np.random.default_rng(self.seed).integers(2**31, size=(self.features, len(rows)))
+        loader = _Raising(
+            ClipDataset(rows, self.spec, train=True),
+            batch_size=self.batch_size,
+            sampler=[(i, int(seed)) for seeds in draws for i, seed in enumerate(seeds)],  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            collate_fn=collate,
+        )
         kept = FeatureDataset()
-        batches = (b for _ in range(self.features) for b in loader)
         # Own random numbers: a run that finds the features made goes on exactly like the one that made them.
         with torch.random.fork_rng([]), torch.no_grad():
             torch.manual_seed(self.seed)
-            for batch in track(batches, "encoding", self.features * len(loader)):
+            for batch in track(loader, "encoding"):
                 if batch is not None:
                     kept.add(model.encode(batch.to(device)), batch)
         model.train()
         kept.save(file)
-        return kept
+        return FeatureDataset.load(file)
 
     def _feature_key(self, rows: list[Row], net: Any) -> str:
         """A hash of all that the features and their targets follow from: encoder, spec, augmentation, files, labels."""

@@ -156,7 +156,9 @@ def test_a_microphone_leaves_no_trace_in_centred_sound(tmp_path):
         with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
             file.writeframes(samples.clip(-32768, 32767).astype(np.int16).tobytes())
-        sound = {k: StreamSpec("audio", (40, 101), audio=AudioSpec(centre=k == "centred")) for k in ("plain", "centred")}
+        sound = {
+            k: StreamSpec("audio", (40, 101), audio=AudioSpec(centre=k == "centred")) for k in ("plain", "centred")
+        }
         raw = read(tmp_path / f"{name}.wav", spec("trail", **sound))
         heard.append(raw.streams)
         centred = raw.streams["centred"][-1, 0]

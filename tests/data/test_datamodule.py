@@ -252,6 +252,22 @@ def test_moments_that_the_media_does_not_reach_are_not_scored(tmp_path: Path, ma
     assert batch.targets["va_mask"][0].tolist() == [False, False, True, False], "the last frame has no label"
 
 
+def test_all_of_a_video_with_labels_per_frame_is_evaluated(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    """Protects choosing between epochs on Aff-Wild2: every window of a held-out video counts, not the last alone."""
+    make_video(tmp_path / "a.mp4", frames=100, fps=25)
+    (tmp_path / "a.va.csv").write_text("valence,arousal\n" + "".join(f"{i / 100},0\n" for i in range(100)))
+    (tmp_path / "manifest.csv").write_text("path,split\na.mp4,train\n")
+    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, clips=4, sampling="trail", window_s=1.2, clip_s=0.3)
+    dm = EmotionDataModule("csv", tmp_path / "manifest.csv", spec=spec, classes=(), split="train")
+    dm.setup("test")
+    (batch,) = dm.test_dataloader()
+    assert len(batch) == 4
+    assert len(set(batch.meta["id"])) == 1
+    assert batch.targets["va_mask"].all()
+    ends = np.r_[np.arange(0.3, 3.7, 0.3), np.arange(3.1, 4.1, 0.3)]  # the last window ends with the video
+    np.testing.assert_allclose(batch.targets["va"][..., 0].flatten(), ends / 4, atol=0.02)
+
+
 @pytest.mark.parametrize("line", ["3,0", "0.5"])
 def test_labels_out_of_range_are_named_not_trained_on(
     tmp_path: Path, make_video: Callable[..., Path], line: str
