@@ -1025,7 +1025,7 @@ def findings() -> dict[str, list[Finding]]:
     ]
 
     guesses = {"even": "even weights", "centre": "a bias to the centre", "motion": "motion energy"}
-    parts = {"both": "Both attentions", "time alone": "Attention over time", "place alone": "Attention over places"}
+    parts = {"both": "Attention over time and place", "time alone": "Attention over time", "place alone": "Attention over places"}
     focus = [Finding(f"{word} beats plain averages", (v, hit), ("neither", hit)) for v, word in parts.items()]
     for s in ("action", "object", "scene"):
         focus += against(f"{s.capitalize()} stream: more mass in the burst than {{}}", "both", s + MASS, guesses)
@@ -1128,7 +1128,8 @@ same clips, order, settings and number of steps, and asked about clips of people
 are means over seeds, ± their standard deviation. Differences are paired by seed and clip; the 95 % interval takes both
 seeds and groups of people as samples (two-way random effects, Satterthwaite's degrees of freedom), so it speaks of
 other clips too. *Holds*: the interval lies above zero; *does not hold*: below; *undecided*: around it. Many claims are
-asked, so about one in forty would hold by chance.
+asked, so about one in forty would hold by chance. In a difference every group of people counts alike: it may differ in
+the third digit from the difference of the two means.
 
 Written by `python benchmarks/mechanisms.py --page` from `benchmarks/results/mechanisms.csv`; `--quick` trains two seeds
 anew and compares.

@@ -1,4 +1,4 @@
-"""ResNet and a bidirectional GRU: the plain temporal baseline that DFEW and FERV39k tables print ("R18+GRU").
+"""ResNet and a bidirectional GRU: the plain temporal baseline that tables of DFEW print ("R18+GRU").
 
 Legend: B batch, C clips, F frames in a clip, T = C * F frames in order of time, D feature width, K classes.
 
