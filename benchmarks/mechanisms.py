@@ -1025,7 +1025,11 @@ def findings() -> dict[str, list[Finding]]:
     ]
 
     guesses = {"even": "even weights", "centre": "a bias to the centre", "motion": "motion energy"}
-    parts = {"both": "Attention over time and place", "time alone": "Attention over time", "place alone": "Attention over places"}
+    parts = {
+        "both": "Attention over time and place",
+        "time alone": "Attention over time",
+        "place alone": "Attention over places",
+    }
     focus = [Finding(f"{word} beats plain averages", (v, hit), ("neither", hit)) for v, word in parts.items()]
     for s in ("action", "object", "scene"):
         focus += against(f"{s.capitalize()} stream: more mass in the burst than {{}}", "both", s + MASS, guesses)

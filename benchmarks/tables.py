@@ -157,15 +157,15 @@ def others(name: str) -> list[Row]:
 
 def card(model: str) -> str:
     """What is known of weights: scores, calibration, each class with its confusions, and answers to worse pictures."""
-    own = [r for r in results() if r["model"] == model]
+    known = registry.weights()
+    sha256 = known[model].sha256 if model in known else ""
+    own = [r for r in results() if (r["model"], r["sha256"]) == (model, sha256)]
     errors = [
         f"{r['protocol']}{', ' + r['split'] if r['split'] else ''}, prior {PRIORS[r['prior']]}: {float(r['ECE']):.3f}"
         for r in own
         if r.get("ECE") and not r["control"]
     ]
     parts = [scores(model), "Expected calibration error (15 bins, 0 is best): " + ("; ".join(errors) or "not measured")]
-    known = registry.weights()
-    sha256 = known[model].sha256 if model in known else ""
     found = [r for r in others("classes") if (r["model"], r["sha256"], r["control"]) == (model, sha256, "")]
     for key in dict.fromkeys((r["data"], r["protocol"], r["split"], r["prior"]) for r in found):
         lines = [r for r in found if (r["data"], r["protocol"], r["split"], r["prior"]) == key]

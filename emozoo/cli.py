@@ -415,6 +415,7 @@ def finetune(
     batch_size: Annotated[int, typer.Option(help="Items at a time.")] = 16,
     seed: Annotated[int, typer.Option(help="Same seed, same result on the same machine.")] = 0,
     device: Annotated[str, typer.Option(help="'auto' or 'cpu'.")] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on from OUT/last.ckpt where it is there.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Teach a model your own classes from a folder of class folders or a CSV.
@@ -425,7 +426,7 @@ def finetune(
     from emozoo.train import finetune as run
 
     with redirect_stdout(sys.stderr):  # where progress belongs
-        found = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device)
+        found = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)
     if as_json:
         _print_json(found)
         return
@@ -716,6 +717,8 @@ def download(
         entry = entries.get(name)
         try:
             folder = hub.locate(entry) if entry else hub.fetch(name)
+            if entry:
+                hub.read_weights(folder / hub.WEIGHTS, entry.sha256)
         except EmozooError as error:
             if len(wanted) == 1:
                 raise

@@ -47,7 +47,9 @@ def locate(entry: registry.Weights) -> Path:
         return Path(str(here))
     cached = home() / "weights" / entry.name
     if (cached / WEIGHTS).is_file():
-        return cached
+        if sha256_of((cached / WEIGHTS).read_bytes()) == entry.sha256:
+            return cached
+        _log.warning("%s: not the weights of %s: passed over", cached / WEIGHTS, entry.name)
     if registry.HUB_REPO is None or entry.revision is None:
         raise WeightsError(
             f"{entry.name}: no weights in the package or in {cached}, and no hub repository exists for them yet; "
@@ -66,7 +68,7 @@ def fetch(address: str, sha256: str | None = None) -> Path:
 
     The files lie in that client's layout under ``EMOZOO_HOME``. A revision of 40 hexadecimal digits that is there
     already asks no network; a branch or tag (default ``main``) is looked up once, then only its commit counts. Where
-    the endpoint does not answer, the commit that the branch had last is used from the cache, and a line says so.
+    the endpoint does not answer, the commit that the branch last gave whole is used from the cache, and a line says so.
 
     Args:
         address: see above; the result's :func:`published_as` has the commit.
@@ -77,12 +79,36 @@ def fetch(address: str, sha256: str | None = None) -> Path:
         WeightsError: not to be had (why, and what to do), or not the file that it should be.
     """
     repo, revision = _parse(address)
-    commit = revision if _COMMIT.fullmatch(revision) else _commit_of(repo, revision)
+    if _COMMIT.fullmatch(revision):
+        return _verified(repo, revision, sha256)
+    ref = _cache() / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    known = ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
+    try:
+        commit = _commit_of(repo, revision)
+        folder = _verified(repo, commit, sha256)
+    except _Unreachable as error:
+        if known is None or _cached(repo, known) is None:
+            raise
+        if not _offline():
+            _log.warning("%s; using %s from the cache", error, known)
+        return _verified(repo, known, sha256)
+    if commit != known:
+        write_atomic(ref, commit.encode())  # only now: an update that cannot be had leaves what was there
+    return folder
+
+
+class _Unreachable(WeightsError):
+    """The endpoint does not answer now; what it said before may still stand."""
+
+
+def _verified(repo: str, commit: str, sha256: str | None) -> Path:
+    """The folder of a commit, from the cache or the network, whose weights have the right hash."""
     folder = _cached(repo, commit)
     if folder is not None:
         problem = _damage(folder, sha256)
         if problem is None:
             return folder
+        _ask(repo, commit)  # damaged files stay until there is somebody to give new ones
         _log.warning("%s: %s; fetching it again", folder / WEIGHTS, problem)
         _forget(folder)
     folder = _download(repo, commit)
@@ -130,27 +156,56 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     api = HfApi(library_name="emozoo")
     try:
         api.create_repo(repo, private=private or None, exist_ok=True)
-        large = [getattr(file, "lfs", None) for file in api.get_paths_info(repo, [WEIGHTS])]
-        if config.get("tag") and any(f is not None and f.sha256 != config["sha256"] for f in large):
-            raise UsageError(
-                f"{repo} holds other weights, and the tag '{config['tag']}' is immutable: raise its version, "
-                "or publish under another name"
-            )
+        there = api.repo_info(repo)
+        if private and not there.private:
+            raise UsageError(f"{repo} is there already and public: make it private on its page, or take another name")
+        old = _published(api, repo, there.sha)
+        for tag in (old.get("tag"), config.get("tag")):
+            if old and tag and any(old.get(k) != config.get(k) for k in _MEANING):
+                raise UsageError(
+                    f"{repo} holds other weights, and the tag '{tag}' is immutable: raise its version, "
+                    "or publish under another name"
+                )
         what = f"{config['arch']}.{config['tag']}" if config.get("tag") else config["arch"]
         done = api.create_commit(
             repo,
             [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],
             commit_message=f"{what}, sha256 {config['sha256'][:12]}",
+            parent_commit=there.sha,
         )
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from None
     return f"{SCHEME}{repo}@{done.oid}"
 
 
+# What an answer follows from: under one tag none of it changes.
+_MEANING = ("arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "log_prior", "temperature")
+
+
+def _published(api: Any, repo: str, commit: str | None) -> dict[str, Any]:
+    """The config of weights that a repository holds; empty where it holds none."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        path = api.hf_hub_download(repo, CONFIG, revision=commit, cache_dir=_cache())
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except EntryNotFoundError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _parse(address: str) -> tuple[str, str]:
     """Repository and revision of a hub address."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     found = _ADDRESS.fullmatch(address)
-    if found is None or ".." in address or "--" in found[1]:
+    try:
+        good = found is not None and ".." not in address
+        validate_repo_id(found[1] if found else "")
+    except HFValidationError:
+        good = False
+    if not good or found is None:
         raise UsageError(
             f"'{address}' is no hub address: write hf://ORG/NAME@REVISION, REVISION a commit, a tag or a branch"
         )
@@ -169,50 +224,66 @@ def _cached(repo: str, revision: str) -> Path | None:
     return Path(found[0]).parent if all(isinstance(f, str) for f in found) else None  # type: ignore[arg-type]
 
 
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def _commit_of(repo: str, branch: str) -> str:
-    """The commit that a branch or tag stands for, now or, where the endpoint does not answer, when last asked."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
-    try:
-        _ask(repo, branch)
-        return Path(hf_hub_download(repo, CONFIG, revision=branch, cache_dir=_cache())).parent.name
-    except (HTTPError, OSError) as error:
-        down = not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
-        known = try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(), revision=branch)
-        if not down or not isinstance(known, str):
-            raise WeightsError(f"{SCHEME}{repo}@{branch}: {_why(error, branch)}") from None
-        commit = Path(known).parent.name
-        if not constants.HF_HUB_OFFLINE:
-            _log.warning("%s%s@%s: %s; using %s from the cache", SCHEME, repo, branch, _why(error, branch), commit)
-        return commit
+    """The commit that a branch or tag stands for now."""
+    commit = _ask(repo, branch)
+    if not _COMMIT.fullmatch(commit or ""):
+        raise WeightsError(f"{SCHEME}{repo}@{branch}: the endpoint named no commit")
+    return str(commit)
 
 
-def _ask(repo: str, revision: str) -> None:
-    """One request without retries, so that an endpoint which is down or refuses is known at once, and why."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+def _ask(repo: str, revision: str) -> str | None:
+    """The commit of a revision, by one request without retries: who is down or refuses is known at once, and why."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    if constants.HF_HUB_OFFLINE:
-        raise OfflineModeIsEnabled
-    get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision))
+    try:
+        if _offline():
+            raise OfflineModeIsEnabled
+        return get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision)).commit_hash
+    except _errors() as error:
+        raise _failed(error, repo, revision) from None
 
 
 def _download(repo: str, commit: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+    from huggingface_hub.errors import EntryNotFoundError
 
+    _ask(repo, commit)
     try:
-        _ask(repo, commit)
         for name in (CARD, CONFIG, WEIGHTS):
             try:
-                path = hf_hub_download(repo, name, revision=commit, cache_dir=_cache())
+                path = Path(hf_hub_download(repo, name, revision=commit, cache_dir=_cache()))
             except EntryNotFoundError:
                 if name != CARD:  # weights without a card can be used
                     raise
-    except (HTTPError, OSError) as error:
-        raise WeightsError(f"{SCHEME}{repo}@{commit}: {_why(error, commit)}") from None
-    return Path(path).parent
+            if name == CONFIG and "sha256" not in read_config(path.parent):
+                raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
+    except _errors() as error:
+        raise _failed(error, repo, commit) from None
+    return path.parent
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the client raises; the transfer of large files (Xet) raises bare RuntimeErrors."""
+    from huggingface_hub.errors import HTTPError
+
+    return HTTPError, OSError, RuntimeError, ValueError
+
+
+def _failed(error: Exception, repo: str, revision: str) -> WeightsError:
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    silent = isinstance(error, (HTTPError, OfflineModeIsEnabled, ConnectionError, RuntimeError))
+    down = silent if status is None else status >= 500 or status in (408, 429)
+    return (_Unreachable if down else WeightsError)(f"{SCHEME}{repo}@{revision}: {_why(error, revision)}")
 
 
 def _why(error: BaseException, revision: str) -> str:
@@ -223,7 +294,7 @@ def _why(error: BaseException, revision: str) -> str:
     from huggingface_hub import constants
     from huggingface_hub import errors as e
 
-    host = constants.ENDPOINT
+    host = re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)  # without a password that somebody wrote into it
     if isinstance(error.__cause__, e.HTTPError) and not isinstance(error, (e.HTTPError, ValueError)):
         error = error.__cause__  # the client's "not found here either", or "while uploading"
     if isinstance(error, e.OfflineModeIsEnabled):
@@ -243,17 +314,25 @@ def _why(error: BaseException, revision: str) -> str:
         return f"{host} answered {status}; try again later"
     if isinstance(error, e.HTTPError):
         return f"{host} does not answer ({type(error).__name__}); try again when it does"
+    if isinstance(error, UnicodeError):
+        return "HF_TOKEN holds a character that no token has"
+    if isinstance(error, RuntimeError):
+        return "the transfer of its files broke off; try again, with HF_HUB_DISABLE_XET=1 by plain HTTP"
     return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
 
 
 def _damage(folder: Path, sha256: str | None) -> str | None:
     """What is wrong with the files of a weights folder; None if the hash is right."""
     try:
-        expected = sha256 or str(read_config(folder)["sha256"])
+        own = str(read_config(folder)["sha256"])
         found = sha256_of((folder / WEIGHTS).read_bytes())
-    except (WeightsError, KeyError, OSError) as error:
+    except (WeightsError, KeyError, FileNotFoundError) as error:
         return f"its files are not complete ({type(error).__name__})"
-    return None if found == expected else f"sha256 is {found[:12]}…, expected {expected[:12]}…"
+    except OSError as error:
+        raise WeightsError(f"{folder / WEIGHTS}: cannot be read ({error.strerror})") from error
+    if sha256 is not None and found == own != sha256:
+        raise WeightsError(f"{folder / WEIGHTS}: sha256 is {found[:12]}…, expected {sha256[:12]}…: other weights")
+    return None if found == own else f"sha256 is {found[:12]}…, expected {own[:12]}…"
 
 
 def _card_problem(path: Path) -> str | None:
@@ -267,9 +346,18 @@ def _card_problem(path: Path) -> str | None:
 
 
 def _forget(folder: Path) -> None:
-    """Takes damaged files out of the client's cache, so that they are fetched again."""
+    """Takes damaged files out of the client's cache, so that they are fetched again.
+
+    Files are links to contents where the system has links; the content of a config may be that of other commits too.
+    """
+    try:
+        read_config(folder)
+        damaged = [WEIGHTS]
+    except WeightsError:
+        damaged = [WEIGHTS, CONFIG]
+    for name in damaged:
+        (folder / name).resolve().unlink(missing_ok=True)
     for name in (WEIGHTS, CONFIG):
-        (folder / name).resolve().unlink(missing_ok=True)  # a link to the content where the system has links
         (folder / name).unlink(missing_ok=True)
 
 
@@ -312,9 +400,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"{folder}: holds no {CONFIG}, so it is not a weights folder of this zoo")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path}: not a config of this zoo (a {type(found).__name__} where an object should be)")
+    return found
 
 
 def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], card: str, *, half: bool) -> str:

@@ -255,14 +255,18 @@ class EmotionModule(L.LightningModule):
             for batch in batches:
                 if batch is None:
                     continue
-                batch = batch.to(self.device)
-                y = batch.targets["emotion"]
-                logits.append(self.output(batch).logits.double())
+                y = batch.targets.get("emotion")
+                if y is None:
+                    continue
+                logits.append(self.output(batch.to(self.device)).logits.cpu().double())
                 known = y.sum(1) > 0 if y.ndim == 2 else y >= 0
                 y = y.argmax(1) if y.ndim == 2 else y.clamp(min=0)
                 labels.append(nn.functional.one_hot(y, len(self.classes)).double() * known.unsqueeze(1))
-        z, target = torch.cat(logits), torch.cat(labels)
-        prior = float(self.hparams["tau"]) * self.log_prior.double()
+        if not any(bool(x.any()) for x in labels):
+            warnings.warn("not calibrated: no clip that was set apart could be read and has a label", stacklevel=2)
+            return
+        z, target = torch.cat(logits), torch.cat(labels).cpu()
+        prior = float(self.hparams["tau"]) * self.log_prior.cpu().double()
         scales = torch.logspace(-1, 1, 201, dtype=torch.float64)  # 1 / temperature, in steps of 2.3 %
         likelihood = [float((target * (scale * z + prior).log_softmax(-1)).sum()) for scale in scales]
         self.temperature.fill_(1.0 / float(scales[int(np.argmax(likelihood))]))
@@ -599,6 +603,10 @@ def load(
     ('anger', 'disgust', 'fear')
     """
     folder = _as_folder(name)
+    if folder is not None and weights != "default":
+        raise UsageError(f"{name} is weights: weights= goes with a network's name, as in load('ceflnet', weights=...)")
+    if options and (folder is not None or weights is not None):
+        raise UsageError("options= go with weights=None: what weights were trained with cannot be changed")
     if folder is None and weights is None:
         spec = registry.model(str(name)) if "." not in str(name) else registry.resolve(str(name))[0]
         module = EmotionModule(spec.name, wiring, size or "full", list(classes or spec.classes), dict(options or {}))
@@ -618,6 +626,7 @@ def load(
     else:
         expected = None
         config, address = hub.read_config(folder), hub.published_as(folder)
+        _check_folder(folder, config, None if weights == "default" else str(name), wiring, size)
     module = EmotionModule(
         config["arch"],
         config["wiring"],
@@ -630,7 +639,10 @@ def load(
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
     state = hub.read_weights(folder / hub.WEIGHTS, expected or config["sha256"])
     module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))
-    module.name = address or (f"{config['arch']}.{config['tag']}" if config.get("tag") else str(folder))
+    tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
+    released = registry.weights().get(tagged)
+    own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
+    module.name = address or (tagged if own else str(folder))
     module.sha256, module.config = config["sha256"], config
     if new_head:
         warnings.warn(
@@ -643,14 +655,37 @@ def load(
     return module.eval()
 
 
+def _check_folder(
+    folder: Path, config: Mapping[str, Any], name: str | None, wiring: str | None, size: str | None
+) -> None:
+    """Refuses a folder whose config is not whole, or is of something else than was asked for."""
+    missing = [k for k in ("arch", "wiring", "size", "classes", "spec", "sha256") if k not in config]
+    if missing:
+        raise WeightsError(f"{folder / hub.CONFIG}: lacks {', '.join(missing)}: not a config of this zoo, or damaged")
+    if len(config.get("log_prior") or config["classes"]) != len(config["classes"]):
+        raise WeightsError(
+            f"{folder / hub.CONFIG}: {len(config['classes'])} classes, but {len(config['log_prior'])} priors"
+        )
+    if name is not None and registry.model(name.partition(".")[0]).name != config["arch"]:
+        raise UsageError(f"{folder} holds weights of {config['arch']}, not of {name}")
+    for word, asked in (("wiring", wiring), ("size", size)):
+        if asked is not None and asked != config[word]:
+            raise UsageError(f"{folder} has {word} '{config[word]}', not '{asked}': drop {word}=")
+
+
 def _as_folder(name: str | Path | None) -> Path | None:
     """The folder that a path or hub address means: itself, that of a safetensors file. None for registry names."""
     if isinstance(name, str) and name.startswith(hub.SCHEME):
         return hub.fetch(name)
-    if name is None or (
-        isinstance(name, str) and name.partition(".")[0] in registry.MODELS and not Path(name).is_dir()
-    ):
+    if name is None:
         return None
+    if isinstance(name, str) and name.partition(".")[0] in registry.MODELS:
+        try:  # what is in the registry means that in every directory
+            registry.resolve(name)
+            return None
+        except UnknownModelError:
+            if not Path(name).is_dir():
+                return None
     path = Path(name)
     if path.is_dir():
         return path

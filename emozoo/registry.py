@@ -279,7 +279,8 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             name="resnet_gru",
             title="ResNet-18 and a bidirectional GRU (baseline)",
-            paper="No paper: the plain temporal baseline that tables of DFEW print (those of FERV39k and MAFW: its twin with an LSTM)",
+            paper="No paper: the plain temporal baseline that tables of DFEW print (those of FERV39k and MAFW: its "
+            "twin with an LSTM)",
             network="emozoo.models.resnet_gru:ResNetGRU",
             classes=BASIC7,
             tasks=("emotion",),

@@ -77,12 +77,22 @@ class SaveWeights(Callback):
         )
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
+        self.origin = ""  # what a run began with, where the caller knows
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.tag and self.folder and not getattr(trainer, "fast_dev_run", False):
+            there = self.folder / f"{pl_module.arch}.{self.tag}"  # said before an hour of training, not after
+            if (there / hub.WEIGHTS).is_file():
+                raise UsageError(
+                    f"{there} is there already, and tags are immutable: raise its version, or move it away"
+                )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds + (time.monotonic() - self.started if self.started else 0.0)}
+        spent = time.monotonic() - self.started if self.started else 0.0
+        return {"seconds": self.seconds + spent, "origin": self.origin}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds = float(state_dict["seconds"])
@@ -208,6 +218,9 @@ class BestOnTest(Callback):
             self.found = {**scores, "epoch": trainer.current_epoch + 1, **n, "note": note}
 
 
+_HUB_LICENCES = {"ODbL-1.0": "odbl"}  # where the hub's name is not the SPDX one in small letters
+
+
 def card(config: Mapping[str, Any]) -> str:
     """A model card (Markdown, the hub's format) that opens with what the weights were trained on.
 
@@ -229,7 +242,8 @@ def card(config: Mapping[str, Any]) -> str:
         used += ["- A first look at one's own recordings, and a start for fine-tuning on one's own classes."]
     lines = [
         "---",
-        f"license: {config['licence'].lower()}",
+        f"license: {_HUB_LICENCES.get(config['licence'], config['licence'].lower())}",
+        *(["license_name: see-training-data"] if config["licence"] == "other" else []),
         "library_name: emozoo",
         "pipeline_tag: video-classification",
         "tags: [emotion-recognition, video]",
@@ -327,6 +341,12 @@ def train(argv: list[str]) -> int:
     return 0
 
 
+def _begun(checkpoint: Path, save: SaveWeights) -> bool:
+    """Whether a checkpoint is of a run that began as this one."""
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    return any(state.get("origin") == save.origin for state in kept.values() if isinstance(state, dict))
+
+
 def finetune(
     name: str,
     data: str | Path,
@@ -389,6 +409,8 @@ def finetune(
         licence=config["licence"],
         half=False,
     )
+    began = (start.sha256, list(manifest.classes), seed, batch_size, [(r.id, r.label, r.split) for r in manifest.rows])
+    save.origin = hub.sha256_of(repr(began).encode())
     checkpoint = ModelCheckpoint(
         dirpath=out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
@@ -405,7 +427,13 @@ def finetune(
         check_val_every_n_epoch=epochs,
     )
     last = out / "last.ckpt"
-    trainer.fit(module, dm, ckpt_path=str(last) if resume and last.is_file() else None, weights_only=True)
+    go_on = resume and last.is_file()
+    if go_on and not _begun(last, save):
+        raise UsageError(
+            f"{last} was made from other weights, data or settings: choose another --out, "
+            "or begin anew with --no-resume"
+        )
+    trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
     found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
     return {
         "folder": str(out),

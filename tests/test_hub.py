@@ -304,6 +304,69 @@ def test_a_killed_download_leaves_no_half_file(endpoint: Hub, zoo: Zoo, tmp_path
     assert [r.split()[0] for r in endpoint.requests if "/store/" in r] == ["GET"]
 
 
+def test_an_update_that_cannot_be_had_leaves_what_was_there(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
+    """The cache answers for a branch with the last commit that came whole, offline, with a dead or a busy endpoint."""
+    first = publish(endpoint, folder)
+    assert zoo("download", "hf://acme/mine").returncode == 0
+    publish(endpoint, {hub.WEIGHTS: b"not what the config says"})
+    refused = zoo("download", "hf://acme/mine")
+    assert (refused.returncode, "sha256 is" in refused.stderr) == (3, True)
+    endpoint.status = 429
+    for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://joe:s3cret@127.0.0.1:9"}, {}):
+        done = zoo("download", "hf://acme/mine", **settings)
+        assert done.stdout.startswith(f"{first}: "), done.stderr
+        assert "s3cret" not in done.stderr
+
+
+def test_a_damaged_file_stays_until_there_is_another(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
+    """Nothing is deleted while nobody can give a new one."""
+    address = publish(endpoint, folder)
+    cached = Path(zoo("download", address).stdout.strip().partition(f"{address}: ")[2]) / hub.WEIGHTS
+    cached.write_bytes(b"damaged on the disk")
+    assert zoo("download", address, HF_HUB_OFFLINE="1").returncode == 3
+    assert cached.read_bytes() == b"damaged on the disk"
+
+
+def test_what_is_not_of_this_zoo_is_not_fetched(endpoint: Hub, zoo: Zoo) -> None:
+    """Another library's repository costs a look at its config; one bad address does not keep the next from coming."""
+    files = {hub.CONFIG: b'{"model_type": "bert"}', hub.WEIGHTS: b"x" * 1000, hub.CARD: b"---\nlicense: mit\n---\n"}
+    address = publish(endpoint, files, "acme/bert")
+    done = zoo("download", address, address)
+    assert done.stderr.count("not one of this zoo") == 2
+    assert not [r for r in endpoint.requests if hub.WEIGHTS in r]
+
+
+def test_private_is_never_published_in_public(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
+    """A repository that exists and is public takes nothing that was meant to be private."""
+    publish(endpoint, {"hello.txt": b"hello"}, "acme/open")
+    code = PUSH.replace("sys.argv[1])", "sys.argv[1], private=True)")
+    done = zoo("acme/open", folder, code=code, HF_TOKEN=TOKEN)
+    assert "already and public" in done.stdout
+    assert len(endpoint.repositories["acme/open"].commits) == 1
+
+
+def test_a_folder_never_takes_the_place_of_released_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load("ceflnet")` gives the same weights in every directory, and no other weights carry a released name."""
+    released = load("ceflnet")
+    arch, tag = released.name.split(".")
+    copy = shutil.copytree(folder, tmp_path / "ceflnet")
+    config = json.loads((copy / hub.CONFIG).read_text()) | {"arch": arch, "tag": tag}
+    (copy / hub.CONFIG).write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    assert load("ceflnet").sha256 == released.sha256
+    assert load("./ceflnet").sha256 == config["sha256"] != released.sha256
+    assert load("./ceflnet").name == "ceflnet"
+    for wrong in ({"weights": None}, {"wiring": "official"}, {"size": "full"}, {"options": {"backbone": "resnet18"}}):
+        with pytest.raises(UsageError):
+            load("./ceflnet", **wrong)
+    with pytest.raises(UsageError, match="not of dfan"):
+        load("dfan", weights="./ceflnet")
+    with pytest.raises(UsageError, match="options"):
+        load("ceflnet", options={"backbone": "resnet18"})
+
+
 def test_files_with_a_wrong_hash_are_refused_and_not_kept(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
     """Neither a spoilt download nor a spoilt cache is used, and both heal once the right file can be had."""
     address = publish(endpoint, folder)
@@ -373,22 +436,23 @@ def test_a_folder_is_published_whole_or_not_at_all(endpoint: Hub, zoo: Zoo, fold
     damaged = variant("damaged", sha256="0" * 64)
     bare = variant("bare")
     (bare / hub.CARD).write_text("No licence.\n")
-    odd = variant("odd")
+    odd = variant("odd", tag="mine_v1")
+    untagged, swapped = variant("untagged"), variant("swapped", tag="mine_v1", classes=["b", "a"])
     (odd / hub.CARD).write_text("---\nlicense: my-own\n---\n")
 
     anonymous = zoo("acme/new", tagged, code=PUSH)
     assert "set HF_TOKEN" in anonymous.stdout
     assert not [r for r in endpoint.requests if r.startswith("POST")]
-    done = zoo("acme/new", tagged, tagged, other, damaged, bare, odd, code=PUSH, HF_TOKEN=TOKEN)
-    first, second, immutable, wrong, card_missing, card_refused = done.stdout.splitlines()
+    done = zoo("acme/new", tagged, tagged, other, untagged, swapped, damaged, bare, odd, code=PUSH, HF_TOKEN=TOKEN)
+    first, second, *immutable, wrong, card_missing, card_refused = done.stdout.splitlines()
     repo = endpoint.repositories["acme/new"]
     assert first == second == f"hf://acme/new@{repo.branches['main']}"
     published = repo.commits[first[-40:]]
     assert set(published) == {".gitattributes", hub.WEIGHTS, hub.CONFIG, hub.CARD}
     assert published[hub.WEIGHTS] == (folder / hub.WEIGHTS).read_bytes()
     assert json.loads(published[hub.CONFIG])["revision"] is None
-    assert immutable.startswith("UsageError")
-    assert "immutable" in immutable
+    assert len(immutable) == 3  # other weights, a name without a tag, other labels
+    assert all(line.startswith("UsageError") and "immutable" in line for line in immutable)
     assert "sha256" in wrong
     assert "licence" in card_missing
     assert "license must be one of the known ones" in card_refused

@@ -17,7 +17,7 @@ from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, Feat
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.layers import Output
 from emozoo.module import EmotionModule, load, rate
-from emozoo.train import _recipe, finetune
+from emozoo.train import SaveWeights, _recipe, finetune
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,31 @@ def test_finetuning_on_own_classes_ends_in_a_model_that_predicts(pictures: Path,
     assert prediction.classes == ["angry", "calm"]
     finetune("ceflnet", pictures, tmp_path / "own", epochs=4)
     assert json.loads((tmp_path / "own" / "config.json").read_text())["epochs"] == 4
+    with pytest.raises(UsageError, match="--no-resume"):  # never the old answers under new names
+        finetune("ceflnet", pictures, tmp_path / "own", epochs=4, seed=1)
+
+
+def test_a_tag_that_is_there_is_not_trained_over(pictures: Path, tmp_path: Path) -> None:
+    """Weights under a tag are immutable: said before the training, which would be lost."""
+    (tmp_path / "ceflnet.mine_v1").mkdir()
+    (tmp_path / "ceflnet.mine_v1" / "model.safetensors").write_bytes(b"weights")
+    module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes)
+    save = SaveWeights(str(tmp_path), "mine_v1")
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", callbacks=[save], **QUIET)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="immutable"):
+        trainer.fit(module, dm)
+
+
+def test_clips_without_labels_calibrate_nothing() -> None:
+    """Temperature stays 1, with a warning, where nothing that was set apart has a label or could be read."""
+    module = EmotionModule("ceflnet", size="lite", options={"backbone": "vgg_tiny"})
+    x = {"face": torch.rand(2, 3, 3, 3, 48, 48)}
+    unlabelled = Batch(x, {}, {"emotion": torch.tensor([-100, -100])}, {})
+    for batches in ([], [None, unlabelled], [Batch(x, {}, {}, {})]):
+        with pytest.warns(UserWarning, match="not calibrated"):
+            module.calibrate(batches)
+    assert float(module.temperature) == 1.0
 
 
 def test_finetuning_needs_two_classes(pictures: Path, tmp_path: Path) -> None:

@@ -769,7 +769,7 @@ class EmotionDataModule(L.LightningDataModule):
         loader = _Raising(
             ClipDataset(rows, self.spec, train=True),
             batch_size=self.batch_size,
-            sampler=[(i, int(seed)) for seeds in draws for i, seed in enumerate(seeds)],  # type: ignore[arg-type]
+            sampler=[(i, int(seed)) for seeds in draws for i, seed in enumerate(seeds)],
             num_workers=self.num_workers,
             collate_fn=collate,
         )
