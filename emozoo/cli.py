@@ -717,8 +717,6 @@ def download(
         entry = entries.get(name)
         try:
             folder = hub.locate(entry) if entry else hub.fetch(name)
-            if entry:
-                hub.read_weights(folder / hub.WEIGHTS, entry.sha256)
         except EmozooError as error:
             if len(wanted) == 1:
                 raise

@@ -42,14 +42,12 @@ def locate(entry: registry.Weights) -> Path:
 
     Once a file is in the cache no network is asked. Raises WeightsError that says where it was looked for.
     """
-    here = packaged.folder("checkpoints") / entry.name
-    if (here / WEIGHTS).is_file():
-        return Path(str(here))
     cached = home() / "weights" / entry.name
-    if (cached / WEIGHTS).is_file():
-        if sha256_of((cached / WEIGHTS).read_bytes()) == entry.sha256:
-            return cached
-        _log.warning("%s: not the weights of %s: passed over", cached / WEIGHTS, entry.name)
+    for folder in (Path(str(packaged.folder("checkpoints") / entry.name)), cached):
+        if (folder / WEIGHTS).is_file():
+            if sha256_of((folder / WEIGHTS).read_bytes()) == entry.sha256:
+                return folder
+            _log.warning("%s: damaged, or not the weights of %s: passed over", folder / WEIGHTS, entry.name)
     if registry.HUB_REPO is None or entry.revision is None:
         raise WeightsError(
             f"{entry.name}: no weights in the package or in {cached}, and no hub repository exists for them yet; "
@@ -231,7 +229,7 @@ def _offline() -> bool:
 
 
 def _commit_of(repo: str, branch: str) -> str:
-    """The commit that a branch or tag stands for now."""
+    """The commit that the endpoint names for a branch or tag."""
     commit = _ask(repo, branch)
     if not _COMMIT.fullmatch(commit or ""):
         raise WeightsError(f"{SCHEME}{repo}@{branch}: the endpoint named no commit")

@@ -281,7 +281,7 @@ def stream(
 def _to_device(module: EmotionModule, device: str) -> EmotionModule:
     try:
         return module.to(torch.device(device))
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # TypeError: no float64 there
+    except (RuntimeError, AssertionError, TypeError) as error:  # TypeError: a device without float64
         raise UsageError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
 
 

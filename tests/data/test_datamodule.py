@@ -239,14 +239,20 @@ def test_further_sets_never_invent_a_class(table: Path, tmp_path: Path) -> None:
         module_of(table, also=[{"dataset": "csv", "root": str(more), "split": "val"}])
 
 
+def labelled(folder: Path, lines: list[str], window_s: float) -> EmotionDataModule:
+    """``a.mp4`` in the folder under a table of valence and arousal, read in four clips a window."""
+    (folder / "a.va.csv").write_text("\n".join(["valence,arousal", *lines, ""]))
+    (folder / "manifest.csv").write_text("path,split\na.mp4,train\n")
+    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, 4, "trail", window_s=window_s, clip_s=window_s / 4)
+    dm = EmotionDataModule("csv", folder / "manifest.csv", spec=spec, classes=(), split="train")
+    dm.setup("test")
+    return dm
+
+
 def test_moments_that_the_media_does_not_reach_are_not_scored(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     """Protects valence and arousal: clips before the first frame, and frames behind the last label, have none."""
     make_video(tmp_path / "a.mp4", frames=30, fps=25)
-    (tmp_path / "a.va.csv").write_text("valence,arousal\n" + "".join(f"{i / 100},0\n" for i in range(28)))
-    (tmp_path / "manifest.csv").write_text("path,split\na.mp4,train\n")
-    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, clips=4, sampling="trail", window_s=2.4, clip_s=0.6)
-    dm = EmotionDataModule("csv", tmp_path / "manifest.csv", spec=spec, classes=(), split="train")
-    dm.setup("test")
+    dm = labelled(tmp_path, [f"{i / 100},0" for i in range(28)], 2.4)
     (batch,) = dm.test_dataloader()
     assert batch.masks["face"][0, :, 0].tolist() == [False, False, True, True]
     assert batch.targets["va_mask"][0].tolist() == [False, False, True, False], "the last frame has no label"
@@ -255,11 +261,7 @@ def test_moments_that_the_media_does_not_reach_are_not_scored(tmp_path: Path, ma
 def test_all_of_a_video_with_labels_per_frame_is_evaluated(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     """Protects choosing between epochs on Aff-Wild2: every window of a held-out video counts, not the last alone."""
     make_video(tmp_path / "a.mp4", frames=100, fps=25)
-    (tmp_path / "a.va.csv").write_text("valence,arousal\n" + "".join(f"{i / 100},0\n" for i in range(100)))
-    (tmp_path / "manifest.csv").write_text("path,split\na.mp4,train\n")
-    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, clips=4, sampling="trail", window_s=1.2, clip_s=0.3)
-    dm = EmotionDataModule("csv", tmp_path / "manifest.csv", spec=spec, classes=(), split="train")
-    dm.setup("test")
+    dm = labelled(tmp_path, [f"{i / 100},0" for i in range(100)], 1.2)
     (batch,) = dm.test_dataloader()
     assert len(batch) == 4
     assert len(set(batch.meta["id"])) == 1
@@ -274,11 +276,7 @@ def test_labels_out_of_range_are_named_not_trained_on(
 ) -> None:
     """Protects training from a table in other units: the line is named, and the same is said by `emozoo check`."""
     make_video(tmp_path / "a.mp4", frames=30, fps=25)
-    (tmp_path / "a.va.csv").write_text("valence,arousal\n" + "0.1,0\n" * 20 + f"{line}\n" + "0.1,0\n" * 9 + "\n")
-    (tmp_path / "manifest.csv").write_text("path,split\na.mp4,train\n")
-    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, clips=4, sampling="trail", window_s=1.2, clip_s=0.3)
-    dm = EmotionDataModule("csv", tmp_path / "manifest.csv", spec=spec, classes=(), split="train")
-    dm.setup("test")
+    dm = labelled(tmp_path, [*["0.1,0"] * 20, line, *["0.1,0"] * 9, ""], 1.2)
     with pytest.raises(DatasetError, match=r"a\.va\.csv.*22"):
         next(iter(dm.test_dataloader()))
 
