@@ -29,8 +29,9 @@ class AudioSpec:
     ``kind``: ``log_mel`` = a picture of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
     speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
     where its clip ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
-    ``centre``: every mel bin has its mean over the sound between the first clip's begin and the last one's end taken
-    away; what a voice, a room and a microphone add to all of it is such a constant in dB (cepstral mean normalisation).
+    ``centre``: the shape of the mean spectrum between the first clip's begin and the last one's end is taken away, each
+    bin's mean down or up to the mean of all. What a voice, a room and a microphone add is such a constant in dB for
+    each bin (cepstral mean normalisation, but for the loudness, which stays).
     ``win``, ``hop``, ``fft``, ``top_db``, ``centre`` concern ``log_mel`` alone.
     """
 

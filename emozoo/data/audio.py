@@ -69,6 +69,7 @@ def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.nda
     return db[:, None, :, -steps:].numpy()
 
 
-def mean_spectrum(wave: np.ndarray, spec: AudioSpec, mels: int) -> np.ndarray:
-    """Mean over time of each mel bin in dB, what ``centre`` takes away: float32 (samples,) → (M,)."""
-    return np.asarray(log_mel(wave[None], spec, (mels, 1 + len(wave) // spec.hop))[0, 0].mean(1))
+def colour(wave: np.ndarray, spec: AudioSpec, mels: int) -> np.ndarray:
+    """How far each mel bin's mean over time lies above the mean of all, in dB: float32 (samples,) → (M,)."""
+    means = log_mel(wave[None], spec, (mels, 1 + len(wave) // spec.hop))[0, 0].mean(1)
+    return np.asarray(means - means.mean())

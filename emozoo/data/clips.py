@@ -410,7 +410,7 @@ class ClipReader:
                 sound[mask] = audio.windows(waves[mask], a, s.size)
                 if a.centre:
                     span = self.sound.read(max(float(ends[mask].min()) - length, first), min(float(ends.max()), last))
-                    sound[mask] -= audio.mean_spectrum(span, a, mels)[:, None]
+                    sound[mask] -= audio.colour(span, a, mels)[:, None]
             if not mask.any():
                 raw.warnings.append(Warn("no_audio", "no sound in this part; the model went by the pictures alone"))
             elif (reached & ~mask & (ends > last)).any():
