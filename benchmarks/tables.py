@@ -18,12 +18,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from huggingface_hub import EvalResult, ModelCard
+
 from emozoo import registry
 from emozoo.train import card as written
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- generated:(\S+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 PRIORS = {"train": "as in training", "uniform": "removed"}
+# Columns of results -> the hub's kinds of metrics, and names for readers.
+METRICS = {"WAR": "accuracy", "UAR": "recall", "CCC_V": "ccc", "CCC_A": "ccc"}
+NAMES = {"WAR": "WAR", "UAR": "UAR", "CCC_V": "CCC, valence", "CCC_A": "CCC, arousal"}
 
 Row = dict[str, str]
 
@@ -155,11 +160,18 @@ def others(name: str) -> list[Row]:
         return list(csv.DictReader(f))
 
 
+def measured_of(model: str) -> list[Row]:
+    """The results of these very weights."""
+    known = registry.weights()
+    sha256 = known[model].sha256 if model in known else ""
+    return [r for r in results() if (r["model"], r["sha256"]) == (model, sha256)]
+
+
 def card(model: str) -> str:
     """What is known of weights: scores, calibration, each class with its confusions, and answers to worse pictures."""
     known = registry.weights()
     sha256 = known[model].sha256 if model in known else ""
-    own = [r for r in results() if (r["model"], r["sha256"]) == (model, sha256)]
+    own = measured_of(model)
     errors = [
         f"{r['protocol']}{', ' + r['split'] if r['split'] else ''}, prior {PRIORS[r['prior']]}: {float(r['ECE']):.3f}"
         for r in own
@@ -191,6 +203,28 @@ def card(model: str) -> str:
         head = ["Pictures", "n", "WAR", "Change (95 %)", "UAR", "Change (95 %)"]
         parts += [f"{protocol}, class prior {PRIORS[prior]}:", markdown(head, rows, "")]
     return "\n\n".join(parts)
+
+
+def indexed(text: str, model: str) -> str:
+    """A model card with what was measured in its front matter too, where the hub looks for it."""
+    own = [r for r in measured_of(model) if not r["control"]]
+    if not own:
+        return text
+    found = ModelCard(text)
+    found.data.model_name = model
+    found.data.eval_results = [
+        EvalResult(
+            task_type="video-classification", dataset_type=r["dataset"], dataset_name=r["dataset"],
+            dataset_split=r["split"] or None,
+            dataset_args={"protocol": r["protocol"], "n": int(r["n_evaluated"]), "fold": r["fold"] or None},
+            metric_type=kind, metric_value=round(float(r[metric]), 4),
+            metric_name=NAMES[metric] + (f", class prior {PRIORS[r['prior']]}" if r["prior"] else ""),
+        )
+        for r in own
+        for metric, kind in METRICS.items()
+        if r.get(metric)
+    ]  # fmt: skip
+    return str(found)
 
 
 def share(value: str) -> str:
@@ -247,6 +281,8 @@ def main() -> int:
         config = path.with_name("config.json")
         text = written(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else old
         new = rendered(text, path.relative_to(ROOT))
+        if config.is_file():
+            new = indexed(new, path.parent.name)
         if new != old:
             stale = True
             print(f"{path.relative_to(ROOT)}: {'differs; run make tables' if check else 'written'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,23 @@ def test_a_card_is_complete(folder: Path) -> None:
         assert said in text
     assert (ROOT / config["recipe"]).is_file()
     assert "None" not in text
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+def test_a_card_says_its_numbers_where_the_hub_looks(folder: Path) -> None:
+    """Protects the hub's own tables: front matter that its client can read, with the numbers of these very weights."""
+    from huggingface_hub import ModelCard
+
+    sha256 = json.loads((folder / "config.json").read_text())["sha256"]
+    committed = [
+        r for path in (ROOT / "benchmarks" / "results").glob("*.csv") for r in csv.DictReader(path.open(newline=""))
+        if (r.get("model"), r.get("sha256"), r.get("control")) == (folder.name, sha256, "") and r.get("dataset")
+    ]  # fmt: skip
+    told = ModelCard.load(folder / "README.md").data.eval_results or []
+    assert {(r["dataset"], r["protocol"], round(float(r["WAR"]), 4)) for r in committed if r["WAR"]} == {
+        (e.dataset_type, e.dataset_args["protocol"], e.metric_value) for e in told if e.metric_type == "accuracy"
+    }
+    assert all(r["n_evaluated"] in {str(e.dataset_args["n"]) for e in told} for r in committed)
 
 
 def test_a_card_without_tag_or_classes() -> None:

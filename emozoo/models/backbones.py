@@ -46,7 +46,8 @@ class _TimmMaps(nn.Module):
             net.blocks = net.blocks[: int(module.split(".")[1]) + 1]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)[-1]  # (N, D, h, w)
+        # Depthwise convolutions, which many of these networks consist of, run up to twice as fast with channels last.
+        return self.net(x.contiguous(memory_format=torch.channels_last))[-1]  # (N, D, h, w)
 
 
 def _resnet(layers: tuple[int, ...], channels: tuple[int, ...], in_chans: int, bottleneck: bool = False) -> nn.Module:
