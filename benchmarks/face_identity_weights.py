@@ -5,10 +5,10 @@
 The second face encoder (``emotion_fan__ferplus_v2.yaml``) starts from it (``backbone: mobilenetv1_100@3``): MobileNet
 v1 trained to tell the people of VGGFace2 apart (Savchenko, "Efficient facial representations for age, gender and
 identity recognition in organizing photo albums using multi-output ConvNet", PeerJ Computer Science 2019;
-HSE_FaceRec_tf). The file ``faceres`` comes in the npm package ``@vladmandic/human`` (MIT) as plain numbers;
-nothing of the package is installed or run. VGGFace2 is photographs of public figures collected from the web, no
-longer offered by its authors. Needs npm and the real material (``EMOZOO_SHARED``): in that file batch norm is folded into
-the convolutions, so its statistics are measured anew, on training pictures of FER+.
+HSE_FaceRec_tf). The file ``faceres`` comes in the npm package ``@vladmandic/human`` (MIT) as plain numbers; nothing of
+the package is installed or run. VGGFace2 is photographs of public figures collected from the web, no longer offered by
+its authors. Needs npm and the real material (``EMOZOO_SHARED``): in that file batch norm is folded into the
+convolutions, so its statistics are measured anew, on training pictures of FER+.
 """
 
 from __future__ import annotations
