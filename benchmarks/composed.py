@@ -1,21 +1,27 @@
-"""Faces and voices of real people in composed clips: fused, each alone, and fused late.
+"""Faces and voices of real people in composed clips: two views fused, each alone, and fused late.
 
-    python benchmarks/composed.py
+    python benchmarks/composed.py [face_voice] [face_scene]
 
 Composes the clips below ``runs/composed`` (people and voices of the test clips are in none of the training data),
-trains recursive joint attention on both views and on each alone (``recursive_joint_attention__composed*.yaml``; the
-encoder of voices first), and asks all of them about two sets: ``varied``, where views are spoilt and then may tell
-something else, and ``steady``, where none is. Temperatures, and the weights of late fusion (the answers of the two
-single networks together), are fitted on ``tune``: clips of two training actors, and of faces, that neither the encoder
-of voices nor the networks have learnt from. Intervals are by the actor of a voice: four in the test clips. Records go
-into ``benchmarks/results``. What is there is not made again, and a killed run goes on. Needs the real material
-(``EMOZOO_SHARED``).
+trains the networks that look at them, encoders first, and asks them about two sets: ``varied``, where views are spoilt
+and then may tell something else, and ``steady``, where none is.
+
+``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*.yaml``), beside
+                late fusion: the answers of the two single networks together, their weights fitted on ``tune``
+``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and it without each
+
+Temperatures, too, are fitted on ``tune``: clips of faces, and of two training actors, that neither the encoders nor the
+networks have learnt from. Intervals are by the actor of a voice, four in the test clips, or by the person of a face.
+Records go into ``benchmarks/results``. What is there is not made again, and a killed run goes on. Needs the real
+material (``EMOZOO_SHARED``).
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,65 +41,70 @@ from emozoo.data.manifest import Row
 from emozoo.data.synthetic import Mix, compose
 from emozoo.module import EmotionModule, load
 
-ARCH, CLIPS = "recursive_joint_attention", Path("runs/composed")
-VARIED, STEADY = Mix(spoil=0.5), Mix(spoil=0.0)
-# name -> clips, seed, part of the material, mix
+JOINT, CAER, CLIPS = "recursive_joint_attention", "caer_cross_attention", Path("runs/composed")
+# views -> recipes whose encoders see or hear them
+ENCODERS = {
+    ("face", "voice"): ("emotion_fan__ferplus_v2", f"{JOINT}__ravdess_voices"),
+    ("face", "scene"): ("caer_net_s__ferplus_votes",),
+}
+# name -> clips, seed, part of the material, how often a view is spoilt
 SETS = {
-    "train": (5600, 1, "train", VARIED), "tune": (700, 4, "tune", VARIED), "varied": (1050, 2, "val", VARIED),
-    "steady": (1050, 3, "val", STEADY),
+    "train": (5600, 1, "train", 0.5), "tune": (700, 4, "tune", 0.5), "varied": (1050, 2, "val", 0.5),
+    "steady": (1050, 3, "val", 0.0),
 }  # fmt: skip
-TABLE = CLIPS / "face_voice" / "manifest.csv"  # of ``train`` and ``tune``
 
 
-def material(part: str) -> tuple[list[Row], list[Row]]:
-    """Faces and voices of a part. ``tune``: what the recipes of the two encoders hold out of the training part."""
+def material(part: str, views: tuple[str, str]) -> tuple[list[Row], list[Row]]:
+    """Faces and voices of a part. ``tune``: what the recipes of the encoders hold out of the training part."""
     data = "$EMOZOO_SHARED/data"
     sources = {"ferplus7": f"{data}/ferplus", "csv": f"{data}/faces_lfw5/manifest.csv"}
     faces = [r for name, root in sources.items() for r in datasets.load(name, place(root))]
-    voices = list(datasets.load("csv", place(f"{data}/ravdess_audio/manifest.csv")))
+    voices = list(datasets.load("csv", place(f"{data}/ravdess_audio/manifest.csv"))) if "voice" in views else []
     if part == "val":
         return [r for r in faces if r.split == part], [r for r in voices if r.split == part]
-    held = [_held_out(r) for r in ("emotion_fan__ferplus", f"{ARCH}__ravdess_voices")]
-    return tuple(  # type: ignore[return-value]
-        [r for r in rows if r.split == "train" and (r.path in out) == (part == "tune")]
-        for rows, out in zip((faces, voices), held, strict=True)
-    )
+    out = set().union(*(_held_out(recipe) for recipe in ENCODERS[views]))
+    kept = [[r for r in rows if r.split == "train" and (r.path in out) == (part == "tune")] for rows in (faces, voices)]
+    return kept[0], kept[1]
 
 
 def _held_out(recipe: str) -> set[str]:
     """Files of the training part that a recipe sets apart."""
     plan = yaml.safe_load((Path("benchmarks/recipes") / f"{recipe}.yaml").read_text(encoding="utf-8"))["data"]
     dm = EmotionDataModule(
-        plan["dataset"], plan["root"], spec=registry.model(ARCH).specs["lite"], val_share=plan["val_share"]
+        plan["dataset"], plan["root"], spec=registry.model(JOINT).specs["lite"], val_share=plan["val_share"]
     )
     dm.setup("fit")
     return {r.path for r in dm.val_rows}
 
 
-def clips() -> None:
+def folder(views: tuple[str, str]) -> Path:
+    return CLIPS / "_".join(views)
+
+
+def clips(views: tuple[str, str]) -> None:
     """Composes the sets, and writes one table of those that are trained and tuned on."""
     lines: list[str] = []
-    for name, (n, seed, part, mix) in SETS.items():
-        faces, voices = material(part)
-        ticks = iter(track(range(n), f"composing {name}"))
+    for name, (n, seed, part, spoil) in SETS.items():
+        faces, voices = material(part, views)
+        ticks = iter(track(range(n), f"composing {' and '.join(views)}, {name}"))
 
         def progress(done: int, of: int, ticks: Any = ticks) -> None:
             next(ticks, None)
 
         path = compose(
-            CLIPS / "face_voice" / name, n, seed, faces=faces, voices=voices, mix=mix,
+            folder(views) / name, n, seed, faces=faces, voices=voices, mix=Mix(views, spoil),
             split={"train": "train", "tune": "val"}.get(name, "test"), workers=os.cpu_count() or 1, progress=progress,
         )  # fmt: skip
         if name in ("train", "tune"):
             header, *rows = path.read_text(encoding="utf-8").splitlines()
             lines += [f"{name}/{row}" for row in rows]
-    report.write_text("\n".join([header, *lines]) + "\n", TABLE)
+    report.write_text("\n".join([header, *lines]) + "\n", folder(views) / "manifest.csv")
 
 
-def asked(module: EmotionModule, part: str, controls: tuple[str, ...] = ()) -> Said:
+def asked(module: EmotionModule, views: tuple[str, str], part: str, controls: tuple[str, ...] = ()) -> Said:
     """What a network, and the same with input taken away, says of a set."""
     dm = EmotionDataModule(
-        "csv", CLIPS / "face_voice" / part / "manifest.csv", spec=module.spec, classes=module.classes, batch_size=64,
+        "csv", folder(views) / part / "manifest.csv", spec=module.spec, classes=module.classes, batch_size=64,
         num_workers=2, allow_missing=True,
     )  # fmt: skip
     return read([Voice(module), *(Voice(module, c) for c in controls)], dm, "cpu", False)
@@ -102,7 +113,13 @@ def asked(module: EmotionModule, part: str, controls: tuple[str, ...] = ()) -> S
 def tuned_on(module: EmotionModule) -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Ids, logits (N, K) and classes (N,) of ``tune``."""
     dm = EmotionDataModule(
-        "csv", TABLE, spec=module.spec, classes=module.classes, val_share=0.0, batch_size=64, num_workers=2
+        "csv",
+        folder(("face", "voice")) / "manifest.csv",
+        spec=module.spec,
+        classes=module.classes,
+        val_share=0.0,
+        batch_size=64,
+        num_workers=2,
     )
     dm.setup("fit")
     ids: list[str] = []
@@ -132,20 +149,29 @@ def late(face: EmotionModule, voice: EmotionModule) -> torch.Tensor:
     return weights.detach()
 
 
-def measured(part: str, both: EmotionModule, face: EmotionModule, voice: EmotionModule) -> list[dict[str, Any]]:
-    """Records of a set: the fused network, it without a view, each view alone, and the two fused late."""
-    said = asked(both, part, ("face-only", "audio-only"))
+def alone(module: EmotionModule, views: tuple[str, str], part: str, controls: tuple[str, str]) -> list[dict[str, Any]]:
+    """Records of a network on a set, with both views and without each."""
+    said = asked(module, views, part, controls)
     plain = said.outcome(0, "train")
-    name = {"dataset": "composed", "protocol": f"composed_face_voice_{part}_v1", "fold": None, "seed": 1}
+    name = {"dataset": "composed", "protocol": f"composed_{'_'.join(views)}_{part}_v1", "fold": None, "seed": 1}
     found = []
     for v in range(3):
         outcome = said.outcome(v, "train")
-        found.append(record(said, v, outcome, "train") | name | {"model": f"{ARCH}, recipe composed"})
+        found.append(record(said, v, outcome, "train") | name)
         _compared(found[-1], plain, outcome, v > 0)
-    singles = [asked(m, part) for m in (face, voice)]
+    return found
+
+
+def measured(part: str, both: EmotionModule, face: EmotionModule, voice: EmotionModule) -> list[dict[str, Any]]:
+    """Records of a set: the fused network, it without a view, each view alone, and the two fused late."""
+    views = ("face", "voice")
+    found = alone(both, views, part, ("face-only", "audio-only"))
+    plain = asked(both, views, part).outcome(0, "train")
+    name = {k: found[0][k] for k in ("dataset", "protocol", "fold", "seed")}
+    singles = [asked(m, views, part) for m in (face, voice)]
     for one, view in zip(singles, ("face", "voice"), strict=True):
         outcome = one.outcome(0, "train")
-        found.append(record(one, 0, outcome, "train") | name | {"model": f"{ARCH}, recipe composed_{view}"})
+        found.append(record(one, 0, outcome, "train") | name | {"model": f"{JOINT}, recipe composed_{view}"})
         _compared(found[-1], plain, outcome, True)
     weights = late(face, voice)
     logits = sum(w * one.logits[0] for w, one in zip(weights, singles, strict=True) if one.logits[0] is not None)
@@ -174,13 +200,35 @@ def _compared(found: dict[str, Any], plain: statistics.Outcome, outcome: statist
         found |= {"delta": complete(delta), "delta_ci95": ends(interval)}
 
 
-def main() -> None:
-    clips()
-    trained(f"{ARCH}__ravdess_voices")
-    both, face, voice = (load(trained(f"{ARCH}__composed{x}")) for x in ("", "_face", "_voice"))
-    records = [r for part in ("varied", "steady") for r in measured(part, both, face, voice)]
-    report.save(records, "benchmarks/results")
-    report.show(records)
+def face_voice() -> list[dict[str, Any]]:
+    clips(("face", "voice"))
+    for recipe in ENCODERS["face", "voice"]:
+        trained(recipe)
+    both, face, voice = (load(trained(f"{JOINT}__composed{x}")) for x in ("", "_face", "_voice"))
+    return [r for part in ("varied", "steady") for r in measured(part, both, face, voice)]
+
+
+def face_scene() -> list[dict[str, Any]]:
+    views = ("face", "scene")
+    clips(views)
+    for recipe in ENCODERS[views]:
+        trained(recipe)
+    module = load(trained(f"{CAER}__composed"))
+    return [r for part in ("varied", "steady") for r in alone(module, views, part, ("face-only", "context-only"))]
+
+
+PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (face_voice, face_scene)}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all")
+    for part in parser.parse_args(argv).parts or list(PARTS):
+        if part not in PARTS:
+            parser.error(f"no part {part}; there are {', '.join(PARTS)}")
+        records = PARTS[part]()
+        report.save(records, "benchmarks/results")
+        report.show(records)
 
 
 if __name__ == "__main__":

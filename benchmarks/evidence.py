@@ -2,7 +2,8 @@
 
     python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [music]
 
-``faces5``   the recipe of the shipped ``ceflnet.faces5`` weights on LFW-5, five folds by person
+``faces5``   the recipe of the shipped ``ceflnet.faces5`` weights on LFW-5, five folds by person, and that of
+             CAER cross-attention on the same
 ``ferplus``  four networks on the votes of FER+, same pictures and budget, the official val part
 ``lfw5``     the same four on LFW-5, five folds by person, from their own encoders of ``ferplus``
 ``voices``   recursive joint attention with its sound stream alone on RAVDESS (actors 17 to 20), beside a support-vector
@@ -21,6 +22,7 @@ import argparse
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,19 +55,23 @@ MELS, STEP = 64, AudioSpec(rate=16000, win=400, hop=160, fft=512, top_db=80.0)
 def trained(recipe: str) -> Path:
     """The folder of the weights of a recipe, which is trained first where they are missing."""
     root = RUNS / recipe
-    folder = next((f for f in (root / "weights", root / "last") if (f / hub.CONFIG).is_file()), None)
-    if folder is None:
+    tag = re.search(r"^ +tag: (\S+)$", (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    shipped = Path("checkpoints") / f"{recipe.partition('__')[0]}.{tag[1] if tag else ''}"
+    places = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
+    if not any(map(Path.is_file, places)):
         resume = ["--ckpt_path", str(root / "checkpoints" / "last.ckpt"), "--weights_only", "true"]
         train(["--config", str(RECIPES / f"{recipe}.yaml"), *(resume if Path(resume[1]).is_file() else [])])
-        folder = next(f for f in (root / "weights", root / "last") if (f / hub.CONFIG).is_file())
-    return folder
+    return next(f.parent for f in places if f.is_file())
 
 
 def faces5() -> Records:
-    found = cross_validate(
-        RECIPES / "ceflnet__lfw5.yaml", "csv", place(LFW5), folds=5, protocol="lfw5_5fold_v1", out=RUNS / "lfw5_folds",
-        tag="ceflnet, recipe of faces5_v1",
-    )  # fmt: skip
+    trained("caer_net_s__ferplus_votes")
+    found: Records = []
+    for arch, tag in (("ceflnet", "recipe of faces5_v2"), ("caer_cross_attention", "recipe lfw5")):
+        found += cross_validate(
+            RECIPES / f"{arch}__lfw5.yaml", "csv", place(LFW5), folds=5, protocol="lfw5_5fold_v1",
+            out=RUNS / "lfw5_folds" / arch, tag=f"{arch}, {tag}",
+        )  # fmt: skip
     return [r | {"dataset": "lfw5"} for r in found]
 
 

@@ -140,7 +140,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     for name, problem in ((WEIGHTS, _damage(folder, None)), (CARD, _card_problem(folder / CARD))):
         if problem is not None:
             raise WeightsError(f"{folder / name}: {problem}; not published")
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
     from huggingface_hub.errors import HTTPError
 
     if get_token() is None:
@@ -153,6 +153,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     }
     api = HfApi(library_name="emozoo")
     try:
+        ModelCard(files[CARD].decode()).validate()  # a card that the hub refuses leaves no empty repository
         api.create_repo(repo, private=private or None, exist_ok=True)
         there = api.repo_info(repo)
         if private and not there.private:

@@ -457,6 +457,8 @@ def test_a_folder_is_published_whole_or_not_at_all(endpoint: Hub, zoo: Zoo, fold
     assert "licence" in card_missing
     assert "license must be one of the known ones" in card_refused
     assert len(repo.commits) == 2  # the server's own first one, and ours
+    assert "license must be" in zoo("acme/never", odd, code=PUSH, HF_TOKEN=TOKEN).stdout
+    assert set(endpoint.repositories) == {"acme/new"}  # no empty one is left behind
     assert TOKEN not in done.stdout + done.stderr
 
 

@@ -7,7 +7,7 @@ Only the abstract of the paper was readable; the arithmetic is that of the autho
 Legend: B batch, C clips, F frames in a clip, D feature width (512 for ResNet-18), K classes; c a clip, j a frame in it.
 
   Clip-based feature encoder (CFE), shared by all clips
-    f_cj = GAP(ResNet(x_cj))                                                 (B,C,F,D)
+    f_cj = GAP(ResNet(x_cj))       with reduce: R GAP(...) + r, D features   (B,C,F,D)
     A    = MHA(f_c, f_c, f_c), 4 heads          S = LayerNorm(f + drop(A))   (B·C,F,D)
     g_c  = max_j S_cj                                                        (B·C,D)
     u_cj = [f_cj ; g_c]                         the raw feature, not S       (B·C,F,2D)
@@ -25,7 +25,7 @@ Deviations
   ``bn_mode="flat"`` (wiring ``stable``) normalises all frames of a batch together; the authors' loop
   (``"per_frame"``, wiring ``official``) runs the encoder once per (clip, frame) position, so that batch statistics come
   from one position and running statistics move C·F times a step. Both are equal in evaluation. The authors' dead layers
-  (``fc2``) do not exist here. Masks are ours: the authors bring all videos to one length.
+  (``fc2``) do not exist here. Masks are ours: the authors bring all videos to one length. So is ``reduce``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class CEFLNet(nn.Module):
     ``pooling``: ``activation`` is the paper's; ``mean`` and ``max`` are its plain controls, in which frames count alike
     and clips are averaged, or their element-wise maximum is taken.
 
+    ``reduce``: brings the features of a wide encoder to this D first, so that what follows (8 D^2) stays small.
+
     Attention maps: ``frame_weights`` (B, C, F): beta, in (0, 1), 0 where masked, no fixed sum; ``clip_attention``
     (B, C): sums to 1 over clips; its largest entry is the salient clip. Both are absent in the controls.
     """
@@ -75,6 +77,7 @@ class CEFLNet(nn.Module):
         pooling: str = "activation",
         eian_init: str = "fan_out",
         positional: bool = False,
+        reduce: int | None = None,
         backbone_weights: Path_ | None = None,
     ) -> None:
         super().__init__()
@@ -89,6 +92,8 @@ class CEFLNet(nn.Module):
         self.bn_mode, self.pooling, self.positional = bn_mode, pooling, positional
         self.per_frame = bn_mode == "flat"  # encode() treats every frame alone
         self.backbone, width = picture_encoder(backbone, weights=backbone_weights)
+        self.reduce = nn.Linear(width, reduce) if reduce else nn.Identity()
+        width = reduce or width
         self.encoder = ClipEncoder(width, relation=pooling == "activation")
         if pooling == "activation":
             self.activation = EmotionalIntensity(width, eian_init)
@@ -103,7 +108,7 @@ class CEFLNet(nn.Module):
         )
 
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
-        """``face`` -> (B, C, F, D) pooled frame features."""
+        """``face`` -> (B, C, F, D) pooled frame features (before ``reduce``)."""
         x = inputs["face"]
         mask = stream_mask(masks, "face", x, 3)
         if self.bn_mode == "flat" or not self.backbone.training:
@@ -119,7 +124,7 @@ class CEFLNet(nn.Module):
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
         f = features["face"]  # (B, C, F, D)
         mask = stream_mask(masks, "face", f, 3)
-        f, clip_mask = zero_masked(f, mask), mask.any(2)  # (B, C)
+        f, clip_mask = zero_masked(self.reduce(f), mask), mask.any(2)  # (B, C, F, D), (B, C)
         if self.positional:
             f = f + _sinusoid(f.shape[1] * f.shape[2], f).view(f.shape[1:])
         v, beta = self.encoder(f.flatten(0, 1), mask.flatten(0, 1))  # (B·C, D), (B·C, F)

@@ -13,6 +13,7 @@ from emozoo.registry import CONTROLS, MODELS
 WIRINGS = [(arch, wiring) for arch, spec in MODELS.items() for wiring in spec.wirings]
 STABLE = list(MODELS)
 VARIANTS = [(arch, wiring, {}) for arch, wiring in WIRINGS] + [(a, "stable", dict(c)) for a, c in CONTROLS.items()]
+VARIANTS.append(("ceflnet", "stable", {"reduce": 64}))
 
 
 def network(arch: str) -> Any:

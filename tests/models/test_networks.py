@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from emozoo.models.layers import count_parameters
 from emozoo.registry import MODELS
 
-IDS = [f"{a}-{w}{'-control' if k else ''}" for a, w, k in VARIANTS]
+IDS = [f"{a}-{w}{''.join(f'-{k}' for k in more)}" for a, w, more in VARIANTS]
 every_variant = pytest.mark.parametrize(("arch", "wiring", "more"), VARIANTS, ids=IDS)
 every_arch = pytest.mark.parametrize("arch", STABLE)
 
