@@ -6,8 +6,8 @@ Composes the clips below ``runs/composed`` (people and voices of the test clips 
 trains the networks that look at them, encoders first, and asks them about two sets: ``varied``, where views are spoilt
 and then may tell something else, and ``steady``, where none is.
 
-``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*.yaml``), beside
-                late fusion: the answers of the two single networks together, their weights fitted on ``tune``
+``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*.yaml``),
+                beside late fusion: the answers of the two single networks together, their weights fitted on ``tune``
 ``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and it without each
 
 Temperatures, too, are fitted on ``tune``: clips of faces, and of two training actors, that neither the encoders nor the

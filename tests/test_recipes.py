@@ -84,6 +84,17 @@ def ravdess_audio(root: Path) -> None:
     table(root, *rows)
 
 
+def emodb(root: Path) -> None:
+    rows = []
+    emotions = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
+    for i in range(24):
+        speaker = f"{3 + i % 4:02d}" if i < 16 else "14"
+        sound(root / speaker / f"{i}.m4a", i)
+        split = "train" if i < 16 else "val"
+        rows.append({"path": f"{speaker}/{i}.m4a", "label": emotions[i % 7], "speaker": speaker, "split": split})
+    table(root, *rows)
+
+
 def music_video(root: Path) -> None:
     rows = []
     for i in range(18):
