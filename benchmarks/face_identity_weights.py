@@ -131,6 +131,7 @@ def main() -> None:
     if unknown or any(not k.endswith(("running_mean", "running_var", "num_batches_tracked")) for k in missing):
         sys.exit(f"{FILE}: its layers are not those of timm's {NAME}")
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        assert norm.running_var is not None
         norm.running_var.fill_(1 - norm.eps)  # until measured: y = scale x + shift
     measure(encoder, faces())
     OUT.parent.mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
@@ -211,8 +212,9 @@ def indexed(text: str, model: str) -> str:
     if not own:
         return text
     found = ModelCard(text)
-    found.data.model_name = model
-    found.data.eval_results = [
+    data: Any = found.data
+    data.model_name = model
+    data.eval_results = [
         EvalResult(
             task_type="video-classification", dataset_type=r["dataset"], dataset_name=r["dataset"],
             dataset_split=r["split"] or None,

@@ -178,7 +178,9 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
 
 
 # What an answer follows from: under one tag none of it changes.
-_MEANING = ("arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "log_prior", "temperature")
+_MEANING = (
+    "arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "flips", "log_prior", "temperature",
+)  # fmt: skip
 
 
 def _published(api: Any, repo: str, commit: str | None) -> dict[str, Any]:

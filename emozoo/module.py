@@ -27,6 +27,7 @@ from emozoo.data.datamodule import place
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.losses import concordance_loss, cross_entropy, distillation
 from emozoo.metrics import Confusion, PooledConcordance
+from emozoo.models.layers import Output
 from emozoo.spec import ClipSpec
 
 
@@ -104,6 +105,17 @@ def _same_views(a: ClipSpec, b: ClipSpec) -> bool:
     return views[0] == views[1]
 
 
+def _mirrored(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pictures (B, C, F, 3, H, W) with left and right changed; sound (B, C, 1, M, S) as it is."""
+    return {k: x.flip(-1) if x.ndim == 6 else x for k, x in inputs.items()}
+
+
+def _mean(a: Output, b: Output) -> Output:
+    """Logits, valence and arousal between two answers; the attention of the first."""
+    logits, va = (None if x is None or y is None else (x + y) / 2 for x, y in zip(a[:2], b[:2], strict=True))
+    return Output(logits, va, a.attention)
+
+
 class EmotionModule(L.LightningModule):
     """Steps, losses, metrics, optimiser and freezing, the same for every network.
 
@@ -132,6 +144,7 @@ class EmotionModule(L.LightningModule):
         va_weight: weight of the concordance loss where ``targets["va"]`` exist.
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
+        flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
         init_from: a safetensors file or weights folder whose parts start this network, or several with their parts,
             ``{file: {"theirs": "ours"}}``.
         init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly.
@@ -167,6 +180,7 @@ class EmotionModule(L.LightningModule):
         va_weight: float = 1.0,
         stream_dropout: float = 0.0,
         mixup: float = 0.0,
+        flips: bool = False,
         init_from: str | dict[str, dict[str, str]] | None = None,
         init_parts: dict[str, str] | None = None,
     ) -> None:
@@ -200,7 +214,8 @@ class EmotionModule(L.LightningModule):
 
     def forward(self, inputs: dict[str, Tensor], masks: dict[str, Tensor] | None = None) -> Any:
         """The network's Output for a batch's ``inputs`` and ``masks``."""
-        return self.net(inputs, masks)
+        out = self.net(inputs, masks)
+        return _mean(out, self.net(_mirrored(inputs), masks)) if self._flips() else out
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The network's features for a batch. Stills, whose frames are all one picture, are encoded once."""
@@ -217,7 +232,15 @@ class EmotionModule(L.LightningModule):
     def output(self, batch: Batch) -> Any:
         """The network's Output for a batch of pictures and sound, or of features made by :meth:`encode`."""
         net: Any = self.net
-        return net.head(batch.inputs if batch.meta.get("encoded") else self.encode(batch), batch.masks)
+        if batch.meta.get("encoded"):
+            return net.head(batch.inputs, batch.masks)
+        out = net.head(self.encode(batch), batch.masks)
+        if not self._flips():
+            return out
+        return _mean(out, net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
+
+    def _flips(self) -> bool:
+        return bool(self.hparams["flips"]) and not self.training
 
     @property
     def encoder_is_frozen(self) -> bool:
@@ -635,6 +658,7 @@ def load(
         config.get("options"),
         config["spec"],
         tau=float(config.get("tau", 0.0)),
+        flips=bool(config.get("flips", False)),
     )
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
     state = hub.read_weights(folder / hub.WEIGHTS, expected or config["sha256"])

@@ -139,6 +139,7 @@ class SaveWeights(Callback):
             "options": portable(h["options"] or {}),
             "spec": {**kept.spec.to_dict(), **self.spec},
             "tau": h["tau"],
+            "flips": h["flips"],
             "log_prior": [round(float(x), 6) for x in kept.log_prior] if kept.classes else [],
             "temperature": round(float(kept.temperature), 4),
             "trained_on": self.trained_on,
@@ -399,7 +400,7 @@ def finetune(
     encoder = {p: 0.1 for p, _ in start.net.named_children() if p not in head}
     module = EmotionModule(
         start.arch, start.wiring, start.size, list(manifest.classes), config.get("options"), start.spec.to_dict(),
-        lr=lr, lr_scale=encoder, tau=1.0, smoothing=0.05,
+        lr=lr, lr_scale=encoder, tau=1.0, smoothing=0.05, flips=bool(config.get("flips", False)),
     )  # fmt: skip
     module.net.load_state_dict(start.net.state_dict())
     origin = f"{config['arch']}.{config['tag']}" if config.get("tag") else str(name)

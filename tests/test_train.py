@@ -156,6 +156,31 @@ def test_features_of_an_encoder_that_learns_are_refused(pictures: Path) -> None:
         L.Trainer(max_steps=1, accelerator="cpu", **QUIET).fit(module, dm)  # type: ignore[arg-type]
 
 
+def test_answers_over_mirror_images(pictures: Path, tmp_path: Path) -> None:
+    """``flips`` answers a picture and its mirror image alike, by their mean, in every way of asking and when loaded."""
+    L.seed_everything(0, verbose=False)
+    module = EmotionModule(
+        "caer_cross_attention", size="lite", classes=["angry", "calm"], flips=True, spec={"clips": 1}
+    )
+    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4)
+    save = SaveWeights(str(tmp_path / "kept"), trained_on="drawings", half=False)
+    L.Trainer(max_steps=3, accelerator="cpu", limit_val_batches=0, callbacks=[save], **QUIET).fit(module, dm)  # type: ignore[arg-type]
+    dm.setup("validate")
+    batch = next(iter(dm.val_dataloader()))
+    mirrored = {k: x.flip(-1) for k, x in batch.inputs.items()}
+    module = load(tmp_path / "kept")
+    with torch.no_grad():
+        one, other = (module.net(x, batch.masks).logits for x in (batch.inputs, mirrored))
+        assert not torch.allclose(one, other, atol=1e-5)
+        for answer in (module.output(batch), module(batch.inputs, batch.masks), module(mirrored, batch.masks)):
+            torch.testing.assert_close(answer.logits, (one + other) / 2)
+        module.train()
+        torch.manual_seed(0)
+        trained = module.output(batch).logits
+        torch.manual_seed(0)
+        torch.testing.assert_close(trained, module.net(batch.inputs, batch.masks).logits)
+
+
 def test_calibration_finds_the_temperature_of_held_out_clips(pictures: Path) -> None:
     """Logits ten times too timid are put right by the stored temperature; an exact network keeps its own."""
     module = EmotionModule(
