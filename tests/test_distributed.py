@@ -38,9 +38,11 @@ def together(out: Path, jobs: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def alone(arch: str, *, batch_size: int = ITEMS, frozen: str = "", **more: Any) -> dict[str, Tensor]:
+def alone(
+    arch: str, *, batch_size: int = ITEMS, frozen: str = "", steps: int = STEPS, **more: Any
+) -> dict[str, Tensor]:
     module = make(arch, lr_scale={frozen: 0.0} if frozen else None)
-    trainer(max_steps=STEPS, **more).fit(module, items(module, batch_size))
+    trainer(max_steps=steps, **more).fit(module, items(module, batch_size))
     return module.net.state_dict()
 
 
@@ -101,12 +103,16 @@ def test_accumulation_is_the_larger_batch(arch: str) -> None:
     "arch", ["resnet_gru", *(pytest.param(a, marks=pytest.mark.slow) for a in registry.MODELS if a != "resnet_gru")]
 )
 def test_mixed_precision_trains(arch: str) -> None:
-    """bfloat16 steps are finite, close to those of float32, and leave float32 weights."""
-    whole = alone(arch)
-    mixed = alone(arch, precision="bf16-mixed")
+    """bfloat16 steps are finite and leave float32 weights; the first is close to that of float32.
+
+    Later ones need not be: where two maxima are nearly equal rounding picks the other, which CEFLNet's one-hot
+    attention magnifies from step to step.
+    """
+    several = alone(arch, precision="bf16-mixed")
+    assert all(x.dtype == torch.float32 and torch.isfinite(x).all() for x in several.values() if x.is_floating_point())
+    assert moved(arch, several) > 1e-3
+    whole, mixed = alone(arch, steps=1), alone(arch, steps=1, precision="bf16-mixed")
     change = {k: x - mixed[k] for k, x in whole.items() if x.is_floating_point()}
-    assert all(mixed[k].dtype == torch.float32 and torch.isfinite(x).all() for k, x in change.items())
-    assert moved(arch, mixed) > 1e-3
     far = sum(float(x.square().sum()) for x in change.values()) ** 0.5
     start = make(arch).net.state_dict()
     near = sum(float((whole[k] - start[k]).square().sum()) for k in change) ** 0.5
