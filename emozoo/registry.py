@@ -274,7 +274,7 @@ MODELS: dict[str, ModelSpec] = {
                 "full": ClipSpec({"face": _picture("face", 224)}, clips=3, sampling="segments", window_s=3.5),
                 "lite": ClipSpec({"face": _picture("face", 48)}, clips=3, sampling="segments", window_s=3.0),
             },
-            default_tag="ferplus_v1",
+            default_tag="ferplus_v2",
         ),
         ModelSpec(
             name="resnet_gru",
