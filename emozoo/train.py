@@ -397,7 +397,7 @@ def finetune(
     # Small sets see enough steps to fit a new head, large ones a few epochs.
     epochs = epochs or max(4, min(30, 240 // steps))
     head = {k.partition(".")[0] for k in start.head_keys()}
-    encoder = {p: 0.1 for p, _ in start.net.named_children() if p not in head}
+    encoder = {p: 0.1 for p, part in start.net.named_children() if p not in head and list(part.parameters())}
     module = EmotionModule(
         start.arch, start.wiring, start.size, list(manifest.classes), config.get("options"), start.spec.to_dict(),
         lr=lr, lr_scale=encoder, tau=1.0, smoothing=0.05, flips=bool(config.get("flips", False)),

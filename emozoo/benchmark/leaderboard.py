@@ -130,6 +130,7 @@ BOARDS: dict[str, Board] = {
     "bu4dfe": Board("BU-4DFE", "The folds in use are not public."),
     "ravdess": Board("RAVDESS", access=OPEN),
     "crema_d": Board("CREMA-D", access=OPEN),
+    "emodb": Board("Berlin emotional speech", "German voices; its protocols are ours.", access=OPEN),
     "ferplus": Board("FER+", "Plurality of ten raters among eight emotions, or seven (without contempt).", access=OPEN),
     "fer2013": Board("FER2013", "The one label of each picture, seven emotions.", access=OPEN),
     "lfw5": Board("LFW-5", "A choice of LFW with five emotions; its protocols are ours.", access=OPEN),

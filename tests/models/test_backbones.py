@@ -79,7 +79,7 @@ def test_a_whole_network_starts_a_part_of_it(tmp_path) -> None:
     whole = timm.create_model("tf_efficientnet_lite0").eval()
     save_file(whole.state_dict(), tmp_path / "whole.safetensors")
     part, _ = picture_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "whole.safetensors")
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         torch.testing.assert_close(part.eval()(x), whole.forward_intermediates(x, intermediates_only=True)[3])
     other = timm.create_model("resnet10t").state_dict()
