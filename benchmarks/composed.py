@@ -113,14 +113,9 @@ def asked(module: EmotionModule, views: tuple[str, str], part: str, controls: tu
 def tuned_on(module: EmotionModule) -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Ids, logits (N, K) and classes (N,) of ``tune``."""
     dm = EmotionDataModule(
-        "csv",
-        folder(("face", "voice")) / "manifest.csv",
-        spec=module.spec,
-        classes=module.classes,
-        val_share=0.0,
-        batch_size=64,
-        num_workers=2,
-    )
+        "csv", folder(("face", "voice")) / "manifest.csv", spec=module.spec, classes=module.classes, val_share=0.0,
+        batch_size=64, num_workers=2,
+    )  # fmt: skip
     dm.setup("fit")
     ids: list[str] = []
     logits, true = [], []
@@ -149,24 +144,27 @@ def late(face: EmotionModule, voice: EmotionModule) -> torch.Tensor:
     return weights.detach()
 
 
-def alone(module: EmotionModule, views: tuple[str, str], part: str, controls: tuple[str, str]) -> list[dict[str, Any]]:
-    """Records of a network on a set, with both views and without each."""
+def alone(
+    module: EmotionModule, views: tuple[str, str], part: str, controls: tuple[str, str]
+) -> tuple[list[dict[str, Any]], statistics.Outcome]:
+    """Records of a network on a set, with both views and without each; and what it answers with both."""
     said = asked(module, views, part, controls)
     plain = said.outcome(0, "train")
     name = {"dataset": "composed", "protocol": f"composed_{'_'.join(views)}_{part}_v1", "fold": None, "seed": 1}
+    if not module.config.get("tag"):
+        name["model"] = f"{module.arch}, recipe composed"
     found = []
     for v in range(3):
         outcome = said.outcome(v, "train")
         found.append(record(said, v, outcome, "train") | name)
         _compared(found[-1], plain, outcome, v > 0)
-    return found
+    return found, plain
 
 
 def measured(part: str, both: EmotionModule, face: EmotionModule, voice: EmotionModule) -> list[dict[str, Any]]:
     """Records of a set: the fused network, it without a view, each view alone, and the two fused late."""
     views = ("face", "voice")
-    found = alone(both, views, part, ("face-only", "audio-only"))
-    plain = asked(both, views, part).outcome(0, "train")
+    found, plain = alone(both, views, part, ("face-only", "audio-only"))
     name = {k: found[0][k] for k in ("dataset", "protocol", "fold", "seed")}
     singles = [asked(m, views, part) for m in (face, voice)]
     for one, view in zip(singles, ("face", "voice"), strict=True):
@@ -214,7 +212,7 @@ def face_scene() -> list[dict[str, Any]]:
     for recipe in ENCODERS[views]:
         trained(recipe)
     module = load(trained(f"{CAER}__composed"))
-    return [r for part in ("varied", "steady") for r in alone(module, views, part, ("face-only", "context-only"))]
+    return [r for part in ("varied", "steady") for r in alone(module, views, part, ("face-only", "context-only"))[0]]
 
 
 PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (face_voice, face_scene)}

@@ -38,7 +38,8 @@ FILE = "package/models/faceres"
 SHA256 = "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b"
 NAME, OUT = "mobilenetv1_100@3", Path("weights/mobilenetv1_vggface2.safetensors")
 LAYERS = (1, 2, 2, 6)  # pairs of a depthwise and a pointwise convolution on each map; what is behind is left out
-# Theirs takes 0..255 less a mean colour (about 115 of grey), ours -1..1: x * 127.5 + 127.5 - 115.
+# Taken for, since the file does not say: theirs has 0..255 less a mean colour (about 115 of grey), ours -1..1:
+# x * 127.5 + 127.5 - 115.
 SCALE, OFFSET = 127.5, 0.1
 PICTURES, SIDE = 1024, 96
 

@@ -46,7 +46,7 @@ class _TimmMaps(nn.Module):
             net.blocks = net.blocks[: int(module.split(".")[1]) + 1]
 
     def forward(self, x: Tensor) -> Tensor:
-        # Depthwise convolutions, which many of these networks consist of, run up to twice as fast with channels last.
+        # Depthwise convolutions, which many of these networks consist of, run faster with channels last.
         return self.net(x.contiguous(memory_format=torch.channels_last))[-1]  # (N, D, h, w)
 
 
