@@ -44,7 +44,7 @@ from emozoo.module import EmotionModule, load
 JOINT, CAER, CLIPS = "recursive_joint_attention", "caer_cross_attention", Path("runs/composed")
 # views -> recipes whose encoders see or hear them
 ENCODERS = {
-    ("face", "voice"): ("emotion_fan__ferplus", f"{JOINT}__ravdess_voices"),
+    ("face", "voice"): ("emotion_fan__ferplus_v2", f"{JOINT}__ravdess_voices"),
     ("face", "scene"): ("caer_net_s__ferplus_votes",),
 }
 # name -> clips, seed, part of the material, how often a view is spoilt

@@ -25,6 +25,7 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAME = re.compile(r"\w+\.\w+")  # of tagged weights
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
 
@@ -150,6 +151,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         CONFIG: (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(),
         CARD: (folder / CARD).read_bytes(),
         WEIGHTS: (folder / WEIGHTS).read_bytes(),
+        **{_beside(part): _part_file(folder, part).read_bytes() for part in parts(config).values()},
     }
     api = HfApi(library_name="emozoo")
     try:
@@ -180,6 +182,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
 # What an answer follows from: under one tag none of it changes.
 _MEANING = (
     "arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "flips", "log_prior", "temperature",
+    "parts",
 )  # fmt: skip
 
 
@@ -221,8 +224,13 @@ def _cached(repo: str, revision: str) -> Path | None:
     """The complete folder of a revision in the cache. Asks no network."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(repo, n, cache_dir=_cache(), revision=revision) for n in (WEIGHTS, CONFIG)]
-    return Path(found[0]).parent if all(isinstance(f, str) for f in found) else None  # type: ignore[arg-type]
+    def there(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(repo, name, cache_dir=_cache(), revision=revision), str)
+
+    if not (there(WEIGHTS) and there(CONFIG)):
+        return None
+    folder = Path(str(try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(), revision=revision))).parent
+    return folder if all(map(there, _files(folder)[3:])) else None
 
 
 def _offline() -> bool:
@@ -258,17 +266,18 @@ def _download(repo: str, commit: str) -> Path:
 
     _ask(repo, commit)
     try:
-        for name in (CARD, CONFIG, WEIGHTS):
+        folder = Path(hf_hub_download(repo, CONFIG, revision=commit, cache_dir=_cache())).parent
+        if "sha256" not in read_config(folder):
+            raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
+        for name in _files(folder):
             try:
-                path = Path(hf_hub_download(repo, name, revision=commit, cache_dir=_cache()))
+                hf_hub_download(repo, name, revision=commit, cache_dir=_cache())
             except EntryNotFoundError:
                 if name != CARD:  # weights without a card can be used
                     raise
-            if name == CONFIG and "sha256" not in read_config(path.parent):
-                raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
     except _errors() as error:
         raise _failed(error, repo, commit) from None
-    return path.parent
+    return folder
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -325,8 +334,12 @@ def _why(error: BaseException, revision: str) -> str:
 def _damage(folder: Path, sha256: str | None) -> str | None:
     """What is wrong with the files of a weights folder; None if the hash is right."""
     try:
-        own = str(read_config(folder)["sha256"])
+        config = read_config(folder)
+        own = str(config["sha256"])
         found = sha256_of((folder / WEIGHTS).read_bytes())
+        for part in parts(config).values():
+            if sha256_of(_part_file(folder, part).read_bytes()) != part["sha256"]:
+                return f"the part that it shares with {part['weights']} has another sha256 than its config says"
     except (WeightsError, KeyError, FileNotFoundError) as error:
         return f"its files are not complete ({type(error).__name__})"
     except OSError as error:
@@ -352,17 +365,65 @@ def _forget(folder: Path) -> None:
     Files are links to contents where the system has links; the content of a config may be that of other commits too.
     """
     try:
-        read_config(folder)
-        damaged = [WEIGHTS]
+        names = _files(folder)
+        damaged = [n for n in names if n not in (CARD, CONFIG)]
     except WeightsError:
-        damaged = [WEIGHTS, CONFIG]
+        names = damaged = [WEIGHTS, CONFIG]
     for name in damaged:
         (folder / name).resolve().unlink(missing_ok=True)
-    for name in (WEIGHTS, CONFIG):
+    for name in names:
         (folder / name).unlink(missing_ok=True)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
+
+
+def parts(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Parts of the network that lie in other weights' file, by name: ``weights`` whose, ``part`` there, ``sha256``."""
+    found = config.get("parts") or {}
+    if not all({"weights", "part", "sha256"} <= set(p) and _NAME.fullmatch(p["weights"]) for p in found.values()):
+        raise WeightsError("config: its 'parts' do not say whose they are (weights, part, sha256)")
+    return dict(found)
+
+
+def _beside(part: Mapping[str, str]) -> str:
+    """The name under which a shared file is published beside the weights that need it."""
+    return f"{part['weights']}.safetensors"
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of the files of published weights: card, config, weights, and what these share with others."""
+    return [CARD, CONFIG, WEIGHTS, *dict.fromkeys(map(_beside, parts(read_config(folder)).values()))]
+
+
+def _part_file(folder: Path, part: Mapping[str, str]) -> Path:
+    """Where a shared file lies: in the folder itself, in one beside it, or in the package."""
+    places = (
+        folder / _beside(part),
+        folder.parent / part["weights"] / WEIGHTS,
+        packaged.folder("checkpoints") / part["weights"] / WEIGHTS,
+    )
+    for place in places:
+        if place.is_file():
+            return place
+    raise WeightsError(
+        f"{folder}: shares '{part['part']}' with {part['weights']}, which is not there: put its {WEIGHTS} into the "
+        f"folder as {_beside(part)}, or beside it as {part['weights']}/{WEIGHTS}"
+    )
+
+
+def read_state(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """The whole state dict of a weights folder, with the parts that lie elsewhere; every file's hash is checked first.
+
+    ``sha256`` of its own file: None takes the one in its config. Raises WeightsError.
+    """
+    config = read_config(folder)
+    state = read_weights(folder / WEIGHTS, sha256 or config["sha256"])
+    for name, part in parts(config).items():
+        start = f"{part['part']}."
+        there = read_weights(_part_file(folder, part), part["sha256"])
+        state |= {f"{name}.{k.removeprefix(start)}": v for k, v in there.items() if k.startswith(start)}
+    return state
 
 
 def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:

@@ -205,10 +205,8 @@ class EmotionModule(L.LightningModule):
         self.mean_loss = MeanMetric()
         self._teacher: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
         self._random: dict[str, list[Tensor]] | None = None  # of a checkpoint: what training goes on with
-        if isinstance(init_from, str):
-            init_from = {init_from: init_parts or {"backbone": "backbone"}}
-        for file, parts in (init_from or {}).items():
-            self._start_from(place(file), parts)
+        for file, parts in self.starts().items():
+            self._start_from(file, parts)
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
@@ -561,18 +559,23 @@ class EmotionModule(L.LightningModule):
 
     # -- weights ---------------------------------------------------------------------------------------------------
 
+    def starts(self) -> dict[Path, dict[str, str]]:
+        """The files or weights folders that training began from, each with the parts taken, ``{"theirs": "ours"}``."""
+        found: str | Mapping[str, dict[str, str]] = self.hparams["init_from"] or {}
+        if isinstance(found, str):
+            found = {found: self.hparams["init_parts"] or {"backbone": "backbone"}}
+        return {place(file): parts for file, parts in found.items()}
+
     def _start_from(self, path: Path, parts: Mapping[str, str]) -> None:
-        file = path / hub.WEIGHTS if path.is_dir() else path
-        sha256 = hub.read_config(path)["sha256"] if path.is_dir() else None
-        state = hub.read_weights(file, sha256)
+        state = hub.read_state(path) if path.is_dir() else hub.read_weights(path, None)
         for theirs, ours in parts.items():
             part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
             if not part:
-                raise WeightsError(f"{file}: holds no part '{theirs}'")
+                raise WeightsError(f"{path}: holds no part '{theirs}'")
             try:
                 self.net.get_submodule(ours).load_state_dict(part)
             except RuntimeError as error:
-                raise WeightsError(f"{file}: its '{theirs}' does not fit this network's '{ours}' ({error})") from error
+                raise WeightsError(f"{path}: its '{theirs}' does not fit this network's '{ours}' ({error})") from error
 
     def head_keys(self) -> set[str]:
         """Names of the parameters that belong to the classes: those whose shape changes with their number."""
@@ -661,7 +664,7 @@ def load(
         flips=bool(config.get("flips", False)),
     )
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
-    state = hub.read_weights(folder / hub.WEIGHTS, expected or config["sha256"])
+    state = hub.read_state(folder, expected)
     module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))
     tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
     released = registry.weights().get(tagged)

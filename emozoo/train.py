@@ -14,6 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 
 from emozoo import hub, packaged, registry
 from emozoo.data import datasets
@@ -49,6 +51,8 @@ class SaveWeights(Callback):
         control_of, control: for controls: whose, and what was taken away.
         limits: further lines for the card.
         calibrate: fit the temperature on the validation part.
+        share: parts of the network that are left out of the file, because they still are those of the tagged weights
+            that they started from (``init_from``); the config says whose. A part that has changed is written.
         spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
             frame alone may train on single frames (``clips: 1``) and answer for several.
     """
@@ -66,8 +70,9 @@ class SaveWeights(Callback):
         limits: list[str] | None = None,
         spec: dict[str, Any] | None = None,
         calibrate: bool = False,
+        share: list[str] | None = None,
     ) -> None:
-        self.spec, self.calibrate = spec or {}, calibrate
+        self.spec, self.calibrate, self.share = spec or {}, calibrate, share or []
         self.folder, self.tag, self.trained_on, self.licence, self.half = (
             folder and Path(folder),
             tag,
@@ -128,6 +133,11 @@ class SaveWeights(Callback):
         dm = trainer.datamodule  # type: ignore[attr-defined]
         if self.calibrate and dm is not None and dm.val_rows and kept.classes:
             kept.calibrate(dm.val_dataloader())
+        shared = {name: part for name in self.share if (part := _unchanged(kept.net, name, module.starts()))}
+        if changed := [name for name in self.share if name not in shared]:
+            rank_zero_warn(
+                f"{folder}: {', '.join(changed)} is not that of tagged weights any more, so it is in the file"
+            )
         config = {
             "schema": 1,
             "arch": kept.arch,
@@ -148,6 +158,7 @@ class SaveWeights(Callback):
             "control": self.control,
             "limits": self.limits,
             "recipe": self.recipe,
+            **({"parts": shared} if shared else {}),
             "revision": None,
             "n_train": len(dm.train_rows) if dm is not None else None,
             "epochs": trainer.max_epochs,
@@ -162,7 +173,23 @@ class SaveWeights(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, BestOnTest) and callback.found:
                 config["best_on_test"] = callback.found
-        hub.save(folder, kept.net.state_dict(), config, card(config), half=self.half)
+        own = {k: v for k, v in kept.net.state_dict().items() if not k.startswith(tuple(f"{name}." for name in shared))}
+        hub.save(folder, own, config, card(config), half=self.half)
+
+
+def _unchanged(net: nn.Module, name: str, starts: Mapping[Path, Mapping[str, str]]) -> dict[str, str] | None:
+    """Whose part of tagged weights a part of a network still is; None where it is nobody's."""
+    own = net.get_submodule(name).state_dict()
+    for path, taken in starts.items():
+        theirs = next((a for a, b in taken.items() if b == name), None)
+        if theirs is None or not path.is_dir():
+            continue
+        config, state = hub.read_config(path), hub.read_state(path)
+        if config.get("tag") and not hub.parts(config) and all(
+            torch.equal(v.cpu(), state[f"{theirs}.{k}"]) for k, v in own.items()
+        ):  # fmt: skip
+            return {"weights": f"{config['arch']}.{config['tag']}", "part": theirs, "sha256": config["sha256"]}
+    return None
 
 
 def _chosen(trainer: L.Trainer) -> ModelCheckpoint | None:
@@ -274,6 +301,10 @@ def card(config: Mapping[str, Any]) -> str:
         f"- {config['epochs']} epochs ({config.get('selected', 'last epoch')}), seed {config['seed']}, precision "
         f"{config['precision']}, {config['train_seconds'] / 60:.0f} minutes. Recipe: "
         f"`{config['recipe'] or 'not recorded'}`.",
+        *(
+            f"- Its `{name}` is that of `{part['weights']}` and lies in its file."
+            for name, part in hub.parts(config).items()
+        ),
         *([f"- Versions: {versions}."] if versions else []),
         "",
         "## Measured",

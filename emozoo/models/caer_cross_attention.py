@@ -29,7 +29,8 @@ Deviations
   Algorithm 1 puts a softmax before the cross-entropy; that would keep the loss above 1.17 for 7 classes, so logits are
   returned. Wiring ``stable`` rescales the highlight: A sums to 1, hence X_C shrinks by P = 196, batch norm's epsilon
   swallows it and the context encoder hardly learns. The network is static: logits are averaged over frames. A missing
-  stream is zeros with fusion weight 0.
+  stream is zeros with fusion weight 0. ``face_backbone``, another face encoder than TE whose map a 1x1 convolution
+  brings to W channels, is ours.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from emozoo.models.backbones import picture_encoder
 from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
@@ -63,6 +65,9 @@ class CAERCrossAttention(nn.Module):
     concatenated (eq. 16, 17), which is CAER-Net-S; ``mean``: our plain control, pooled streams with equal weights and
     no attention at all.
 
+    ``face_backbone``: name of a picture encoder in the place of TE (:mod:`emozoo.models.backbones`); its map must have
+    the size of the context's, H/16.
+
     Attention maps, 0 where masked: ``context`` (B, C, F, h, w): A as it multiplies the map, sums to 1 over positions,
     or averages 1 with ``highlight_rescale``; ``face_channels``, ``context_channels`` (B, C, F, W, W): rows sum to 1;
     ``shallow``, ``deep`` (B, C, F, 2): weights of face and context, sum to 1. ``af`` has ``context`` and ``shallow``.
@@ -84,6 +89,7 @@ class CAERCrossAttention(nn.Module):
         score_activation: str = "relu",
         er_scale: str = "none",
         gap_bn: bool = False,
+        face_backbone: str | None = None,
     ) -> None:
         super().__init__()
         for word, value, known in (
@@ -101,7 +107,9 @@ class CAERCrossAttention(nn.Module):
             swap_fc,
         )
         width, half = widths[-1], widths[-1] // 2
-        self.face_encoder, self.context_encoder = ConvEncoder(widths), ConvEncoder(widths)
+        face, wide = picture_encoder(face_backbone) if face_backbone else (ConvEncoder(widths), width)
+        self.face_encoder, self.context_encoder = face, ConvEncoder(widths)
+        self.face_width = nn.Conv2d(wide, width, 1) if face_backbone else nn.Identity()
         if fusion != "mean":
             self.highlight = Highlight(width, highlight_hidden or (half,))
         pairs = fusion in ("full", "no_er")
@@ -139,7 +147,7 @@ class CAERCrossAttention(nn.Module):
         m_f = stream_mask(masks, "face", features["face"], 3).flatten()  # (N,)
         m_c = stream_mask(masks, "context", features["context"], 3).flatten()
         m_any, m_both = m_f | m_c, torch.stack([m_f, m_c], 1)
-        map_f = zero_masked(features["face"].flatten(0, 2), m_f)  # (N, W, h, w)
+        map_f = zero_masked(self.face_width(features["face"].flatten(0, 2)), m_f)  # (N, W, h, w)
         map_c = zero_masked(features["context"].flatten(0, 2), m_c)
         maps: dict[str, Tensor] = {}
 

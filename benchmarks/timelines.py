@@ -1,0 +1,88 @@
+"""Timelines of real clips that carry one label or none, for readers to judge: what the weights say, second by second.
+
+    python benchmarks/timelines.py [model ...]
+
+Answers ``emozoo predict`` gives for the six user videos of ``ekman6_samples`` and the real clips of ``clips``. Writes
+``benchmarks/results/timelines.csv`` (a line per clip, model and moment of the face seen longest) and
+``docs/img/timelines.png``, bands of colour without any picture of the people. Needs the real material
+(``EMOZOO_SHARED``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from emozoo.benchmark import report
+from emozoo.data.datamodule import place
+from emozoo.inference import Prediction, predict
+from emozoo.module import load
+from emozoo.plots import colours
+
+DATA, PICTURE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
+FOLDERS = {"ekman6_samples": "*.mp4", "clips": "[lpf][iya][vfc]*.mp4"}  # of the second those that show people
+MODELS = ("ceflnet", "emotion_fan")
+ROW = 0.34  # height of a band, inches
+
+
+def table(found: Sequence[Prediction]) -> str:
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(["clip", "model", "sha256", "start_s", "end_s", "label", "probability", "face", "file_label"])
+    for one in found:
+        for m in one.timeline:
+            best = f"{m.scores[m.label]:.3f}" if m.label else ""
+            times = (f"{m.start_s:.2f}", f"{m.end_s:.2f}")
+            face = int(m.box is not None)
+            out.writerow([Path(one.file).stem, one.model, one.sha256, *times, m.label, best, face, one.label])
+    return text.getvalue()
+
+
+def picture(found: Sequence[Prediction]) -> Figure:
+    """A band for each clip and model; the surer an answer, the stronger its colour."""
+    seen = [p for p in found if p.timeline]
+    classes = list(dict.fromkeys(c for p in seen for c in p.classes))
+    palette = colours(classes)
+    figure = Figure(figsize=(10, 1.1 + ROW * len(seen)), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    for i, p in enumerate(seen):
+        for m in p.timeline:
+            if m.label:
+                width = m.end_s - m.start_s
+                ax.barh(i, width, 0.8, m.start_s, color=palette[m.label], alpha=0.25 + 0.75 * m.scores[m.label])
+        ax.barh(i, p.duration_s or 0, 0.8, color="none", edgecolor="#B8BDC6", linewidth=0.6)
+    ax.set_yticks(range(len(seen)), [f"{Path(p.file).stem}   {p.model}" for p in seen], fontsize=8)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("seconds (white: no face was found)", fontsize=8)
+    ax.tick_params(labelsize=8, length=0)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    handles = [Patch(color=palette[c], label=c) for c in classes]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(classes), fontsize=8, frameon=False)
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="model", help=f"default: {', '.join(MODELS)}")
+    models = [load(m) for m in parser.parse_args(argv).models or MODELS]
+    paths = [p for folder, pattern in FOLDERS.items() for p in sorted(place(f"{DATA}/{folder}").glob(pattern))]
+    by_model = [predict([str(p) for p in paths], model=m) for m in models]
+    found = [p for same in zip(*by_model, strict=True) for p in same]
+    report.write_text(table(found), Path("benchmarks/results/timelines.csv"))
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    picture(found).savefig(PICTURE, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
