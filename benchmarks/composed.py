@@ -49,8 +49,8 @@ ENCODERS = {
 }
 # name -> clips, seed, part of the material, how often a view is spoilt
 SETS = {
-    "train": (5600, 1, "train", 0.5), "tune": (700, 4, "tune", 0.5), "varied": (1050, 2, "val", 0.5),
-    "steady": (1050, 3, "val", 0.0),
+    "train": (3500, 1, "train", 0.5), "tune": (420, 4, "tune", 0.5), "varied": (840, 2, "val", 0.5),
+    "steady": (560, 3, "val", 0.0),
 }  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         CONFIG: (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(),
         CARD: (folder / CARD).read_bytes(),
         WEIGHTS: (folder / WEIGHTS).read_bytes(),
-        **{_beside(part): _part_file(folder, part).read_bytes() for part in parts(config).values()},
+        **{name: path.read_bytes() for name, path in shared_files(folder).items()},
     }
     api = HfApi(library_name="emozoo")
     try:
@@ -410,6 +410,14 @@ def _part_file(folder: Path, part: Mapping[str, str]) -> Path:
         f"{folder}: shares '{part['part']}' with {part['weights']}, which is not there: put its {WEIGHTS} into the "
         f"folder as {_beside(part)}, or beside it as {part['weights']}/{WEIGHTS}"
     )
+
+
+def shared_files(folder: Path) -> dict[str, Path]:
+    """The files of other weights that a weights folder needs: the names they are published by, and where they lie.
+
+    Raises WeightsError where one is not there.
+    """
+    return {_beside(part): _part_file(folder, part) for part in parts(read_config(folder)).values()}
 
 
 def read_state(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:

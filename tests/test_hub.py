@@ -10,16 +10,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from hub_server import TOKEN, Hub, Repository
+from safetensors.torch import load_file
 
 import emozoo
 from emozoo import hub, packaged, registry
+from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.module import EmotionModule, load
-from emozoo.train import card
+from emozoo.train import SaveWeights, card
 
 
 @pytest.fixture
@@ -202,7 +206,8 @@ def environment(endpoint: Hub, tmp_path: Path) -> dict[str, str]:
 def publish(endpoint: Hub, files: dict[str, bytes] | Path, name: str = "acme/mine", private: bool = False) -> str:
     """Puts files on the server without the client; returns the pinned address."""
     if isinstance(files, Path):
-        files = {f.name: f.read_bytes() for f in files.iterdir()}
+        there = {f.name: f for f in files.iterdir()} | hub.shared_files(files)
+        files = {name: path.read_bytes() for name, path in there.items()}
     repo = endpoint.repositories.setdefault(name, Repository(private))
     return f"hf://{name}@{repo.commit(files)}"
 
@@ -460,6 +465,65 @@ def test_a_folder_is_published_whole_or_not_at_all(endpoint: Hub, zoo: Zoo, fold
     assert "license must be" in zoo("acme/never", odd, code=PUSH, HF_TOKEN=TOKEN).stdout
     assert set(endpoint.repositories) == {"acme/new"}  # no empty one is left behind
     assert TOKEN not in done.stdout + done.stderr
+
+
+def make_sharers(zoo: Path, data: Path) -> tuple[Path, Path]:
+    """Tagged weights below ``zoo``, and others that training wrote without the encoder that they took from them."""
+    options = {"backbone": "vgg_tiny"}
+
+    def fit(arch: str, save: SaveWeights, **more: Any) -> None:
+        module = EmotionModule(arch, size="lite", classes=["angry", "calm"], options=options, **more)
+        dm = EmotionDataModule("folder", data, spec=module.spec, classes=module.classes, batch_size=4)
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+        trainer = L.Trainer(max_steps=2, limit_val_batches=0, callbacks=[save], **quiet)  # type: ignore[arg-type]
+        trainer.fit(module, dm)
+
+    owner = zoo / "emotion_fan.mine_v1"
+    fit("emotion_fan", SaveWeights(str(zoo), "mine_v1"))
+    start: dict[str, Any] = {"init_from": str(owner), "lr": 0.01}
+    fit("ceflnet", SaveWeights(str(zoo), "mine_v1", share=["backbone"]), lr_scale={"backbone": 0}, **start)
+    with pytest.warns(UserWarning, match="backbone is not that of tagged weights any more"):
+        fit("ceflnet", SaveWeights(str(zoo / "moved"), share=["backbone"]), **start)
+    assert [k for k in load_file(zoo / "moved" / hub.WEIGHTS) if k.startswith("backbone.")]
+    return owner, zoo / "ceflnet.mine_v1"
+
+
+def test_weights_that_share_an_encoder_are_whole_wherever_they_go(
+    endpoint: Hub, zoo: Zoo, tmp_path: Path, make_pictures: Callable[[int], Path]
+) -> None:
+    """Beside their owner, alone with a copy of its file, pushed and fetched again, they answer alike; never without."""
+    owner, sharer = make_sharers(tmp_path / "zoo", make_pictures(8))
+    state = hub.read_state(sharer)
+    assert not [k for k in load_file(sharer / hub.WEIGHTS) if k.startswith("backbone.")]
+    x = torch.rand(1, 2, 2, 3, 48, 48)
+    expected = load(sharer)({"face": x}).logits
+    theirs = load(owner).net.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in theirs.items() if k.startswith("backbone."))
+
+    shutil.copytree(sharer, tmp_path / "away" / "mine")
+    with pytest.raises(WeightsError, match=r"shares 'backbone' with emotion_fan\.mine_v1, which is not there"):
+        load(tmp_path / "away" / "mine")
+    pushed = zoo("acme/new", sharer, code=PUSH, HF_TOKEN=TOKEN).stdout.strip()
+    repo = endpoint.repositories["acme/new"]
+    assert repo.commits[pushed[-40:]]["emotion_fan.mine_v1.safetensors"] == (owner / hub.WEIGHTS).read_bytes()
+    fetched = Path(zoo("download", pushed).stdout.strip().partition(f"{pushed}: ")[2])
+    assert torch.equal(load(fetched)({"face": x}).logits, expected)
+    endpoint.requests.clear()
+    assert zoo("download", pushed).returncode == 0
+    assert endpoint.requests == []
+
+    # Other bytes under the name of the shared file are refused.
+    foreign = tmp_path / "away" / "mine" / "emotion_fan.mine_v1.safetensors"
+    foreign.write_bytes((sharer / hub.WEIGHTS).read_bytes())
+    with pytest.raises(WeightsError, match="sha256"):
+        load(tmp_path / "away" / "mine")
+    refused = zoo("acme/other", tmp_path / "away" / "mine", code=PUSH, HF_TOKEN=TOKEN).stdout
+    assert "has another sha256" in refused
+    # A damaged copy in the cache is fetched again.
+    cached = fetched / foreign.name
+    cached.resolve().write_bytes(b"damaged")
+    assert zoo("download", pushed).returncode == 0
+    assert cached.read_bytes() == (owner / hub.WEIGHTS).read_bytes()
 
 
 @pytest.mark.slow  # loads every checkpoint in a new process

@@ -9,13 +9,22 @@ from emozoo.benchmark.run import measure
 
 
 def cross_validate(
-    recipe: str | Path, dataset: str, root: str | Path, *, folds: int, protocol: str, out: str | Path, tag: str
+    recipe: str | Path,
+    dataset: str,
+    root: str | Path,
+    *,
+    folds: int,
+    protocol: str,
+    out: str | Path,
+    tag: str,
+    teacher: str | None = None,
 ) -> list[dict[str, Any]]:
     """Trains ``recipe`` on all folds but one, ``folds`` times, and pools what each says of its held-out people.
 
     A fold whose weights already lie under ``out`` is not trained again, so a killed run goes on. One record per prior
-    with ``fold`` "pooled"; intervals by person. A ``val_share`` of the recipe is taken
-    from the other folds.
+    with ``fold`` "pooled"; intervals by person. A ``val_share`` of the recipe is taken from the other folds. The
+    recipe's ``teacher`` may know the people that are held out: ``teacher`` names one for each fold, with ``{fold}``
+    where its number stands.
     """
     from emozoo.train import train
 
@@ -24,6 +33,7 @@ def cross_validate(
         if not (folder / "model.safetensors").is_file():
             override = _saved_elsewhere(recipe, folder)
             part = ["--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k)]
+            part += ["--model.teacher", teacher.format(fold=k)] if teacher else []
             train(["--config", str(recipe), *part, *override])
     found = measure([f"{out}/fold{{fold}}"], dataset, root, folds=folds, prior="both", batch_size=64).records
     pooled = [r for r in found if r["fold"] == "pooled"]
