@@ -28,7 +28,7 @@ from emozoo.module import load
 from emozoo.plots import colours
 
 DATA, PICTURE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
-FOLDERS = {"ekman6_samples": "*.mp4", "clips": "[lpf][iya][vfc]*.mp4"}  # of the second those that show people
+CLIPS = ("ekman6_samples/*", "clips/liveportrait_*", "clips/pyfeat_*", "clips/facenet_*")
 MODELS = ("ceflnet", "emotion_fan")
 ROW = 0.34  # height of a band, inches
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="model", help=f"default: {', '.join(MODELS)}")
     models = [load(m) for m in parser.parse_args(argv).models or MODELS]
-    paths = [p for folder, pattern in FOLDERS.items() for p in sorted(place(f"{DATA}/{folder}").glob(pattern))]
+    paths = [p for pattern in CLIPS for p in sorted(place(DATA).glob(f"{pattern}.mp4"))]
     by_model = [predict([str(p) for p in paths], model=m) for m in models]
     found = [p for same in zip(*by_model, strict=True) for p in same]
     report.write_text(table(found), Path("benchmarks/results/timelines.csv"))

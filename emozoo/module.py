@@ -147,7 +147,8 @@ class EmotionModule(L.LightningModule):
         flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
         init_from: a safetensors file or weights folder whose parts start this network, or several with their parts,
             ``{file: {"theirs": "ours"}}``.
-        init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly.
+        init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly,
+            but a class head of a weights folder may know more classes than ours.
     """
 
     log_prior: Tensor
@@ -568,10 +569,15 @@ class EmotionModule(L.LightningModule):
 
     def _start_from(self, path: Path, parts: Mapping[str, str]) -> None:
         state = hub.read_state(path) if path.is_dir() else hub.read_weights(path, None)
+        named = list(hub.read_config(path)["classes"]) if path.is_dir() else []
         for theirs, ours in parts.items():
             part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
             if not part:
                 raise WeightsError(f"{path}: holds no part '{theirs}'")
+            if set(self.classes) < set(named):  # of a class head, what it knows of our classes
+                rows = [named.index(c) for c in self.classes]
+                head = {k.removeprefix(f"{ours}.") for k in self.head_keys() if k.startswith(f"{ours}.")}
+                part |= {k: part[k][rows] for k in head & set(part) if len(part[k]) == len(named)}
             try:
                 self.net.get_submodule(ours).load_state_dict(part)
             except RuntimeError as error:
