@@ -21,7 +21,7 @@ from emozoo.data.datamodule import place
 FACES = {
     "seven": ("ceflnet.faces7", "emotion_fan.ferplus"),
     "mapped": ("ceflnet.faces7",),
-    "five": ("ceflnet.faces5",),
+    "five": ("ceflnet.faces5", "emotion_fan.faces5"),
 }
 
 

@@ -46,6 +46,7 @@ FACES = {
 ASKED: dict[str, dict[str, str | None]] = {
     "ceflnet.faces5": {"lfw5_val_v1": None},
     "ceflnet.faces7": {"lfw5_val_v1": "lfw5_v1", "ferplus7": None},
+    "emotion_fan.faces5": {"lfw5_val_v1": None},
     "emotion_fan.ferplus": {"ferplus7": None},
 }
 Change = Callable[[Tensor], Tensor]  # pictures (N, 3, H, W) in 0..1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from emozoo import hub, packaged, registry
@@ -36,6 +36,8 @@ STILL_AUGMENT: dict[str, Any] = {
 }
 CLIP_AUGMENT: dict[str, Any] = {"flip": 0.5, "rotate": 8.0, "scale": 0.1, "shift": 0.05, "light": 0.3, "tint": 0.2}
 
+_log = logging.getLogger(__name__)
+
 
 class SaveWeights(Callback):
     """Writes a weights folder (safetensors, config, model card) when training ends.
@@ -43,7 +45,7 @@ class SaveWeights(Callback):
     Args:
         folder: where to; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
             trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
-        tag: immutable name of these weights, e.g. ``faces7_v2``.
+        tag: immutable name of these weights, e.g. ``faces7_v1``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         licence: of the weights.
         half: store float16, half the size.
@@ -133,11 +135,9 @@ class SaveWeights(Callback):
         dm = trainer.datamodule  # type: ignore[attr-defined]
         if self.calibrate and dm is not None and dm.val_rows and kept.classes:
             kept.calibrate(dm.val_dataloader())
-        shared = {name: part for name in self.share if (part := _unchanged(kept.net, name, module.starts()))}
+        shared = {n: part for n in self.share if (part := _unchanged(kept.net, n, module.starts(), self.half))}
         if changed := [name for name in self.share if name not in shared]:
-            rank_zero_warn(
-                f"{folder}: {', '.join(changed)} is not that of tagged weights any more, so it is in the file"
-            )
+            _log.warning("%s: %s not that of tagged weights any more, so in the file", folder, ", ".join(changed))
         config = {
             "schema": 1,
             "arch": kept.arch,
@@ -177,8 +177,17 @@ class SaveWeights(Callback):
         hub.save(folder, own, config, card(config), half=self.half)
 
 
-def _unchanged(net: nn.Module, name: str, starts: Mapping[Path, Mapping[str, str]]) -> dict[str, str] | None:
-    """Whose part of tagged weights a part of a network still is; None where it is nobody's."""
+def _unchanged(
+    net: nn.Module, name: str, starts: Mapping[Path, Mapping[str, str]], half: bool
+) -> dict[str, str] | None:
+    """Whose part of tagged weights a part of a network still is as stored; None where it is nobody's.
+
+    ``half``: in float16. Averaging over steps moves the last digits of float32, also of what never changes.
+    """
+
+    def stored(x: torch.Tensor) -> torch.Tensor:
+        return x.cpu().half() if half and x.is_floating_point() else x.cpu()
+
     own = net.get_submodule(name).state_dict()
     for path, taken in starts.items():
         theirs = next((a for a, b in taken.items() if b == name), None)
@@ -186,7 +195,7 @@ def _unchanged(net: nn.Module, name: str, starts: Mapping[Path, Mapping[str, str
             continue
         config, state = hub.read_config(path), hub.read_state(path)
         if config.get("tag") and not hub.parts(config) and all(
-            torch.equal(v.cpu(), state[f"{theirs}.{k}"]) for k, v in own.items()
+            torch.equal(stored(v), stored(state[f"{theirs}.{k}"])) for k, v in own.items()
         ):  # fmt: skip
             return {"weights": f"{config['arch']}.{config['tag']}", "part": theirs, "sha256": config["sha256"]}
     return None

@@ -124,7 +124,7 @@ def test_a_submission_is_computed_again(submitted: Path) -> None:
     assert "predictions for" in problem(lambda r: r[1].update(n_evaluated=5, n_expected=5))
     assert "lacks hardware" in problem(lambda r: r[0].pop("hardware"))
     assert "no board" in problem(lambda r: r[0].update(dataset="mine"))
-    assert "has sha256" in problem(lambda r: r[0].update(model="ceflnet.faces7_v2"))
+    assert "has sha256" in problem(lambda r: r[0].update(model="ceflnet.faces7_v1"))
     assert "1440 items" in problem(lambda r: r[3].update(protocol="ravdess_speech_6fold"))
 
 
