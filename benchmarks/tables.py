@@ -98,9 +98,12 @@ def weights() -> str:
     def lines() -> Iterator[list[str]]:
         for w in registry.weights().values():
             if not w.config.get("control_of"):  # retrained controls stand in their own table
-                size = (ROOT / "checkpoints" / w.name / "model.safetensors").stat().st_size / 1e6
+                own = (ROOT / "checkpoints" / w.name / "model.safetensors").stat().st_size / 1e6
+                owners = dict.fromkeys(f"`{p['weights']}`" for p in (w.config.get("parts") or {}).values())
+                size = f"{own:.1f} MB" if own >= 0.1 else f"{own * 1e3:.0f} kB"
+                size += f" beside {', '.join(owners)}" if owners else ""
                 classes = ", ".join(w.classes) or "valence, arousal"
-                yield [f"`{w.name}`", w.trained_on, classes, f"{size:.1f} MB", w.licence, w.sha256[:12]]
+                yield [f"`{w.name}`", w.trained_on, classes, size, w.licence, w.sha256[:12]]
 
     return markdown(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")
 

@@ -341,7 +341,8 @@ def _damage(folder: Path, sha256: str | None) -> str | None:
             if sha256_of(_part_file(folder, part).read_bytes()) != part["sha256"]:
                 return f"the part that it shares with {part['weights']} has another sha256 than its config says"
     except (WeightsError, KeyError, FileNotFoundError) as error:
-        return f"its files are not complete ({type(error).__name__})"
+        why = error if isinstance(error, WeightsError) else type(error).__name__
+        return f"its files are not complete ({why})"
     except OSError as error:
         raise WeightsError(f"{folder / WEIGHTS}: cannot be read ({error.strerror})") from error
     if sha256 is not None and found == own != sha256:
@@ -397,15 +398,13 @@ def _files(folder: Path) -> list[str]:
 
 
 def _part_file(folder: Path, part: Mapping[str, str]) -> Path:
-    """Where a shared file lies: in the folder itself, in one beside it, or in the package."""
-    places = (
-        folder / _beside(part),
-        folder.parent / part["weights"] / WEIGHTS,
-        packaged.folder("checkpoints") / part["weights"] / WEIGHTS,
-    )
-    for place in places:
+    """Where a shared file lies: in the folder itself, in one beside it, or where its owner's weights are found."""
+    for place in (folder / _beside(part), folder.parent / part["weights"] / WEIGHTS):
         if place.is_file():
             return place
+    owner = registry.weights().get(part["weights"])
+    if owner is not None and owner.sha256 == part["sha256"]:
+        return locate(owner) / WEIGHTS
     raise WeightsError(
         f"{folder}: shares '{part['part']}' with {part['weights']}, which is not there: put its {WEIGHTS} into the "
         f"folder as {_beside(part)}, or beside it as {part['weights']}/{WEIGHTS}"

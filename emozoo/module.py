@@ -574,7 +574,7 @@ class EmotionModule(L.LightningModule):
             part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
             if not part:
                 raise WeightsError(f"{path}: holds no part '{theirs}'")
-            if set(self.classes) < set(named):  # of a class head, what it knows of our classes
+            if self.classes and set(self.classes) <= set(named):  # of a class head, what it knows of our classes
                 rows = [named.index(c) for c in self.classes]
                 head = {k.removeprefix(f"{ours}.") for k in self.head_keys() if k.startswith(f"{ours}.")}
                 part |= {k: part[k][rows] for k in head & set(part) if len(part[k]) == len(named)}
