@@ -1,6 +1,6 @@
 """How answers to real faces change when the pictures get worse: what the cards of the weights report.
 
-    python benchmarks/robustness.py
+    python benchmarks/robustness.py [weights ...]
 
 Every network answers the same held-out pictures as they are and altered in one way; differences are paired, intervals
 by person. Pictures are altered as the network gets them, after detection and cropping, so that a face which would no
@@ -10,10 +10,11 @@ longer be found still counts. How far a head is turned comes from YuNet's landma
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,14 +217,19 @@ def asked(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any
     return [same | {"split": "val"} | line for line in lines]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="*", help="names of shipped weights; default: all that are asked here")
+    wanted = parser.parse_args(argv).weights or [n for n in registry.weights() if n.rpartition("_v")[0] in ASKED]
+    if unknown := [n for n in wanted if n not in registry.weights() or n.rpartition("_v")[0] not in ASKED]:
+        parser.error(f"not asked here: {', '.join(unknown)}; there are {', '.join(ASKED)}, each with its version")
     table: dict[tuple[str, ...], dict[str, Any]] = {}
     same = ("model", "protocol", "prior", "condition")
     if OUT.is_file():
         with OUT.open(newline="", encoding="utf-8") as f:
             table = {tuple(r[k] for k in same): r for r in csv.DictReader(f)}
-    for name in registry.weights():
-        for protocol, label_map in ASKED.get(name.rpartition("_v")[0], {}).items():
+    for name in wanted:
+        for protocol, label_map in ASKED[name.rpartition("_v")[0]].items():
             table |= {tuple(r[k] for k in same): r for r in asked(name, protocol, label_map)}
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")

@@ -62,7 +62,6 @@ def picture(found: Sequence[Prediction]) -> Figure:
         ax.barh(i, p.duration_s or 0, 0.8, color="none", edgecolor="#B8BDC6", linewidth=0.6)
     ax.set_yticks(range(len(seen)), [f"{Path(p.file).stem}   {p.model}" for p in seen], fontsize=8)
     ax.invert_yaxis()
-    ax.margins(y=0.01)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("seconds (white: no face was found)", fontsize=8)
     ax.tick_params(labelsize=8, length=0)
