@@ -230,7 +230,10 @@ def _cached(repo: str, revision: str) -> Path | None:
     if not (there(WEIGHTS) and there(CONFIG)):
         return None
     folder = Path(str(try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(), revision=revision))).parent
-    return folder if all(map(there, _files(folder)[3:])) else None
+    try:
+        return folder if all(there(name) for name in _files(folder) if name != CARD) else None
+    except WeightsError:
+        return folder  # its config is damaged, which whoever checks the files finds
 
 
 def _offline() -> bool:
@@ -382,9 +385,13 @@ def _forget(folder: Path) -> None:
 def parts(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Parts of the network that lie in other weights' file, by name: ``weights`` whose, ``part`` there, ``sha256``."""
     found = config.get("parts") or {}
-    if not all({"weights", "part", "sha256"} <= set(p) and _NAME.fullmatch(p["weights"]) for p in found.values()):
+    try:
+        told = {n: {k: str(p[k]) for k in ("weights", "part", "sha256")} for n, p in found.items()}
+    except (AttributeError, KeyError, TypeError):
+        told = {"": {"weights": ""}}
+    if not all(_NAME.fullmatch(p["weights"]) for p in told.values()):
         raise WeightsError("config: its 'parts' do not say whose they are (weights, part, sha256)")
-    return dict(found)
+    return told
 
 
 def _beside(part: Mapping[str, str]) -> str:

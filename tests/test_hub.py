@@ -541,6 +541,12 @@ def test_weights_that_share_an_encoder_are_whole_wherever_they_go(
     cached.resolve().write_bytes(b"damaged")
     assert zoo("download", pushed).returncode == 0
     assert cached.read_bytes() == (owner / hub.WEIGHTS).read_bytes()
+    # So is a config that can no longer be read, or that says nothing sensible about what is shared.
+    for damage in (b"{", b'{"sha256": "0", "parts": ["backbone"]}'):
+        (fetched / hub.CONFIG).resolve().write_bytes(damage)
+        again = zoo("download", pushed)
+        assert again.returncode == 0, again.stderr
+        assert json.loads((fetched / hub.CONFIG).read_text())["parts"]
 
 
 @pytest.mark.slow  # loads every checkpoint in a new process
