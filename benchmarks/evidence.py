@@ -2,8 +2,8 @@
 
     python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [music]
 
-``faces5``   the recipes of the weights for five emotions on LFW-5, five folds by person, and trials on the same:
-             CEFLNet with Emotion-FAN as its teacher, CAER cross-attention
+``faces5``   the recipes of the weights for five emotions on LFW-5, five folds by person (CEFLNet's teacher is the
+             Emotion-FAN of the same fold), and CAER cross-attention on the same
 ``ferplus``  four networks on the votes of FER+, same pictures and budget, the official val part
 ``lfw5``     the same four on LFW-5, five folds by person, from their own encoders of ``ferplus``
 ``voices``   recursive joint attention with its sound stream alone on RAVDESS (actors 17 to 20), beside a support-vector
@@ -70,9 +70,8 @@ def faces5() -> Records:
     out = RUNS / "lfw5_folds"
     found: Records = []
     for recipe, name, teacher in (
-        ("ceflnet__lfw5", "ceflnet, recipe of faces5_v1", None),
         ("emotion_fan__lfw5", "emotion_fan, recipe of faces5_v1", None),
-        ("ceflnet__lfw5_v2", "ceflnet, recipe lfw5_v2", str(out / "emotion_fan__lfw5" / "fold{fold}")),
+        ("ceflnet__lfw5_v2", "ceflnet, recipe of faces5_v2", str(out / "emotion_fan__lfw5" / "fold{fold}")),
         ("caer_cross_attention__lfw5", "caer_cross_attention, recipe lfw5", None),
     ):
         found += cross_validate(

@@ -3,8 +3,9 @@
     python benchmarks/synthemo_weights.py [ARCH ...]
 
 First the encoders, on plain clips, where every view shows the emotion; then, from those encoders frozen, the model and
-its control on the clips of its task. Clips and checkpoints go to ``runs/``, weights to ``checkpoints/``. Weights that
-are there are not trained again, and a killed run goes on from its last epoch.
+its control on the clips of its task. The control's file leaves the encoders to the model's. Clips and checkpoints go
+to ``runs/``, weights to ``checkpoints/``. Weights that are there are not trained again, and a killed run goes on from
+its last epoch.
 """
 
 from __future__ import annotations
@@ -40,13 +41,17 @@ def train(arch: str, *, control: bool) -> None:
         plan = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         last = Path("runs") / f"{arch}__synthemo_mean" / "last.ckpt"
         options: dict[str, Any] = {**(plan["model"].get("options") or {}), **CONTROLS[arch]}
+        frozen = list(plan["model"]["lr_scale"])
+        start = {f"checkpoints/{arch}.synth_v1": {part: part for part in frozen}}
         callbacks = plan["trainer"]["callbacks"]
         for callback in callbacks:
             if callback["class_path"].endswith("ModelCheckpoint"):
                 callback["init_args"]["dirpath"] = str(last.parent)
             elif callback["class_path"].endswith("SaveWeights"):
                 callback["init_args"] |= {"tag": tag, "control_of": f"{arch}.synth_v1", "control": "plain average"}
+                callback["init_args"] |= {"share": frozen}
         words = ["--model.options", json.dumps(options), "--trainer.callbacks", json.dumps(callbacks)]
+        words += ["--model.init_from", json.dumps(start), "--model.init_parts", "null"]
     run(recipe, last, words)
 
 

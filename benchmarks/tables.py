@@ -220,7 +220,7 @@ def indexed(text: str, model: str) -> str:
     data.eval_results = [
         EvalResult(
             task_type="video-classification", dataset_type=r["dataset"], dataset_name=r["dataset"],
-            dataset_split=r["split"] or None,
+            dataset_config=r["protocol"], dataset_split=r["split"] or None,  # one entry for each config and split
             dataset_args={"protocol": r["protocol"], "n": int(r["n_evaluated"]), "fold": r["fold"] or None},
             metric_type=kind, metric_value=round(float(r[metric]), 4),
             metric_name=NAMES[metric] + (f", class prior {PRIORS[r['prior']]}" if r["prior"] else ""),
@@ -250,12 +250,33 @@ def arousal() -> str:
     return markdown(head, rows, "Nothing measured yet.")
 
 
+def composed(views: str) -> str:
+    """A fused network on composed clips, beside it without a view, single views and late fusion."""
+    rows = (
+        [
+            r["protocol"].removeprefix(f"composed_{views}_").removesuffix("_v1"),
+            f"`{r['model']}`" if r["model"] in registry.weights() else r["model"],
+            r["control"] or "–",
+            counted(r),
+            interval(r, "UAR"),
+            difference(r, "delta") if r["delta"] else "–",
+        ]
+        for r in sorted(results(), key=lambda r: r["protocol"], reverse=True)
+        if r["protocol"].startswith(f"composed_{views}_")
+    )
+    return markdown(
+        ["Clips", "Answers of", "Input", "n", "UAR", "Fused minus this (95 %)"], rows, "Nothing measured yet."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
     "weights": weights,
     "results": scores,
     "controls": controls,
     "arousal": arousal,
+    "composed_face_voice": lambda: composed("face_voice"),
+    "composed_face_scene": lambda: composed("face_scene"),
 }
 
 

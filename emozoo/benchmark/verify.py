@@ -44,18 +44,27 @@ Row = dict[str, str]
 class Source:
     """Where a committed data set can be had: ``dataset`` and ``root`` as ``emozoo benchmark`` takes them.
 
-    ``named``: what results call data set and protocol, where it is a table without a name of its own.
+    ``named``: what results call data set and protocol, where it is a table without a name of its own. ``script``: what
+    makes the data here.
     """
 
     dataset: str
     root: str
     named: bool = False
+    script: str = ""
 
 
-# (data set, protocol) of committed results on shared material; the built-in suite needs none.
+# (data set, protocol) of committed results on shared material, or on what is made of it; the built-in suite needs none.
 SOURCES: dict[tuple[str, str], Source] = {
     ("ferplus", "ferplus7"): Source("ferplus7", "$EMOZOO_SHARED/data/ferplus"),
     ("lfw5", "lfw5_val_v1"): Source("csv", "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv", named=True),
+    **{
+        ("composed", f"composed_{views}_{part}_v1"): Source(
+            "csv", f"runs/composed/{views}/{part}/manifest.csv", named=True, script="benchmarks/composed.py"
+        )
+        for views in ("face_voice", "face_scene")
+        for part in ("varied", "steady")
+    },
 }
 
 
@@ -186,7 +195,8 @@ def _source(rows: Sequence[Row], given: Source | None) -> tuple[Source | None, s
             return None, "its weights are not shipped: they are trained anew for every fold"
         return None, f"{leaderboard.BOARDS[first['dataset']].access}; with it: --dataset {first['dataset']} --root DIR"
     if not place(known.root).exists():
-        return None, f"no data at {place(known.root)}: set EMOZOO_SHARED, or say where with --dataset and --root"
+        mend = f"{known.script} makes them" if known.script else "set EMOZOO_SHARED"
+        return None, f"no data at {place(known.root)}: {mend}, or say where with --dataset and --root"
     return known, ""
 
 

@@ -25,7 +25,8 @@ Deviations
   ``bn_mode="flat"`` (wiring ``stable``) normalises all frames of a batch together; the authors' loop
   (``"per_frame"``, wiring ``official``) runs the encoder once per (clip, frame) position, so that batch statistics come
   from one position and running statistics move C·F times a step. Both are equal in evaluation. The authors' dead layers
-  (``fc2``) do not exist here. Masks are ours: the authors bring all videos to one length. So is ``reduce``.
+  (``fc2``) do not exist here. Masks are ours: the authors bring all videos to one length. So are ``reduce`` and
+  ``frame_dropout``: a still is C·F copies of one frame, which dropout makes differ in training alone.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class CEFLNet(nn.Module):
 
     ``reduce``: brings the features of a wide encoder to this D first, so that what follows (8 D^2) stays small.
 
+    ``frame_dropout``: without it nothing is dropped in the clip encoder. Training on stills wants that: dropout makes
+    their copies differ, the softmax over clips then picks one of them, and z is up to C times as large as in tests,
+    where the copies share the attention.
+
     Attention maps: ``frame_weights`` (B, C, F): beta, in (0, 1), 0 where masked, no fixed sum; ``clip_attention``
     (B, C): sums to 1 over clips; its largest entry is the salient clip. Both are absent in the controls.
     """
@@ -78,6 +83,7 @@ class CEFLNet(nn.Module):
         eian_init: str = "fan_out",
         positional: bool = False,
         reduce: int | None = None,
+        frame_dropout: bool = True,
         backbone_weights: Path_ | None = None,
     ) -> None:
         super().__init__()
@@ -94,7 +100,7 @@ class CEFLNet(nn.Module):
         self.backbone, width = picture_encoder(backbone, weights=backbone_weights)
         self.reduce = nn.Linear(width, reduce) if reduce else nn.Identity()
         width = reduce or width
-        self.encoder = ClipEncoder(width, relation=pooling == "activation")
+        self.encoder = ClipEncoder(width, pooling == "activation", frame_dropout)
         if pooling == "activation":
             self.activation = EmotionalIntensity(width, eian_init)
         middle = (width // 2, width // 4) if head == "afew" else (width // 4, width // 8)
@@ -145,16 +151,16 @@ class ClipEncoder(nn.Module):
     """CFE: self-attention inside a clip, then each frame weighed against the clip's maximum.
 
     ``f`` (N, F, D), ``mask`` (N, F) -> clip vectors (N, D) and frame weights (N, F). Without ``relation`` all frames
-    count alike.
+    count alike, without ``drop`` nothing is dropped.
     """
 
-    def __init__(self, width: int, relation: bool = True) -> None:
+    def __init__(self, width: int, relation: bool = True, drop: bool = True) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(width, 4, dropout=0.1)
-        self.dropout = nn.Dropout(0.1)
+        self.attention = nn.MultiheadAttention(width, 4, dropout=0.1 * drop)
+        self.dropout = nn.Dropout(0.1 * drop)
         self.norm = nn.LayerNorm(width)
         if relation:
-            self.relation = nn.Sequential(nn.Dropout(0.5), nn.Linear(2 * width, 1))
+            self.relation = nn.Sequential(nn.Dropout(0.5 * drop), nn.Linear(2 * width, 1))
         self.project = nn.Linear(2 * width, width)
         self.has_relation = relation
 

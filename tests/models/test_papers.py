@@ -57,7 +57,8 @@ def train_head(
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"head": "small"}, {"eian_init": "fan_in"}, {"positional": True}, {"pooling": "max"}]
+    "kwargs",
+    [{"head": "small"}, {"eian_init": "fan_in"}, {"positional": True}, {"pooling": "max"}, {"frame_dropout": False}],
 )
 def test_ceflnet_options_run(kwargs: dict) -> None:
     """Protects: every documented keyword gives a working network."""
@@ -121,6 +122,14 @@ def test_ceflnet_dropout_touches_the_score_only() -> None:
     f, mask = torch.randn(4, 1, 256), torch.ones(4, 1, dtype=torch.bool)  # one frame: its weight cancels
     trained, _ = net.train().encoder(f, mask)
     close(trained, net.eval().encoder(f, mask)[0], 1e-5)
+
+
+def test_ceflnet_trains_on_a_still_as_it_is_asked() -> None:
+    """Protects: without ``frame_dropout`` the copies of a still stay alike in training, and share the attention."""
+    still = {"face": torch.randn(8, 1, 1, 256).expand(8, 3, 3, 256)}
+    third = torch.full((8, 3), 1 / 3)
+    close(build("ceflnet", frame_dropout=False).train().head(still).attention["clip_attention"], third)
+    assert (build("ceflnet").train().head(still).attention["clip_attention"] - third).abs().max() > 0.1
 
 
 def test_ceflnet_finds_the_clip_with_the_cause() -> None:
