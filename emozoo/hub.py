@@ -487,15 +487,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], card: str, *, half: bool) -> str:
     """Writes weights, config (with the sha256 of the weights) and model card; returns the sha256.
 
-    ``half`` stores floating tensors as float16. Each file appears whole or not at all.
+    ``half`` stores floating tensors as float16, but for those with a number too large for it. Each file appears whole
+    or not at all.
     """
     from safetensors.torch import save as save_tensors
 
-    tensors = {
-        k: (v.detach().cpu().half() if half and v.is_floating_point() else v.detach().cpu()).contiguous()
-        for k, v in state.items()
-    }
-    data = save_tensors(tensors)
+    def stored(x: Tensor) -> Tensor:
+        fits = half and x.is_floating_point() and bool(x.half().isfinite().all())
+        return (x.half() if fits else x).contiguous()
+
+    data = save_tensors({k: stored(v.detach().cpu()) for k, v in state.items()})
     digest = sha256_of(data)
     write_atomic(folder / WEIGHTS, data)
     write_atomic(

@@ -70,6 +70,15 @@ def test_a_saved_folder_gives_the_same_answers(folder: Path) -> None:
     assert module.config["sha256"] == again.sha256
 
 
+def test_numbers_too_large_for_half_the_size_are_kept(tmp_path: Path) -> None:
+    """Protects statistics of wide activations: a variance of 140,000 is no float16, and would come back infinite."""
+    state = {"variance": torch.tensor([140_000.0, 1.0]), "weight": torch.tensor([0.5, 65_504.0])}
+    hub.save(tmp_path, state, {"schema": 1}, "", half=True)
+    back = hub.read_state(tmp_path)
+    assert back["variance"].tolist() == [140_000.0, 1.0]
+    assert back["weight"].tolist() == [0.5, 65_504.0]
+
+
 def test_wrong_hash_is_refused(folder: Path) -> None:
     """One changed byte is enough."""
     data = bytearray((folder / "model.safetensors").read_bytes())
