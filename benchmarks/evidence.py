@@ -65,13 +65,12 @@ def trained(recipe: str) -> Path:
 
 
 def faces5() -> Records:
-    trained("ceflnet__ferplus_v2")
-    trained("caer_net_s__ferplus_votes")
+    trained("ceflnet__ferplus_v3")
     out = RUNS / "lfw5_folds"
     found: Records = []
     for recipe, name, teacher in (
-        ("emotion_fan__lfw5", "emotion_fan, recipe of faces5_v1", None),
-        ("ceflnet__lfw5_v2", "ceflnet, recipe of faces5_v2", str(out / "emotion_fan__lfw5" / "fold{fold}")),
+        ("emotion_fan__lfw5", "emotion_fan, recipe of faces5_v2", None),
+        ("ceflnet__lfw5_v3", "ceflnet, recipe of faces5_v3", str(out / "emotion_fan__lfw5" / "fold{fold}")),
         ("caer_cross_attention__lfw5", "caer_cross_attention, recipe lfw5", None),
     ):
         found += cross_validate(

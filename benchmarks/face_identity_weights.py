@@ -2,7 +2,7 @@
 
     python benchmarks/face_identity_weights.py       weights/mobilenetv1_vggface2.safetensors
 
-The second face encoder (``emotion_fan__ferplus_v2.yaml``) starts from it (``backbone: mobilenetv1_100@3``): MobileNet
+The face encoder (``emotion_fan__ferplus_v3.yaml``) starts from it (``backbone: mobilenetv1_100@4``): MobileNet
 v1 trained to tell the people of VGGFace2 apart (Savchenko, "Efficient facial representations for age, gender and
 identity recognition in organizing photo albums using multi-output ConvNet", PeerJ Computer Science 2019;
 HSE_FaceRec_tf). The file ``faceres`` comes in the npm package ``@vladmandic/human`` (MIT) as plain numbers; nothing of
@@ -36,8 +36,8 @@ from emozoo.spec import ClipSpec, StreamSpec
 PACKAGE = "@vladmandic/human@3.3.6"
 FILE = "package/models/faceres"
 SHA256 = "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b"
-NAME, OUT = "mobilenetv1_100@3", Path("weights/mobilenetv1_vggface2.safetensors")
-LAYERS = (1, 2, 2, 6)  # pairs of a depthwise and a pointwise convolution on each map; what is behind is left out
+NAME, OUT = "mobilenetv1_100@4", Path("weights/mobilenetv1_vggface2.safetensors")
+LAYERS = (1, 2, 2, 6, 2)  # pairs of a depthwise and a pointwise convolution on each map
 # Taken for, since the file does not say: theirs has 0..255 less a mean colour (about 115 of grey), ours -1..1:
 # x * 127.5 + 127.5 - 115.
 SCALE, OFFSET = 127.5, 0.1

@@ -138,9 +138,9 @@ class EmotionModule(L.LightningModule):
         tau: how much of the log prior of the training labels is added to the logits in the loss (logit adjustment).
         smoothing, flood, flood_mode: see :func:`emozoo.losses.cross_entropy`.
         distill: weight of the divergence from ``targets["teacher"]``; the labels keep the rest.
-        teacher: weights (name or folder) of a network with the same streams and classes, whose answers to the very
-            pictures of the batch are the teacher's where the data bring none. With kept features its encoder must be
-            this network's.
+        teacher: weights (name or folder) of a network with the same streams and classes, or several of them, whose mean
+            answer to the very pictures of the batch is the teacher's where the data bring none. With kept features
+            their encoder must be this network's.
         va_weight: weight of the concordance loss where ``targets["va"]`` exist.
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
@@ -177,7 +177,7 @@ class EmotionModule(L.LightningModule):
         flood: float = 0.0,
         flood_mode: str = "ishida",
         distill: float = 0.0,
-        teacher: str | None = None,
+        teacher: str | list[str] | None = None,
         va_weight: float = 1.0,
         stream_dropout: float = 0.0,
         mixup: float = 0.0,
@@ -204,7 +204,7 @@ class EmotionModule(L.LightningModule):
         self.confusion = Confusion(len(self.classes)) if self.classes else None
         self.pooled = PooledConcordance()
         self.mean_loss = MeanMetric()
-        self._teacher: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
+        self._teachers: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
         self._random: dict[str, list[Tensor]] | None = None  # of a checkpoint: what training goes on with
         for file, parts in self.starts().items():
             self._start_from(file, parts)
@@ -257,7 +257,7 @@ class EmotionModule(L.LightningModule):
         """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
 
         Training with ``tau`` leaves logits that are free of ``tau`` times the log prior. They are divided by the
-        stored temperature before a prior is added.
+        stored temperature, to which the stored prior belongs (:meth:`calibrate`), before a prior is added.
         """
         if prior not in ("train", "uniform"):
             raise UsageError(f"prior must be 'train' or 'uniform', got '{prior}'")
@@ -266,10 +266,12 @@ class EmotionModule(L.LightningModule):
         return (logits.float() / self.temperature + share * self.log_prior).softmax(-1)
 
     def calibrate(self, batches: Iterable[Batch | None]) -> None:
-        """Sets the temperature to the one under which labelled clips, that were not trained on, are likeliest.
+        """Sets the temperature under which labelled clips, that were not trained on, are likeliest.
 
         One number, fitted by the negative log likelihood with the prior of training (Guo et al., ICML 2017). Where
-        several people voted, of what most of them said, as benchmarks score it.
+        several people voted, of what most of them said, as benchmarks score it. The temperature divides all that the
+        answer follows from, so the prior is stored divided by it, too: of what most people say rare classes have
+        smaller shares than of the votes.
         """
         self.eval()
         logits, labels = [], []
@@ -288,10 +290,13 @@ class EmotionModule(L.LightningModule):
             warnings.warn("not calibrated: no clip that was set apart could be read and has a label", stacklevel=2)
             return
         z, target = torch.cat(logits), torch.cat(labels).cpu()
-        prior = float(self.hparams["tau"]) * self.log_prior.cpu().double()
+        prior = (self.log_prior * self.temperature).log_softmax(-1).cpu().double()  # that of training
+        z = z + float(self.hparams["tau"]) * prior
         scales = torch.logspace(-1, 1, 201, dtype=torch.float64)  # 1 / temperature, in steps of 2.3 %
-        likelihood = [float((target * (scale * z + prior).log_softmax(-1)).sum()) for scale in scales]
-        self.temperature.fill_(1.0 / float(scales[int(np.argmax(likelihood))]))
+        likelihood = [float((target * (scale * z).log_softmax(-1)).sum()) for scale in scales]
+        scale = float(scales[int(np.argmax(likelihood))])
+        self.temperature.fill_(1.0 / scale)
+        self.log_prior.copy_((scale * prior).log_softmax(-1))
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
         """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``."""
@@ -328,11 +333,12 @@ class EmotionModule(L.LightningModule):
             raise UsageError("teacher= is only asked with distill= above 0, the weight of its answers")
         if self.hparams["distill"] and not (self.hparams["teacher"] or getattr(data, "teacher_files", None)):
             raise UsageError("distill= needs a teacher: weights as model.teacher, or tables of scores as data.teacher")
-        if self.hparams["teacher"]:
-            teacher = load(place(self.hparams["teacher"])).requires_grad_(False)
+        names = self.hparams["teacher"] or ()
+        teachers = [load(str(place(n))).requires_grad_(False) for n in ([names] if isinstance(names, str) else names)]
+        for teacher in teachers:
             if teacher.classes != self.classes or not _same_views(teacher.spec, self.spec):
                 raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
-            self._teacher = (teacher.to(self.device),)
+        self._teachers = tuple(t.to(self.device) for t in teachers)
 
     def on_train_start(self) -> None:
         """Some strategies (FSDP) read a checkpoint only now."""
@@ -379,7 +385,7 @@ class EmotionModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         inputs, masks, targets = batch.inputs, batch.masks, dict(batch.targets)
-        if self._teacher:
+        if self._teachers:
             targets["teacher"] = self._taught(batch)
         if self.hparams["mixup"] > 0:
             inputs, targets = self._mix(inputs, targets)
@@ -427,17 +433,18 @@ class EmotionModule(L.LightningModule):
         return everyone.sum(0)
 
     def _taught(self, batch: Batch) -> Tensor:
-        """The teacher's probabilities (B, K) without a class prior; those that the data bring stay."""
-        (teacher,) = self._teacher
-        own, theirs = self.net.state_dict(), teacher.net.state_dict()
-        if batch.meta.get("encoded") and not all(
-            torch.equal(own[k], v)
-            for k, v in theirs.items()
-            if k.partition(".")[0] in self.net.encoding  # type: ignore[operator]
-        ):
-            raise UsageError(f"teacher {teacher.name} has another encoder, so it cannot read kept features")
+        """The teachers' mean probabilities (B, K) without a class prior; those that the data bring stay."""
+        own = self.net.state_dict()
+        for teacher in self._teachers if batch.meta.get("encoded") else ():
+            if not all(
+                torch.equal(own[k], v)
+                for k, v in teacher.net.state_dict().items()
+                if k.partition(".")[0] in self.net.encoding  # type: ignore[operator]
+            ):
+                raise UsageError(f"teacher {teacher.name} has another encoder, so it cannot read kept features")
         with torch.no_grad():
-            said = teacher.scores(teacher.output(batch).logits, prior="uniform")
+            all_said = [t.scores(t.output(batch).logits, prior="uniform") for t in self._teachers]
+        said = torch.stack(all_said).mean(0)
         brought = batch.targets.get("teacher")
         return said if brought is None else torch.where(torch.isfinite(brought), brought, said)
 

@@ -182,21 +182,48 @@ def test_answers_over_mirror_images(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_calibration_finds_the_temperature_of_held_out_clips(pictures: Path) -> None:
-    """Logits ten times too timid are put right by the stored temperature; an exact network keeps its own."""
+    """Answers ten times too timid are put right by the stored temperature, their prior too: what votes say of rare
+    classes is flatter than what most voters say. Exact ones stay, and calibrating again changes nothing."""
     module = EmotionModule(
         "emotion_fan", size="lite", classes=["a", "b", "c"], options={"backbone": "vgg_tiny"}, tau=1.0
     )
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(6000, 3, generator=generator)
     prior = torch.tensor([0.6, 0.3, 0.1])
-    module.log_prior.copy_(prior.log())
     labels = torch.multinomial((logits + prior.log()).softmax(-1), 1, generator=generator).squeeze(1)
     for timid in (1.0, 0.1):
+        module.temperature.fill_(1.0)
+        module.log_prior.copy_((timid * prior.log()).log_softmax(-1))
         module.output = lambda batch, timid=timid: Output(timid * batch.inputs["x"], None, {})  # type: ignore[method-assign]
-        module.calibrate([Batch({"x": logits}, {}, {"emotion": labels}, {"id": [""] * 6000})])
-        assert float(module.temperature) == pytest.approx(timid, rel=0.06)
-        expected = (logits + prior.log()).softmax(-1)
-        torch.testing.assert_close(module.scores(timid * logits), expected, atol=0.02, rtol=0.1)
+        for _ in range(2):
+            module.calibrate([Batch({"x": logits}, {}, {"emotion": labels}, {"id": [""] * 6000})])
+            assert float(module.temperature) == pytest.approx(timid, rel=0.06)
+            for said, expected in (("train", logits + prior.log()), ("uniform", logits)):
+                found = module.scores(timid * logits, prior=said)
+                torch.testing.assert_close(found, expected.softmax(-1), atol=0.02, rtol=0.15)
+
+
+def test_several_teachers_teach_their_mean(pictures: Path, tmp_path: Path) -> None:
+    """Protects distillation from several networks: the mean of their answers, to pictures without a label as well."""
+    options = {"backbone": "vgg_tiny"}
+    same = {"size": "lite", "classes": ["angry", "calm"], "options": options, "spec": {"clips": 1}}
+    folders = []
+    for seed in (1, 2):
+        L.seed_everything(seed, verbose=False)
+        module = EmotionModule("emotion_fan", **same)  # type: ignore[arg-type]
+        dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=8)
+        folders.append(str(tmp_path / str(seed)))
+        callbacks = [SaveWeights(folders[-1])]
+        L.Trainer(max_epochs=1, accelerator="cpu", callbacks=callbacks, limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+    pupil = EmotionModule("emotion_fan", distill=0.5, teacher=folders, **same)  # type: ignore[arg-type]
+    unlabelled = [{"dataset": "folder", "root": str(pictures), "labels": False}]
+    dm = EmotionDataModule("folder", pictures, spec=pupil.spec, classes=pupil.classes, batch_size=48, also=unlabelled)
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", limit_val_batches=0, **QUIET)  # type: ignore[arg-type]
+    trainer.fit(pupil, dm)
+    batch = next(iter(dm.train_dataloader()))
+    assert (batch.targets["emotion"] < 0).sum() == 24, "the further set brings pictures alone"
+    mean = sum(t.scores(t.output(batch).logits, prior="uniform") for t in map(load, folders)) / 2
+    torch.testing.assert_close(pupil._taught(batch), mean)
 
 
 def test_checkpoints_hold_plain_types_only(pictures: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def cross_validate(
     for k in range(folds):
         folder = Path(out) / f"fold{k}"
         if not (folder / "model.safetensors").is_file():
-            override = _saved_elsewhere(recipe, folder)
+            override = saved_elsewhere(recipe, folder)
             part = ["--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k)]
             part += ["--model.teacher", teacher.format(fold=k)] if teacher else []
             train(["--config", str(recipe), *part, *override])
@@ -42,7 +42,7 @@ def cross_validate(
     return pooled
 
 
-def _saved_elsewhere(recipe: str | Path, folder: Path) -> list[str]:
+def saved_elsewhere(recipe: str | Path, folder: Path) -> list[str]:
     """Arguments that let a recipe's callbacks write a fold's files into its own folder."""
     import yaml
 

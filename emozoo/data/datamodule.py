@@ -477,7 +477,8 @@ class EmotionDataModule(L.LightningDataModule):
         fold, folds: with ``folds``, people are dealt into that many folds by a hash of ``group``, over all rows of
             splits train and val, and ``fold`` (0-based) is held out; without, the fold column of the data is used.
         val_share: share of the training rows set apart by group for choosing between epochs.
-        also: further training sets, each ``{"dataset", "root"[, "split", "repeat"]}``.
+        also: further training sets, each ``{"dataset", "root"[, "split", "repeat", "labels"]}``; with ``labels`` false
+            their pictures alone, for what a teacher says of them.
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
         label_map: name of a label map where data and model have different classes.
         circle: clips without valence and arousal are trained on those of their class, by its place on Russell's circle
@@ -648,8 +649,11 @@ class EmotionDataModule(L.LightningDataModule):
         if not rows:
             there = ", ".join(sorted({str(r.split) for r in part.rows}))
             raise DatasetError(f"{part.root}: no split '{wanted}' for a further training set; there are {there}")
-        labels = Labels(rows, part.classes, self.classes, extra.get("label_map"), None)
         n = int(extra.get("repeat", 1))
+        if not extra.get("labels", True):
+            self.train_rows += [replace(r, label=None, votes=None, valence=None, arousal=None) for r in rows] * n
+            return
+        labels = Labels(rows, part.classes, self.classes, extra.get("label_map"), None)
         votes = [
             replace(r, label=self.classes[labels.number(r)] if labels.number(r) >= 0 else None)
             if r.votes is None

@@ -1,0 +1,40 @@
+"""The face encoder that embedded face weights share, from the beginning: three teachers, then the network they teach.
+
+    python benchmarks/face_encoder.py            checkpoints/emotion_fan.ferplus_v3
+
+Fetches the face recogniser that all four start from (``face_identity_weights.py``), trains the teachers with three seeds
+(``emotion_fan__ferplus_teacher.yaml``) and the encoder (``emotion_fan__ferplus_v3.yaml``). What is there is not made
+again. Needs the real material (``EMOZOO_SHARED``); meant for an accelerator.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import face_identity_weights
+from evidence import RECIPES, RUNS, trained
+
+from emozoo import hub
+from emozoo.benchmark.folds import saved_elsewhere
+from emozoo.train import train
+
+TEACHER, SEEDS = "emotion_fan__ferplus_teacher", (1, 2, 3)
+
+
+def teacher(seed: int) -> Path:
+    """The folder of one teacher's weights, which is trained first where they are missing."""
+    recipe, folder = RECIPES / f"{TEACHER}.yaml", RUNS / TEACHER / f"seed{seed}"
+    if not (folder / hub.CONFIG).is_file():
+        train(["--config", str(recipe), "--seed_everything", str(seed), *saved_elsewhere(recipe, folder)])
+    return folder
+
+
+def main() -> None:
+    face_identity_weights.main()
+    for seed in SEEDS:
+        teacher(seed)
+    print(trained("emotion_fan__ferplus_v3"))
+
+
+if __name__ == "__main__":
+    main()
