@@ -2,9 +2,9 @@
 
     python benchmarks/face_encoder.py            checkpoints/emotion_fan.ferplus_v3
 
-Fetches the face recogniser that all four start from (``face_identity_weights.py``), trains the teachers with three seeds
-(``emotion_fan__ferplus_teacher.yaml``) and the encoder (``emotion_fan__ferplus_v3.yaml``). What is there is not made
-again. Needs the real material (``EMOZOO_SHARED``); meant for an accelerator.
+Fetches the face recogniser that the teachers start from (``face_identity_weights.py``), trains them with three seeds
+(``emotion_fan__ferplus_teacher.yaml``) and then the encoder (``emotion_fan__ferplus_v3.yaml``). What is there is not
+made again. Needs the real material (``EMOZOO_SHARED``); meant for an accelerator.
 """
 
 from __future__ import annotations

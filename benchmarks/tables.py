@@ -254,7 +254,7 @@ def composed(views: str) -> str:
     """A fused network on composed clips, beside it without a view, single views and late fusion."""
     rows = (
         [
-            r["protocol"].removeprefix(f"composed_{views}_").removesuffix("_v1"),
+            r["protocol"].removeprefix(f"composed_{views}_").rpartition("_v")[0],
             f"`{r['model']}`" if r["model"] in registry.weights() else r["model"],
             r["control"] or "–",
             counted(r),

@@ -1,6 +1,6 @@
 """Names to models and weights. Pure data; imports no torch.
 
-Names are ``arch`` or ``arch.tag``. A tag such as ``faces7_v2`` is immutable; ``faces7`` (its newest version) and the
+Names are ``arch`` or ``arch.tag``. A tag such as ``faces7_v3`` is immutable; ``faces7`` (its newest version) and the
 bare architecture (its default tag) are aliases that :func:`resolve` turns into the full name.
 """
 
@@ -227,7 +227,7 @@ MODELS: dict[str, ModelSpec] = {
                 "full": ClipSpec({"face": _picture("face", 224, 5)}, clips=7, sampling="overlap", window_s=3.5),
                 "lite": ClipSpec({"face": _picture("face", 48, 3)}, clips=3, sampling="overlap", window_s=3.0),
             },
-            default_tag="faces7_v2",
+            default_tag="faces7_v3",
         ),
         ModelSpec(
             name="caer_net_s",
@@ -274,7 +274,7 @@ MODELS: dict[str, ModelSpec] = {
                 "full": ClipSpec({"face": _picture("face", 224)}, clips=3, sampling="segments", window_s=3.5),
                 "lite": ClipSpec({"face": _picture("face", 48)}, clips=3, sampling="segments", window_s=3.0),
             },
-            default_tag="ferplus_v2",
+            default_tag="ferplus_v3",
         ),
         ModelSpec(
             name="resnet_gru",

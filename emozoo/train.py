@@ -45,7 +45,7 @@ class SaveWeights(Callback):
     Args:
         folder: where to; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
             trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
-        tag: immutable name of these weights, e.g. ``faces7_v2``.
+        tag: immutable name of these weights, e.g. ``faces7_v3``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         licence: of the weights.
         half: store float16, half the size.

@@ -71,7 +71,7 @@ def test_every_weights_tag_loads_away_from_the_checkout(away):
         "    assert not model.training\n"
         "    print(model.name)"
     )
-    assert "ceflnet.faces7_v2" in out.split()
+    assert "ceflnet.faces7_v3" in out.split()
 
 
 def test_list_works_away_from_the_checkout(away):

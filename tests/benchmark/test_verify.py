@@ -80,7 +80,7 @@ def test_committed_results_are_complete() -> None:
 def test_data_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Protects honesty: lines whose data are missing are listed with the reason, and nothing verified is a failure."""
     monkeypatch.setenv("EMOZOO_SHARED", str(tmp_path / "nowhere"))
-    checks = list(verify.verify(models=["emotion_fan.ferplus_v1"]))
+    checks = list(verify.verify(models=["emotion_fan.ferplus_v3"]))
     assert checks
     assert {c.state for c in checks} == {verify.NOT}
     assert all("EMOZOO_SHARED" in c.why for c in checks)
@@ -92,7 +92,7 @@ def test_data_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_clips_that_a_script_makes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Protects reproduction: of composed clips, which are not shipped, it says what makes them."""
     monkeypatch.chdir(tmp_path)
-    checks = list(verify.verify("composed", models=["recursive_joint_attention.real7_v1"]))
+    checks = list(verify.verify("composed", models=["recursive_joint_attention.real7_v2"]))
     assert checks
     assert all(c.state == verify.NOT and "benchmarks/composed.py makes them" in c.why for c in checks)
 
@@ -132,7 +132,7 @@ def test_a_submission_is_computed_again(submitted: Path) -> None:
     assert "predictions for" in problem(lambda r: r[1].update(n_evaluated=5, n_expected=5))
     assert "lacks hardware" in problem(lambda r: r[0].pop("hardware"))
     assert "no board" in problem(lambda r: r[0].update(dataset="mine"))
-    assert "has sha256" in problem(lambda r: r[0].update(model="ceflnet.faces7_v2"))
+    assert "has sha256" in problem(lambda r: r[0].update(model="ceflnet.faces7_v3"))
     assert "1440 items" in problem(lambda r: r[3].update(protocol="ravdess_speech_6fold"))
 
 

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -103,6 +104,38 @@ def test_what_is_spoilt_is_spoilt(material: tuple[list[Row], list[Row]]) -> None
     assert noisy[: tone // 2].mean() > 5 * np.abs(np.fft.rfft(whole))[: tone // 2].mean()
 
 
+def test_a_stranger_is_betrayed_by_the_other_view(material: tuple[list[Row], list[Row]]) -> None:
+    """Protects what fusing is for: headphones say whose the voice is not, a telephone whose the face is not, and
+    neither says an emotion; clips without strangers are what they were."""
+    without, found = recipes(material, spoil=0.3), recipes(material, spoil=0.3, strangers=0.6)
+    ends = {"face": 0, "voice": 2}
+    strange = {v: [r for r in found if r.states[i] == "stranger"] for v, i in ends.items()}
+    both = sum(r.states == ("clear", "clear", "clear") for r in without)
+    assert sum(map(len, strange.values())) == pytest.approx(0.6 * both, abs=40)
+    for view, i in ends.items():
+        assert len(strange[view]) > 0.4 * sum(map(len, strange.values()))
+        assert all((r.shows[2 - i], r.states[2 - i]) == (r.label, "clear") for r in strange[view])
+        same = np.mean([r.shows[i] == r.label for r in strange[view]])
+        assert same == pytest.approx(1 / 7, abs=0.08), "what a stranger shows has nothing to do with the label"
+    for r, old in zip(found, without, strict=True):
+        if "stranger" not in r.states:
+            assert replace(r, mix=old.mix) == old
+
+    clip = next(r for r in strange["voice"] if not r.calm)
+    seen, bare = (pictures(r)[0].astype(int) for r in (clip, replace(clip, states=("clear", "clear", "clear"))))
+    x1, y1, x2, y2 = (round(v) for v in clip.box)
+    changed = np.abs(seen - bare).max(-1) > 20
+    rim, inner = changed[y1:y2, x1:x2].mean(), changed[y1 + 8 : y2 - 2, x1 + 9 : x2 - 9].mean()
+    assert rim > 0.1
+    assert inner < 0.02, "eyes and mouth stay as they are"
+    clip = strange["face"][0]
+    heard, near = (waveform(r) for r in (clip, replace(clip, states=("clear", "clear", "clear"))))
+    level, old_level = (np.sqrt(np.mean(np.square(x))) for x in (heard, near))
+    assert level == pytest.approx(old_level, rel=0.05), "loudness is no sign"
+    power, pitch = np.abs(np.fft.rfft(heard)) ** 2, np.fft.rfftfreq(len(heard), 1 / 16000)
+    assert power[(pitch < 200) | (pitch > 4500)].sum() < 1e-3 * power.sum()
+
+
 def test_a_face_turns_where_one_person_has_both(material: tuple[list[Row], list[Row]]) -> None:
     """Protects against inventing movement: a face changes from the same person's neutral picture, or not at all."""
     turning = next(r for r in recipes(material, spoil=0.0) if r.shows[0] == "surprise")
@@ -184,6 +217,6 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_wrong_mixes_are_refused() -> None:
     """Protects from sets that ask nothing."""
-    for wrong in ({"views": ("face",)}, {"views": ("face", "smell")}, {"spoil": 1.5}):
+    for wrong in ({"views": ("face",)}, {"views": ("face", "smell")}, {"spoil": 1.5}, {"strangers": -0.1}):
         with pytest.raises(UsageError):
             Mix(**wrong)  # type: ignore[arg-type]

@@ -371,7 +371,7 @@ def test_nothing_is_written_below_the_data_by_another_name(tmp_path: Path) -> No
 def command(root: Path, out: Path, *more: str) -> list[str]:
     return [
         sys.executable, "-m", "emozoo", "prepare", "folder", "--root", str(root), "--out", str(out), "--spec",
-        "ceflnet.faces7_v2", "--json", *more,
+        "ceflnet.faces7_v3", "--json", *more,
     ]  # fmt: skip
 
 

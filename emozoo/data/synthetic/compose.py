@@ -5,6 +5,11 @@ noise, or not there at all. A spoilt view may show something else, so that a net
 made of them knows more than one that does not. Nothing but the picture and the sound says which view is spoilt, and at
 least one never is.
 
+With ``Mix.strangers`` a view that is whole may be somebody else's, and only the other view says so. A voice from off
+screen: who is seen then wears headphones, and listens. A picture of another person: who is heard then speaks through a
+telephone, and is not there to be seen. A stranger's emotion has nothing to do with the label. This is what a network
+that looks at both views can know and two networks with a view each cannot, however their answers are put together.
+
 A face is moved by a camera path, with drifting light. It turns from neutral to its emotion where two photographs of one
 person allow it; otherwise it stands still, so that these clips teach nothing about how faces move. Valence and arousal
 are the emotion's place on Russell's circle (:data:`emozoo.labels.CIRCLE`), whose angles and lengths are ours.
@@ -62,6 +67,7 @@ class Mix:
     plain day, silence.
     ``spoil``: how often a view is spoilt; ``gone``: how many of the spoilt ones are not there at all; ``conflict``: how
     many of those still there show another emotion.
+    ``strangers``: how often one of face and voice, where both are whole, is a stranger's; one as often as the other.
     ``noise`` standard deviation in grey levels; ``crf`` the H.264 quality (0 best .. 51).
     """
 
@@ -69,21 +75,23 @@ class Mix:
     spoil: float = 0.4
     gone: float = 0.25
     conflict: float = 0.6
+    strangers: float = 0.0
     noise: float = 3.0
     crf: int = 26
 
     def __post_init__(self) -> None:
         if len(set(self.views)) < 2 or not set(self.views) <= set(VIEWS):
             raise UsageError(f"views must be two or more of {', '.join(VIEWS)}, got {', '.join(self.views) or 'none'}")
-        for name in ("spoil", "gone", "conflict"):
+        for name in ("spoil", "gone", "conflict", "strangers"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is a probability from 0 to 1, got {getattr(self, name):g}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that one clip follows from. ``states``: ``clear``, a way of spoiling, or ``gone``, of each view in order.
+    """All that one clip follows from.
 
+    ``states`` of each view in order: ``clear``, a way of spoiling, ``stranger`` or ``gone``.
     ``face``, ``calm``, ``voice``: files; ``calm`` is a neutral picture of the same person, from which the face turns.
     ``box``: place of the face, inclusive pixel corners. ``end``: seconds of the voice at which the clip ends.
     """
@@ -170,6 +178,11 @@ def plan(
         states.append(("gone" if gone else way) if spoilt else "clear")
         others = [e for e in material.emotions if e != label]
         shows.append(others[another] if spoilt and other and not gone else label)
+    if {"face", "voice"} <= set(mix.views) and states[0] == states[2] == "clear":
+        other_r = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 7)))
+        if other_r.random() < mix.strangers:
+            whose = 0 if other_r.random() < 0.5 else 2
+            shows[whose], states[whose] = material.emotions[int(other_r.integers(k))], "stranger"
     w, h = size
     half = float(r.uniform(0.21, 0.27)) * h
     x, y = w * float(r.uniform(0.35, 0.65)), h * float(r.uniform(0.42, 0.55))
@@ -225,6 +238,10 @@ class _Face:
         cast = np.exp(r.normal(0.0, (0.10, 0.03, 0.10)) + (0.08, 0.0, -0.08))  # grey pictures get a colour of light
         self.shown = self._open(recipe.face, cast)
         self.calm = self._open(recipe.calm, cast) if recipe.calm is not None else None
+        if recipe.states[2] == "stranger":
+            for picture in (self.shown, self.calm):
+                if picture is not None:
+                    _headphones(picture, recipe.rng(8))
         self.turn = float(r.uniform(0.1, 0.35)) * recipe.seconds
         self.state, self.seed = recipe.states[0], recipe.rng(6)
         self.shown = _spoil(self.shown, self.state, self.seed)
@@ -284,6 +301,18 @@ def _spoil(img: Picture, state: str, r: np.random.Generator) -> Picture:
     return img
 
 
+def _headphones(img: Picture, r: np.random.Generator) -> None:
+    """Draws them onto a face (h, w): cups at its edges, where they hide neither eyes nor mouth, and a band above."""
+    h, w = img.shape[:2]
+    shell, rim = (tuple(int(v) for v in r.integers(lo, hi, 3)) for lo, hi in ((10, 90), (170, 250)))
+    thick = max(2, round(0.08 * h))
+    cv2.ellipse(img, (w // 2, h // 2), (round(0.46 * w), round(0.46 * h)), 0, 180, 360, shell, thick, cv2.LINE_AA)
+    for x in (0.06, 0.94):
+        middle, axes = (round(x * w), h // 2), (round(0.11 * w), round(0.2 * h))
+        cv2.ellipse(img, middle, axes, 0, 0, 360, shell, -1, cv2.LINE_AA)
+        cv2.ellipse(img, middle, axes, 0, 0, 360, rim, thick // 2, cv2.LINE_AA)
+
+
 # -- sound ---------------------------------------------------------------------------------------------------------
 
 
@@ -310,6 +339,8 @@ def waveform(recipe: Recipe) -> Array:
     if hi > lo:
         out[lo - start : hi - start] = wave[lo:hi]
     out *= np.float32(10 ** (r.uniform(-4, 4) / 20))
+    if recipe.states[0] == "stranger":
+        out = _telephone(out, r)
     level = float(np.sqrt(np.mean(np.square(out))) + 1e-6)
     if recipe.states[2] == "noise":
         out = out + _pink(n, r) * level * np.float32(10 ** (r.uniform(4, 9) / 20))
@@ -323,6 +354,18 @@ def waveform(recipe: Recipe) -> Array:
         kept = np.repeat(r.random(n // step + 1) < 0.22, step)[:n]
         out = np.where(kept, out, 0)
     return np.asarray(np.clip(out, -1, 1), np.float32)
+
+
+def _telephone(wave: Array, r: np.random.Generator) -> Array:
+    """What a telephone leaves of a voice, 300 to 3400 Hz at the old loudness, with the line's own hiss."""
+    n = len(wave)
+    pitch = np.fft.rfftfreq(n, 1 / RATE)
+    passed = 1 / (1 + (300 / np.maximum(pitch, 1)) ** 12) / (1 + (pitch / 3400) ** 24)
+    level = float(np.sqrt(np.mean(np.square(wave))))
+    heard = np.fft.irfft(np.fft.rfft(wave) * passed, n)
+    heard *= level / (float(np.sqrt(np.mean(np.square(heard)))) + 1e-9)
+    hiss = np.fft.irfft(np.fft.rfft(r.standard_normal(n)) * passed, n)
+    return np.asarray(heard + hiss * level * 10 ** (r.uniform(-26, -20) / 20), np.float32)
 
 
 def _pink(n: int, r: np.random.Generator) -> Array:
