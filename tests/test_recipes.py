@@ -162,7 +162,8 @@ def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
                 names = (f"{other.name}__synthemo_plain", other.parent.name)
                 assert any((path.parent / f"{name}.yaml").is_file() for name in names)
                 changed[f"model.{argument}"] = None
-                changed |= {"model.distill": 0.0} if argument == "teacher" else {}
+                if model.get("teacher"):  # it reads the features of the encoder that the recipe starts from
+                    changed |= {"model.teacher": None, "model.distill": 0.0}
     if trainer.get("precision") == "16-mixed":  # CPUs have bfloat16 alone
         changed["trainer.precision"] = "bf16-mixed"
     changed |= more
