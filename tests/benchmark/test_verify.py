@@ -92,7 +92,7 @@ def test_data_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_clips_that_a_script_makes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Protects reproduction: of composed clips, which are not shipped, it says what makes them."""
     monkeypatch.chdir(tmp_path)
-    checks = list(verify.verify("composed", models=["recursive_joint_attention.real7_v1"]))
+    checks = list(verify.verify("composed", models=["recursive_joint_attention.real7_v2"]))
     assert checks
     assert all(c.state == verify.NOT and "benchmarks/composed.py makes them" in c.why for c in checks)
 
