@@ -59,10 +59,10 @@ SOURCES: dict[tuple[str, str], Source] = {
     ("ferplus", "ferplus7"): Source("ferplus7", "$EMOZOO_SHARED/data/ferplus"),
     ("lfw5", "lfw5_val_v1"): Source("csv", "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv", named=True),
     **{
-        ("composed", f"composed_{views}_{part}_v1"): Source(
+        ("composed", f"composed_{views}_{part}_{version}"): Source(
             "csv", f"runs/composed/{views}/{part}/manifest.csv", named=True, script="benchmarks/composed.py"
         )
-        for views in ("face_voice", "face_scene")
+        for views, version in (("face_voice", "v2"), ("face_scene", "v1"))
         for part in ("varied", "steady")
     },
 }
