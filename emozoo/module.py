@@ -333,6 +333,8 @@ class EmotionModule(L.LightningModule):
             raise UsageError("teacher= is only asked with distill= above 0, the weight of its answers")
         if self.hparams["distill"] and not (self.hparams["teacher"] or getattr(data, "teacher_files", None)):
             raise UsageError("distill= needs a teacher: weights as model.teacher, or tables of scores as data.teacher")
+        if not self.hparams["distill"] and not all(x.get("labels", True) for x in getattr(data, "also", ())):
+            raise UsageError("a set without labels teaches nothing without a teacher: set distill= and teacher=")
         names = self.hparams["teacher"] or ()
         teachers = [load(str(place(n))).requires_grad_(False) for n in ([names] if isinstance(names, str) else names)]
         for teacher in teachers:

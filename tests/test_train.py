@@ -82,6 +82,15 @@ def test_options_that_would_do_nothing_are_refused(pictures: Path, tmp_path: Pat
             L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET).fit(module, dm)
 
 
+def test_pictures_without_labels_need_a_teacher(pictures: Path, tmp_path: Path) -> None:
+    """Protects from a further set that is read and teaches nothing."""
+    module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    also = [{"dataset": "folder", "root": str(pictures), "labels": False}]
+    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, also=also)
+    with pytest.raises(UsageError, match="without a teacher"):
+        L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+
+
 def test_nothing_labelled_and_nothing_readable_change_nothing() -> None:
     """Protects weights from NaN where a batch has no label, and evaluation from a batch that could not be read."""
     module = EmotionModule("recursive_joint_attention", size="lite", classes=["a", "b"])
