@@ -164,6 +164,8 @@ def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
                 changed[f"model.{argument}"] = None
                 if model.get("teacher"):  # it reads the features of the encoder that the recipe starts from
                     changed |= {"model.teacher": None, "model.distill": 0.0}
+                    also = recipe["data"].get("also", ())  # sets without labels teach through a teacher alone
+                    changed["data.also"] = [d for d in also if d.get("labels", True)]
     if trainer.get("precision") == "16-mixed":  # CPUs have bfloat16 alone
         changed["trainer.precision"] = "bf16-mixed"
     changed |= more

@@ -29,8 +29,9 @@ Deviations
   Algorithm 1 puts a softmax before the cross-entropy; that would keep the loss above 1.17 for 7 classes, so logits are
   returned. Wiring ``stable`` rescales the highlight: A sums to 1, hence X_C shrinks by P = 196, batch norm's epsilon
   swallows it and the context encoder hardly learns. The network is static: logits are averaged over frames. A missing
-  stream is zeros with fusion weight 0. ``face_backbone``, another face encoder than TE whose map a 1x1 convolution
-  brings to W channels, is ours.
+  stream is zeros with fusion weight 0. ``face_backbone``, another face encoder than TE, is ours: a 1x1 convolution
+  brings its map to W channels, and where it is coarser than the scene's, each of its cells is repeated (TE, stride 16,
+  is never coarser).
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class CAERCrossAttention(nn.Module):
     concatenated (eq. 16, 17), which is CAER-Net-S; ``mean``: our plain control, pooled streams with equal weights and
     no attention at all.
 
-    ``face_backbone``: name of a picture encoder in the place of TE (:mod:`emozoo.models.backbones`); its map must have
-    the size of the context's, H/16.
+    ``face_backbone``: name of a picture encoder in the place of TE (:mod:`emozoo.models.backbones`); the sides of the
+    context's map, H/16 and W/16, must be multiples of those of its map.
 
     Attention maps, 0 where masked: ``context`` (B, C, F, h, w): A as it multiplies the map, sums to 1 over positions,
     or averages 1 with ``highlight_rescale``; ``face_channels``, ``context_channels`` (B, C, F, W, W): rows sum to 1;
@@ -149,6 +150,8 @@ class CAERCrossAttention(nn.Module):
         m_any, m_both = m_f | m_c, torch.stack([m_f, m_c], 1)
         map_f = zero_masked(self.face_width(features["face"].flatten(0, 2)), m_f)  # (N, W, h, w)
         map_c = zero_masked(features["context"].flatten(0, 2), m_c)
+        if map_f.shape != map_c.shape:  # a coarser face: cells repeated, the mean over positions is the same
+            map_f = _repeat(map_f, map_c.shape[-2:])
         maps: dict[str, Tensor] = {}
 
         if self.fusion != "mean":  # eq. 6-8
@@ -218,6 +221,14 @@ class Pair(nn.Module):
         scores = at_least_fp32(flat @ self.mix(flat).mT)  # eq. 13
         gate = (scores * (scale if self.er_scale == "sqrt_d" else 1.0)).softmax(-1).to(flat.dtype) @ flat
         return z, (flat * gate).view_as(z), attention  # eq. 14
+
+
+def _repeat(x: Tensor, size: torch.Size) -> Tensor:
+    """Repeats the cells of maps (N, W, h, w) until they have ``size``."""
+    times = [large // small for large, small in zip(size, x.shape[-2:], strict=True)]
+    if [small * t for small, t in zip(x.shape[-2:], times, strict=True)] != list(size):
+        raise ValueError(f"the face's map {tuple(x.shape[-2:])} does not divide the context's {tuple(size)}")
+    return x.repeat_interleave(times[0], -2).repeat_interleave(times[1], -1)
 
 
 def _score(width: int, hidden: int, activation: str) -> nn.Sequential:

@@ -14,7 +14,7 @@ WIRINGS = [(arch, wiring) for arch, spec in MODELS.items() for wiring in spec.wi
 STABLE = list(MODELS)
 VARIANTS = [(arch, wiring, {}) for arch, wiring in WIRINGS] + [(a, "stable", dict(c)) for a, c in CONTROLS.items()]
 VARIANTS.append(("ceflnet", "stable", {"reduce": 64}))
-VARIANTS.append(("caer_cross_attention", "stable", {"face_backbone": "mobilenetv1_100@3"}))
+VARIANTS.append(("caer_cross_attention", "stable", {"face_backbone": "mobilenetv1_100@4"}))
 
 
 def network(arch: str) -> Any:

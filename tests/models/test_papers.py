@@ -247,6 +247,18 @@ def test_caer_refuses_unequal_sizes() -> None:
         CAERCrossAttention(7, widths=SMALL)(x)
 
 
+def test_caer_coarser_face() -> None:
+    """Protects: a face encoder with a coarser map counts as if each of its cells were repeated; others are refused."""
+    net = CAERCrossAttention(5, widths=(8, 8, 8, 16, 16), face_backbone="mobilenetv1_100@4").eval()
+    features = net.encode(example("caer_cross_attention"))
+    assert features["face"].shape[-2:] == (2, 2)
+    assert features["context"].shape[-2:] == (4, 4)
+    repeated = features["face"].repeat_interleave(2, -2).repeat_interleave(2, -1)
+    assert torch.allclose(net.head(features).logits, net.head(features | {"face": repeated}).logits, atol=1e-6)
+    with pytest.raises(ValueError, match="does not divide"):
+        net.head(features | {"context": features["context"][..., :3]})
+
+
 def test_caer_stable_lets_the_context_learn() -> None:
     """Protects: at the start the context encoder's gradient is of the face encoder's order in ``stable``, tiny else."""
     ratios = {}
