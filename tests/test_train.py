@@ -157,6 +157,28 @@ def test_features_of_a_frozen_encoder_are_made_once(
     assert all(torch.equal(a, b) for a, b in zip(module.net.parameters(), again.net.parameters(), strict=True))
 
 
+def test_features_of_preloaded_stills_are_the_same(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking for faces once instead of once per draw changes nothing of what is trained on."""
+    made = []
+    for preload in (0, 1):
+        monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / str(preload)))
+        L.seed_everything(0, verbose=False)
+        module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], lr_scale={"backbone": 0})
+        augment = {"face": {"flip": 0.5, "light": 0.3, "motion": 1.0}}
+        dm = EmotionDataModule(
+            "folder", pictures, spec=module.spec, classes=module.classes, augment=augment, features=2, preload=preload
+        )
+        L.Trainer(max_steps=1, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+        (kept,) = (tmp_path / str(preload) / "features").iterdir()
+        made.append(FeatureDataset.load(kept))
+    assert made[0].rows == made[1].rows
+    for row in made[0].rows:
+        for one, other in zip(made[0].draws[row], made[1].draws[row], strict=True):
+            assert torch.equal(one[0]["face"], other[0]["face"])
+
+
 def test_features_of_an_encoder_that_learns_are_refused(pictures: Path) -> None:
     """Kept features of a moving encoder would be wrong without a sign of it."""
     module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})

@@ -26,6 +26,7 @@ from emozoo import hub
 from emozoo.data import datasets, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
 from emozoo.data.manifest import Manifest, Row, read_va
+from emozoo.data.media import is_picture
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.labels import canonical, circle_point, class_mapping
@@ -486,7 +487,8 @@ class EmotionDataModule(L.LightningDataModule):
         augment: per stream, fields of :class:`emozoo.data.transforms.Augment`; training only.
         motion_share: share of the training batches that ``motion`` moves; in the others stills stand still, and a
             network that looks at every frame alone then encodes each picture once.
-        batch_size, num_workers: as in torch; ``preload`` > 0 decodes that many draws of each clip into memory first.
+        batch_size, num_workers: as in torch; ``preload`` > 0 decodes that many draws of each clip into memory first
+            (with ``features`` of training clips stills alone).
         features: > 0 runs a frozen encoder over that many augmented draws of each clip, once, and trains on what it
             gave; kept below ``EMOZOO_HOME``, found again by a hash of encoder, spec and files. Refused for an encoder
             that learns.
@@ -768,10 +770,14 @@ class EmotionDataModule(L.LightningDataModule):
             return FeatureDataset.load(file)
         device = self.trainer.strategy.root_device
         model.to(device).eval()
-        # Decoded, encoded and forgotten: pictures of a data set may take fifty times the memory of its features.
+        data = ClipDataset(rows, self.spec, train=True)
+        # Stills are decoded, and their faces looked for, once for all draws (and folds). Clips are decoded, encoded and
+        # forgotten: their pictures may take fifty times the memory of the features.
+        if self.preload and all(is_picture(r.path) for r in rows):
+            data.preload(1, self.num_workers)
         draws = np.random.default_rng(self.seed).integers(2**31, size=(self.features, len(rows)))
         loader = _Raising(
-            ClipDataset(rows, self.spec, train=True),
+            data,
             batch_size=self.batch_size,
             sampler=[(i, int(seed)) for seeds in draws for i, seed in enumerate(seeds)],
             num_workers=self.num_workers,
