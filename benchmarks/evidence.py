@@ -65,7 +65,8 @@ def trained(recipe: str) -> Path:
 
 
 def faces5() -> Records:
-    trained("ceflnet__ferplus_v3")
+    for start in ("ceflnet__ferplus_v3", "caer_cross_attention__ferplus_v3"):
+        trained(start)
     out = RUNS / "lfw5_folds"
     found: Records = []
     for recipe, name, teacher in (

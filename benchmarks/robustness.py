@@ -231,12 +231,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in wanted:
         for protocol, label_map in ASKED[name.rpartition("_v")[0]].items():
             table |= {tuple(r[k] for k in same): r for r in asked(name, protocol, label_map)}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values())
-    report.write_text(text.getvalue(), OUT)
-    print(text.getvalue())
+            written = io.StringIO()
+            writer = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(
+                {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values()
+            )
+            report.write_text(written.getvalue(), OUT)
+    print(OUT.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
