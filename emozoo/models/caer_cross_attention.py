@@ -67,7 +67,7 @@ class CAERCrossAttention(nn.Module):
     no attention at all.
 
     ``face_backbone``: name of a picture encoder in the place of TE (:mod:`emozoo.models.backbones`); the sides of the
-    context's map, H/16 and W/16, must be multiples of those of its map.
+    context's map, a sixteenth of the picture's, must be multiples of those of its map.
 
     Attention maps, 0 where masked: ``context`` (B, C, F, h, w): A as it multiplies the map, sums to 1 over positions,
     or averages 1 with ``highlight_rescale``; ``face_channels``, ``context_channels`` (B, C, F, W, W): rows sum to 1;
