@@ -225,10 +225,9 @@ class Pair(nn.Module):
 
 def _repeat(x: Tensor, size: torch.Size) -> Tensor:
     """Repeats the cells of maps (N, W, h, w) until they have ``size``."""
-    times = [large // small for large, small in zip(size, x.shape[-2:], strict=True)]
-    if [small * t for small, t in zip(x.shape[-2:], times, strict=True)] != list(size):
+    if any(large % small for large, small in zip(size, x.shape[-2:], strict=True)):
         raise ValueError(f"the face's map {tuple(x.shape[-2:])} does not divide the context's {tuple(size)}")
-    return x.repeat_interleave(times[0], -2).repeat_interleave(times[1], -1)
+    return nn.functional.interpolate(x, size, mode="nearest")
 
 
 def _score(width: int, hidden: int, activation: str) -> nn.Sequential:
