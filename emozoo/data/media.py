@@ -15,18 +15,26 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import av
-import cv2
 import numpy as np
 import torch  # noqa: F401  (before decord: the other order crashes beside CUDA, decord #293)
 from av.error import FFmpegError
 
+from emozoo.data.container import Header, Warn, open_container, read_header
+from emozoo.data.images import (
+    FOLDER_FPS,
+    FrameFolder,
+    Pictures,
+    Still,
+    frame_rate,
+    is_picture,
+    read_picture,
+)
+from emozoo.data.sound import Sound
 from emozoo.errors import VideoError
 
 try:
@@ -36,186 +44,16 @@ except ImportError:  # no wheels for macOS on ARM and Linux on aarch64
 else:
     decord.logging.set_level(decord.logging.QUIET)
 
-cv2.setNumThreads(0)  # its thread pool does not survive the fork of a data worker
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-FOLDER_FPS = 25.0  # a folder of frames carries no times; 25 per second is assumed
 CHECK_BLOCK = 3000  # longer files are vouched for in blocks of so many frames, when they are reached
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
 SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
 EARLY = 16  # frames; no codec reorders more
-WHOLE_SOUND_S = 600.0  # longer sound is decoded window by window: memory stays flat
 
-
-class Warn(NamedTuple):
-    """Something a reader of the result should know. ``code`` for machines, ``text`` for people."""
-
-    code: str
-    text: str
-
-
-class Header(NamedTuple):
-    """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced).
-
-    ``frame_bytes`` = size of one decoded picture, ``fps`` = pictures a second on average (0 = not announced).
-    """
-
-    has_video: bool
-    has_audio: bool
-    video_start: float
-    audio_start: float
-    audio_s: float
-    total_s: float
-    frame_bytes: int
-    fps: float
-
-
-class Pictures(Protocol):
-    """A source of frames. ``stamps`` float64 (N,), seconds, ascending, from 0; ``size`` = (width, height)."""
-
-    stamps: np.ndarray
-    size: tuple[int, int]
-    warnings: list[Warn]
-
-    def check(self, first: int, last: int) -> np.ndarray:
-        """Bool (last - first + 1,): which of these frames are whole."""
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        """RGB uint8 (H, W, 3) for each of the ascending indices, one at a time."""
-
-    def close(self) -> None: ...
-
-
-def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether the name says that this is a still picture."""
-    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
-
-
-def frame_rate(stamps: np.ndarray) -> float:
-    """Average frames per second; 0 for a single frame."""
-    return (len(stamps) - 1) / float(stamps[-1] - stamps[0]) if len(stamps) > 1 else 0.0
-
-
-def read_picture(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Warn]]:
-    """RGB uint8 (H, W, 3), turned as its EXIF data say; raises VideoError."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise VideoError(path, "no such file", "missing") from None
-    except OSError as e:
-        raise VideoError(path, f"cannot be opened ({e.strerror})") from None
-    if not data.size:
-        raise VideoError(path, "the file is empty (0 bytes)", "empty")
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise VideoError(path, "not a picture that OpenCV can read")
-    warnings = []
-    if data[0] == 0xFF and data[1] == 0xD8 and b"\xff\xd9" not in data[-4096:].tobytes():
-        warnings.append(Warn("broken_tail", "the JPEG is cut off: its lower part is filled with grey"))
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), warnings
-
-
-class Still:
-    """One picture file: a single frame at time 0."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._picture, self.warnings = read_picture(path)
-        self.size = (self._picture.shape[1], self._picture.shape[0])
-        self.stamps = np.zeros(1)
-
-    def check(self, first: int, last: int) -> np.ndarray:
-        return np.ones(last - first + 1, dtype=bool)
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        for _ in indices:
-            yield self._picture
-
-    def close(self) -> None:
-        pass
-
-
-class FrameFolder:
-    """A folder of pictures in the order of the numbers in their names (else of the names), 25 a second.
-
-    Where names end in numbers, a missing number is a gap in time, so that later frames keep their place.
-
-    ``source``: header of the video, or sound, that the pictures were taken from. It gives the frame rate; a sound the
-    one under which both last equally long. ``lead``: seconds of it before the first picture that is there; 0 where the
-    numbers are those of a longer film that it was cut from.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], source: Header | None = None) -> None:
-        self.path = Path(path)
-        files = [p for p in self.path.iterdir() if is_picture(p)]
-        if not files:
-            raise VideoError(path, "the folder holds no pictures (jpg, png, bmp, webp)", "empty")
-        numbers = {p: re.search(r"(\d+)$", p.stem) for p in files}
-        self.warnings: list[Warn] = []
-        if all(numbers.values()):
-            number = {p: int(m[1]) for p, m in numbers.items() if m}
-            self.files = sorted(files, key=lambda p: (number[p], p.name))
-            ticks = np.array([number[p] for p in self.files], dtype=np.float64)
-        else:
-            self.files = sorted(files)
-            ticks = np.arange(len(files), dtype=np.float64)
-        if (np.diff(ticks) <= 0).any():  # two names with one number
-            ticks = np.arange(len(files), dtype=np.float64)
-        before = ticks[0] - min(ticks[0], 1)
-        fps = FOLDER_FPS
-        if source is not None:
-            beyond = ticks[-1] > (source.total_s + 1) * source.fps if source.total_s else False
-            if beyond if source.fps else before > len(ticks):
-                before = 0.0  # numbered from the start of something longer: the sound begins with the first picture
-            fps = source.fps or ((ticks[-1] - ticks[0] + 1 + before) / source.total_s if source.total_s else fps)
-        self.stamps, self.lead = (ticks - ticks[0]) / fps, float(before / fps)
-        self.size = next(self.frames([0])).shape[1::-1]
-
-    def check(self, first: int, last: int) -> np.ndarray:
-        return np.ones(last - first + 1, dtype=bool)
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        for i in indices:
-            yield read_picture(self.files[i])[0]
-
-    def close(self) -> None:
-        pass
-
-
-# --- media files -----------------------------------------------------------------------------------------------------
-
-
-def _open(path: str | os.PathLike[str]) -> Any:
-    if not os.path.exists(path):
-        raise VideoError(path, "no such file", "missing")
-    if os.path.getsize(path) == 0:
-        raise VideoError(path, "the file is empty (0 bytes)", "empty")
-    try:
-        return av.open(os.fspath(path))
-    except (FFmpegError, OSError, ValueError) as e:
-        reason = getattr(e, "strerror", None) or e
-        raise VideoError(path, f"not a media file that can be opened ({reason})") from None
-
-
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """Which streams the file has and when they start; decodes nothing. Raises VideoError."""
-    with _open(path) as box:
-        video = next((s for s in box.streams.video if not s.disposition & av.stream.Disposition.attached_pic), None)
-        audio = box.streams.audio[0] if box.streams.audio else None
-
-        def seconds(stream: Any, ticks: int | None) -> float:
-            return float(ticks * stream.time_base) if stream is not None and ticks is not None else 0.0
-
-        length = seconds(audio, audio.duration) if audio else 0.0
-        return Header(
-            video is not None,
-            audio is not None,
-            seconds(video, video.start_time) if video else 0.0,
-            seconds(audio, audio.start_time) if audio else 0.0,
-            length,
-            box.duration / av.time_base if box.duration else 0.0,
-            video.width * video.height * 3 if video else 0,
-            float(video.average_rate or 0) if video else 0.0,
-        )
+__all__ = [
+    "AvVideo", "DecordVideo", "FrameFolder", "Header", "Pictures", "Sound", "Still", "Warn", "frame_rate", "is_picture",
+    "open_pictures", "read_header", "read_picture",
+]  # fmt: skip
 
 
 class Scan(NamedTuple):
@@ -266,7 +104,7 @@ def _video_stream(box: Any) -> Any:
 
 
 def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan:
-    with _open(path) as box:
+    with open_container(path) as box:
         stream = _video_stream(box)
         if start is not None:
             box.seek(start, stream=stream)
@@ -304,7 +142,7 @@ class Index(NamedTuple):
 def _index(path: str) -> Index:
     ticks: list[int | None] = []
     key: int | None = None
-    with _open(path) as box:
+    with open_container(path) as box:
         stream = _video_stream(box)
         closed = box.format.name not in ("mpegts", "mpeg")  # decord drops their first frames
         try:
@@ -358,7 +196,7 @@ class AvVideo:
             where, code = ("the end", "broken_tail") if scan.tail_lost else ("a part", "broken_part")
             text = f"damaged file, {where} is missing: the {n} frames that are whole, up to {end:.2f} s, were used"
             self.warnings.append(Warn(code, text))
-        self._box = _open(path)
+        self._box = open_container(path)
         self._stream = _video_stream(self._box)
         self.size = next(self.frames([0])).shape[1::-1]
 
@@ -417,7 +255,7 @@ class AvVideo:
             except FFmpegError:  # a format without seeking
                 pass
         self._box.close()
-        self._box = _open(self.path)
+        self._box = open_container(self.path)
         self._stream = _video_stream(self._box)
 
     def close(self) -> None:
@@ -485,92 +323,3 @@ def open_pictures(path: str | os.PathLike[str], header: Header | None = None) ->
             return video
         video.close()
     return AvVideo(path, index)
-
-
-# --- sound -----------------------------------------------------------------------------------------------------------
-
-
-class Sound:
-    """The first sound track of a file as mono float32 at ``rate`` Hz, decoded on first use.
-
-    ``offset``: seconds from the first picture to the first sample. ``duration``: seconds of sound, 0 until decoded.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], rate: int, header: Header) -> None:
-        self.path, self.rate = os.fspath(path), rate
-        self.offset = header.audio_start - header.video_start if header.has_video else 0.0
-        self._audio_start = header.audio_start
-        self._announced = header.audio_s
-        self._long = max(header.audio_s, header.total_s) > WHOLE_SOUND_S
-        self._long_s = header.audio_s or header.total_s - self.offset
-        self._samples: np.ndarray | None = None
-        self.warnings: list[Warn] = []
-
-    @property
-    def duration(self) -> float:
-        """Seconds of sound: counted where it is decoded as a whole, announced where the file is long."""
-        return self._long_s if self._long else len(self._whole()) / self.rate
-
-    def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first picture; zeros where there is no sound."""
-        n = round((end - start) * self.rate)
-        if self._long:
-            begin = max(0.0, start - self.offset)
-            samples = _decode_sound(
-                self.path, self.rate, begin + self._audio_start, end - self.offset + self._audio_start
-            )
-            first = round((start - self.offset - begin) * self.rate)
-        else:
-            samples, first = self._whole(), round((start - self.offset) * self.rate)
-        out = np.zeros(n, dtype=np.float32)
-        lo, hi = max(first, 0), min(first + n, len(samples))
-        if hi > lo:
-            out[lo - first : hi - first] = samples[lo:hi]
-        return out
-
-    def _whole(self) -> np.ndarray:
-        if self._samples is None:
-            self._samples = self._decode_whole()
-            missing = self._announced - len(self._samples) / self.rate
-            if missing > 0.25:
-                text = f"damaged file: the last {missing:.2f} s of its sound cannot be decoded"
-                self.warnings.append(Warn("broken_tail", text))
-        return self._samples
-
-    def _decode_whole(self) -> np.ndarray:
-        if decord is not None:
-            try:
-                reader = decord.AudioReader(self.path, ctx=decord.cpu(0), sample_rate=self.rate, mono=True)
-                samples = reader[:].asnumpy()[0]
-                if len(samples) / self.rate > self._announced - 0.25:
-                    return samples
-            except (RuntimeError, decord.DECORDError, IndexError):
-                pass
-        return _decode_sound(self.path, self.rate)
-
-
-def _decode_sound(path: str, rate: int, start: float | None = None, end: float | None = None) -> np.ndarray:
-    """Mono float32 samples through PyAV, from ``start`` to ``end`` seconds of the container's clock."""
-    parts: list[np.ndarray] = []
-    first: float | None = None
-    with _open(path) as box:
-        stream = box.streams.audio[0]
-        if start is not None:
-            box.seek(int(max(start - 0.5, 0) / stream.time_base), stream=stream)  # decoders need a run-up
-        resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-        try:
-            for frame in box.decode(stream):
-                if first is None:
-                    first = float(frame.time or 0.0)
-                parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-                if end is not None and frame.time is not None and frame.time > end:
-                    break
-        except FFmpegError:
-            pass  # what was decoded before the damage is kept; Sound compares it with the announced length
-        parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    samples = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-    if start is None:
-        return samples
-    skip = round((start - (first or 0.0)) * rate)
-    samples = samples[skip:] if skip >= 0 else np.pad(samples, (-skip, 0))
-    return samples if end is None else samples[: round((end - start) * rate)]
