@@ -1,16 +1,18 @@
-# Everything runs in .venv; `setup` is done once and again only when the two files beside it change.
+# Everything runs in $(VENV); `setup` is done once and again only when the two files beside it change.
+# Another Python: make test-threads PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3.11
-BIN := .venv/bin
-STAMP := .venv/.emozoo-setup
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-slow lint docs tables bench wheel
+.PHONY: setup demo test test-threads test-slow lint docs tables bench wheel
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,export,docs]"
 	touch $@
 
@@ -21,6 +23,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow"
+
+test-threads: setup
+	$(BIN)/python -m pytest -q tests/test_threads.py
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
