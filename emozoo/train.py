@@ -20,6 +20,7 @@ from torch import nn
 from emozoo import hub, packaged, registry
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.images import is_picture
 from emozoo.errors import DatasetError, UsageError
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
@@ -419,7 +420,7 @@ def finetune(
     L.seed_everything(seed, verbose=False)
     start = load(name, classes=manifest.classes)
     config = start.config
-    stills = all(r.path.lower().endswith((".jpg", ".jpeg", ".png", ".bmp", ".webp")) for r in manifest.rows)
+    stills = all(is_picture(r.path) for r in manifest.rows)
     augment = {
         s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.source != "audio"
     }

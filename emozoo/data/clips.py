@@ -24,10 +24,10 @@ from emozoo.data.media import (
     Header,
     Pictures,
     Sound,
-    Still,
     Warn,
     frame_rate,
     is_picture,
+    open_image,
     open_pictures,
     read_header,
 )
@@ -106,7 +106,7 @@ class ClipReader:
         self._lead = 0.0
         if found := store.find(self.path):
             self._open_stored(*found)
-        elif is_picture(path):
+        elif is_picture(path) and not os.path.isdir(path):
             self._open_still()
         else:
             self._open_media(beside)
@@ -145,7 +145,7 @@ class ClipReader:
         self._choose(pictures is not None, has_audio, lambda: pictures, lambda: sound, still)
 
     def _open_still(self) -> None:
-        self._choose(True, False, lambda: Still(self.path), lambda: None, True)
+        self._choose(True, False, lambda: open_image(self.path), lambda: None, True)
 
     def _open_media(self, beside: str | os.PathLike[str] | None) -> None:
         own = None if os.path.isdir(self.path) else read_header(self.path)

@@ -4,7 +4,8 @@ Every file is read whole once: hashed, decoded (pictures, every frame of a video
 copies are found inside and across splits, byte for byte and by look.
 
 Codes of findings: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``, ``broken`` (nothing can be used);
-``broken_tail``, ``broken_part`` (a part can); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
+``broken_tail``, ``broken_part`` (a part can); ``assumed_rate``, ``mixed_sizes`` (of a folder of frames), ``bit_depth``,
+``first_picture`` (how an image was read); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
 ``near_duplicate_across_splits``, ``label_conflict``, ``near_label_conflict``; ``name_collision``, ``listed_twice``;
 ``damaged`` (of a prepared store); ``empty_class``;
 ``group_across_splits``; ``count`` (not as many items as the protocol has). Notes are no faults: ``imbalance``,
@@ -265,15 +266,15 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
     if pictures is not None:
         try:
             count = len(pictures.stamps)
-            if Path(path).is_dir():
-                for _ in pictures.frames(range(count)):  # a damaged picture of a folder raises
-                    pass
             whole = np.concatenate(
                 [pictures.check(i, min(i + media.CHECK_BLOCK, count) - 1) for i in range(0, count, media.CHECK_BLOCK)]
             )
             usable = np.flatnonzero(whole)
             if not len(usable):
                 raise VideoError(path, "no frame of it can be decoded", "broken")
+            if Path(path).is_dir():
+                for _ in pictures.frames(usable):  # what only decoding shows to be damaged raises
+                    pass
             places = usable[np.unique(np.array([1, 2, 3]) * (len(usable) - 1) // 4)] if count > 1 else usable
             size, frames = pictures.size, list(pictures.frames([int(i) for i in places]))
             warnings += pictures.warnings
@@ -347,6 +348,10 @@ _FIXES = {
     "bad_va": "mend that line; valence,arousal lie in [-1, 1], -5 = ignore",
     "broken_tail": "fetch it again; what is left will be used",
     "broken_part": "fetch it again; what is left will be used",
+    "assumed_rate": "name the video of the frames in the column 'sound', or number the frames 0, 1, 2 ...",
+    "bit_depth": "none needed if it looks right; else save it with 8 bits",
+    "first_picture": "none needed if the first is meant; else save each picture as a file",
+    "mixed_sizes": "none needed; better cut all frames of a clip to one size",
 }
 
 

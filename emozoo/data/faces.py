@@ -105,10 +105,7 @@ def _cascade() -> Detector:
         scale = max(1.0, TINY / min(height, width)) if min(height, width) < TINY else 1.0
         scale = min(scale, LONG_SIDE / max(height, width))
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        if scale != 1.0:
-            grey = cv2.resize(
-                grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-            )
+        grey = _scaled(grey, scale)
         found = np.zeros((0, 5), dtype=np.float32)
         if min(height, width) >= SMALL:
             found = once(grey, max(24, round(min(grey.shape) / 12)))
@@ -132,12 +129,8 @@ def _yunet(path: str) -> Detector:
     def detect(picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         scale = LONG_SIDE / max(height, width)
-        scale = min(scale, 1.0) if min(height, width) >= TINY else TINY / min(height, width)
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        if scale != 1.0:
-            bgr = cv2.resize(
-                bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-            )
+        scale = min(scale, 1.0 if min(height, width) >= TINY else TINY / min(height, width))
+        bgr = _scaled(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), scale)
         pad = max(bgr.shape[:2]) // 4 if min(height, width) < SMALL else 0
         if pad:
             bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
@@ -150,6 +143,17 @@ def _yunet(path: str) -> Detector:
         return _inside(found, width, height)
 
     return detect
+
+
+def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
+    """The picture enlarged or shrunk; a side of one pixel never vanishes."""
+    if scale == 1.0:
+        return picture
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    if min(picture.shape[:2]) * scale < 1:
+        height, width = picture.shape[:2]
+        return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=how)
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how)
 
 
 def _inside(found: np.ndarray, width: int, height: int) -> np.ndarray:

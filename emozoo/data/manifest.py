@@ -28,9 +28,20 @@ BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 # Answers of raters that name no emotion: such vote columns are never classes.
 NOT_CLASSES = ("unknown", "nf")
 SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv"})
-SOUNDS = frozenset({".wav", ".m4a", ".mp3", ".flac", ".ogg", ".aac"})
+# fmt: off
+PICTURES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
+    ".avif", ".heic", ".heif", ".hif",
+})
+VIDEOS = frozenset({
+    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".m2t",
+    ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".asf", ".f4v", ".qt", ".divx", ".dv", ".mpe", ".m2v", ".mjpeg",
+})
+SOUNDS = frozenset({
+    ".wav", ".m4a", ".mp3", ".flac", ".ogg", ".aac", ".opus", ".amr", ".awb", ".aif", ".aiff", ".wma", ".oga", ".caf",
+    ".weba", ".mka", ".ac3", ".mp2",
+})
+# fmt: on
 MEDIA = PICTURES | VIDEOS | SOUNDS
 _KNOWN = {"path", "label", "valence", "arousal", "split", "fold", "start", "end", *BOX_COLUMNS, *GROUP_COLUMNS}
 

@@ -32,6 +32,7 @@ from emozoo.data.images import (
     Still,
     frame_rate,
     is_picture,
+    open_image,
     read_picture,
 )
 from emozoo.data.sound import Sound
@@ -52,7 +53,7 @@ EARLY = 16  # frames; no codec reorders more
 
 __all__ = [
     "AvVideo", "DecordVideo", "FrameFolder", "Header", "Pictures", "Sound", "Still", "Warn", "frame_rate", "is_picture",
-    "open_pictures", "read_header", "read_picture",
+    "open_image", "open_pictures", "read_header", "read_picture",
 ]  # fmt: skip
 
 
@@ -302,14 +303,14 @@ class DecordVideo:
 
 
 def open_pictures(path: str | os.PathLike[str], header: Header | None = None) -> Pictures:
-    """The frames of a picture, a folder of pictures or a media file.
+    """The frames of an image file, a folder of them or a media file.
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
     """
-    if is_picture(path):
-        return Still(path)
     if os.path.isdir(path):
         return FrameFolder(path)
+    if is_picture(path):
+        return open_image(path)
     header = header or read_header(path)
     if not header.has_video:
         raise VideoError(path, "has no pictures, only sound", "no_video")

@@ -35,7 +35,8 @@ import cv2
 import numpy as np
 
 from emozoo import hub
-from emozoo.data.manifest import PICTURES, Row
+from emozoo.data.images import is_picture, read_picture
+from emozoo.data.manifest import Row
 from emozoo.data.synthetic.clip import write_media
 from emozoo.data.synthetic.draw import Array, Picture
 from emozoo.data.synthetic.places import PLACES
@@ -133,7 +134,7 @@ class Material:
         self.emotions = tuple(e for e in BASIC7 if all(e in self.of[v] for v in needed))
         if len(self.emotions) < 2:
             raise DatasetError(f"{' and '.join(needed)}: fewer than two of {', '.join(BASIC7)} are in all of them")
-        if odd := next((r for rows in self.of["face"].values() for r in rows if not _is_picture(r.path)), None):
+        if odd := next((r for rows in self.of["face"].values() for r in rows if not is_picture(r.path)), None):
             raise DatasetError(f"{odd.path}: faces are composed from picture files (jpg, png ...) alone")
         self.calm: dict[str, list[Row]] = {}
         for row in self.of["face"].get("neutral", ()):
@@ -143,10 +144,6 @@ class Material:
             for v, x in self.of.items() for e, rows in x.items() for r in rows
         )  # fmt: skip
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_picture(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in PICTURES
 
 
 def _by_emotion(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -254,8 +251,6 @@ class _Face:
         self.edge = cv2.GaussianBlur(edge, (0, 0), rim / 1.5)
 
     def _open(self, row: Row, cast: Array) -> Picture:
-        from emozoo.data.media import read_picture
-
         picture = read_picture(row.path)[0]
         if row.box is not None and any(row.box):
             x1, y1, x2, y2 = (int(v) for v in row.box)
