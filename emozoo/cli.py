@@ -414,11 +414,13 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: by the size of the data.")] = None,
     batch_size: Annotated[int, typer.Option(help="Items at a time.")] = 16,
     seed: Annotated[int, typer.Option(help="Same seed, same result on the same machine.")] = 0,
-    device: Annotated[str, typer.Option(help="'auto' or 'cpu'.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from OUT/last.ckpt where it is there.")] = True,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Teach a model your own classes from a folder of class folders or a CSV.
+
+    Exit code 1: it is done, but some items could not be read; they are named and left out.
 
     \b
     Example: emozoo finetune ceflnet --data my_clips --out my_model
@@ -429,11 +431,14 @@ def finetune(
         found = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)
     if as_json:
         _print_json(found)
-        return
+        return 1 if found["unreadable"] else 0
     seen = f", {found['n_val']} held out" if found["n_val"] else ""
     scores = "".join(f", {k[4:]} {found[k]:.2f}" for k in ("val_WAR", "val_UAR") if found.get(k) is not None)
     print(f"{found['folder']}: {', '.join(found['classes'])}; {found['n_train']} items{seen}{scores}")
+    if n := len(found["unreadable"]):
+        print(f"{n} item{'s' * (n > 1)} could not be read: {'; '.join(found['unreadable'][:5])}{' …' * (n > 5)}")
     print(f"next: emozoo predict FILE --model {found['folder']}")
+    return 1 if found["unreadable"] else 0
 
 
 @app.command()

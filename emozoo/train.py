@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import lightning as L
 import torch
@@ -85,7 +87,6 @@ class SaveWeights(Callback):
         )
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
-        self.origin = ""  # what a run began with, where the caller knows
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.tag and self.folder and not getattr(trainer, "fast_dev_run", False):
@@ -100,7 +101,7 @@ class SaveWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         spent = time.monotonic() - self.started if self.started else 0.0
-        return {"seconds": self.seconds + spent, "origin": self.origin}
+        return {"seconds": self.seconds + spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds = float(state_dict["seconds"])
@@ -383,10 +384,40 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-def _begun(checkpoint: Path, save: SaveWeights) -> bool:
-    """Whether a checkpoint is of a run that began as this one."""
-    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
-    return any(state.get("origin") == save.origin for state in kept.values() if isinstance(state, dict))
+class _Began(Callback):
+    """Keeps in every checkpoint what its run began with: ``origin``, a hash, and the ids that could not be read."""
+
+    def __init__(self, origin: str, unreadable: Sequence[str]) -> None:
+        self.kept = {"origin": origin, "unreadable": sorted(unreadable)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.kept
+
+    @staticmethod
+    def of(checkpoint: Path) -> dict[str, Any] | None:
+        """What the run of a checkpoint began with; None where the file is cut off or not ours."""
+        try:
+            kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
+            _log.warning("%s cannot be read (%s)", checkpoint, str(error).splitlines()[0] if str(error) else "cut off")
+            return None
+        states = [s for s in kept.values() if isinstance(s, dict)]
+        return next((s for s in states if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
+
+
+def _on(device: str) -> tuple[str, int | list[int]]:
+    """Lightning's accelerator and devices for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; else UsageError."""
+    name, colon, number = device.strip().lower().partition(":")
+    understood = "choose auto, cpu, cuda, cuda:NUMBER or mps"
+    if name not in ("auto", "cpu", "cuda", "mps") or (colon and (name != "cuda" or not number.isdecimal())):
+        raise UsageError(f"no device '{device}': {understood}")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and int(number or 0) >= there:
+        gpus = ", ".join(f"cuda:{i}" for i in range(there)) or "no CUDA device"
+        raise UsageError(f"device '{device}' cannot be used here, where there is {gpus}: {understood}")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"device '{device}' cannot be used here, where there is no Apple GPU: {understood}")
+    return "gpu" if name == "cuda" else name, [int(number)] if number else 1
 
 
 def finetune(
@@ -404,15 +435,24 @@ def finetune(
 ) -> dict[str, Any]:
     """Fits a model with weights to a user's own classes; the folder ``out`` then loads in ``predict --model out``.
 
-    Data: a folder of class folders (videos, pictures, frame folders) or a CSV. Without a split column, 20 % of the
-    items are held out by group. Clips are decoded once into memory; the encoder learns at a tenth of the head's rate.
-    A killed run goes on from ``out/last.ckpt``.
+    Data: a folder of class folders (videos, pictures, frame folders), or a CSV or a folder with ``manifest.csv``.
+    Without a split column, 20 % of the items are held out by group. Clips are decoded once into memory, before
+    training; those that cannot be read are left out and named. The encoder learns at a tenth of the head's rate.
+    ``device``: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
 
-    Returns ``{"folder", "classes", "n_train", "n_val", "val_WAR", "val_UAR"}``. Raises DatasetError, UsageError.
+    A killed run goes on from ``out/last.ckpt``. Where items that could not be read have been mended or removed since,
+    it begins anew, and the model in ``out`` stands until the new one is written; over other changes of the data it
+    raises UsageError.
+
+    Returns ``{"folder", "classes", "n_train", "n_val", "val_WAR", "val_UAR", "unreadable"}``, the last a list of
+    ``path: reason``. Raises DatasetError (also for a class of which no training item can be read), UsageError.
     """
     out, data = Path(out), Path(data)
-    kind = "csv" if data.is_file() else "folder"
+    accelerator, devices = _on(device)
+    kind = "csv" if data.is_file() or (data / "manifest.csv").is_file() else "folder"
     manifest = datasets.load(kind, data)
+    for finding in manifest.findings:
+        _log.warning("%s: %s: %s", data, finding.item, finding.text)
     if len(manifest.classes) < 2:
         raise DatasetError(
             f"{data}: fine-tuning needs at least two classes, found {len(manifest.classes)}; make one folder per class"
@@ -420,21 +460,55 @@ def finetune(
     L.seed_everything(seed, verbose=False)
     start = load(name, classes=manifest.classes)
     config = start.config
+
+    def began(without: Iterable[str]) -> str:
+        """A hash of all that a run follows from, but for items that could not be read."""
+        left_out = set(without)
+        rows = [(r.id, r.label, r.split) for r in manifest.rows if r.id not in left_out]
+        return hub.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
+
+    last = out / "last.ckpt"
+    before = _Began.of(last) if resume and last.is_file() else None
+    if before is not None and before["origin"] != began(before["unreadable"]):
+        raise UsageError(
+            f"{last} was made from other weights, data or settings: choose another --out, "
+            "or begin anew with --no-resume"
+        )
     stills = all(is_picture(r.path) for r in manifest.rows)
     augment = {
         s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.source != "audio"
     }
     dm = EmotionDataModule(
         kind, data, spec=start.spec, classes=manifest.classes, val_share=0.0, augment=augment, batch_size=batch_size,
-        num_workers=num_workers, preload=1 if stills else 2, seed=seed,
+        num_workers=num_workers, preload=1 if stills else 2, allow_missing=True, seed=seed,
     )  # fmt: skip
     dm.setup("fit")
-    if not dm.val_rows:
-        dm.val_rows = dm.test_rows
-    if not dm.train_rows:
+    dm.val_rows = [r for r in dm.val_rows or dm.test_rows if dm.labels.usable(r)]
+    wanted = {r.label for r in dm.train_rows}
+    unreadable = dm.drop_unreadable()
+    if not dm.train_rows and not unreadable:
         raise DatasetError(f"{data}: no item is left for training; give each class at least two items")
-    batch_size = dm.batch_size = max(2, min(batch_size, len(dm.train_rows)))
-    steps = max(1, len(dm.train_rows) // batch_size)
+    if lost := wanted - {r.label for r in dm.train_rows}:
+        first = next(iter(unreadable.values()))
+        names = ", ".join(sorted(map(str, lost)))
+        raise DatasetError(
+            f"{data}: of class {names} no training item can be read ({len(unreadable)} cannot, the first: {first}): "
+            "mend or fetch them again, or take the class out"
+        )
+    for error in unreadable.values():
+        _log.warning("left out, since it cannot be read: %s", error)
+    if unreadable and not dm.val_rows:
+        _log.warning("%s: none of the held-out items can be read, so the model is not scored", data)
+    prior = dm.class_prior
+    if prior is not None and (untaught := [c for c, n in zip(manifest.classes, prior, strict=True) if n == 0]):
+        _log.warning("%s: no training item of class %s", data, ", ".join(untaught))
+    go_on = before is not None and before["unreadable"] == sorted(unreadable)
+    if last.is_file() and resume and not go_on:
+        changed = sorted(set(before["unreadable"]) ^ set(unreadable)) if before is not None else []
+        what = f"since {', '.join(changed)} could not be read before, or cannot now" if changed else "from the start"
+        _log.warning("%s is not gone on from: training begins anew, %s", last, what)
+    dm.batch_size = max(2, min(batch_size, len(dm.train_rows)))
+    steps = max(1, len(dm.train_rows) // dm.batch_size)
     # Small sets see enough steps to fit a new head, large ones a few epochs.
     epochs = epochs or max(4, min(30, 240 // steps))
     head = {k.partition(".")[0] for k in start.head_keys()}
@@ -451,30 +525,21 @@ def finetune(
         licence=config["licence"],
         half=False,
     )
-    began = (start.sha256, list(manifest.classes), seed, batch_size, [(r.id, r.label, r.split) for r in manifest.rows])
-    save.origin = hub.sha256_of(repr(began).encode())
     checkpoint = ModelCheckpoint(
         dirpath=out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     trainer = L.Trainer(
         max_epochs=epochs,
-        accelerator="cpu" if device == "cpu" else "auto",
-        devices=1,
+        accelerator=accelerator,
+        devices=devices,
         logger=False,
         enable_model_summary=False,
-        callbacks=[save, checkpoint, TQDMProgressBar(leave=False)],
+        callbacks=[save, checkpoint, _Began(began(unreadable), list(unreadable)), TQDMProgressBar(leave=False)],
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         default_root_dir=out,
         check_val_every_n_epoch=epochs,
     )
-    last = out / "last.ckpt"
-    go_on = resume and last.is_file()
-    if go_on and not _begun(last, save):
-        raise UsageError(
-            f"{last} was made from other weights, data or settings: choose another --out, "
-            "or begin anew with --no-resume"
-        )
     trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
     found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
     return {
@@ -484,6 +549,7 @@ def finetune(
         "n_val": len(dm.val_rows),
         "val_WAR": found.get("val_WAR"),
         "val_UAR": found.get("val_UAR"),
+        "unreadable": [str(error) for error in unreadable.values()],
     }
 
 

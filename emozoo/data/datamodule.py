@@ -25,7 +25,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from emozoo import hub
 from emozoo.data import datasets, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
-from emozoo.data.manifest import Manifest, Row, read_va
+from emozoo.data.manifest import Manifest, Row, read_va, split_key
 from emozoo.data.media import is_picture
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
@@ -103,13 +103,15 @@ class ClipDataset(Dataset[Sample]):
     def preload(self, draws: int, workers: int) -> None:
         """Decodes every row ``draws`` times into memory, with a progress bar; training then never waits for a decoder.
 
-        Clips that this process decoded before under the same spec (another fold's, say) are taken from there.
+        Clips that this process decoded before under the same spec (another fold's, say) are taken from there, unless
+        their file has changed since or could not be read.
         """
         from rich.progress import track
 
         wanted = tuple(range(draws)) if self.train and draws else (None,)
         keys = [
-            (row.path, row.extra.get("sound"), row.start, row.end, row.box, str(self.spec), wanted) for row in self.rows
+            (row.path, _stamp(row.path), row.extra.get("sound"), row.start, row.end, row.box, str(self.spec), wanted)
+            for row in self.rows
         ]
         todo = [i for i, key in enumerate(keys) if key not in _DECODED]
         jobs = [(self.rows[i], self.spec, wanted) for i in todo]
@@ -118,9 +120,21 @@ class ClipDataset(Dataset[Sample]):
             for i, raws in zip(todo, track(found, "decoding", len(todo), disable=not todo), strict=True):
                 _DECODED[keys[i]] = [_spread(raw) for raw in raws]
         self.kept = [_DECODED[key] for key in keys]
+        for key, clips in zip(keys, self.kept, strict=True):
+            if any(isinstance(clip, VideoError) for clip in clips):
+                _DECODED.pop(key, None)
 
 
 _DECODED: dict[tuple[Any, ...], list[RawClip | VideoError]] = {}
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Size and time of the last change of a file; None where there is none, as for an item of a store."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
 
 
 def _spread(raw: RawClip | VideoError) -> RawClip | VideoError:
@@ -556,6 +570,9 @@ class EmotionDataModule(L.LightningDataModule):
         if self.manifest is not None:
             return
         manifest = datasets.load(self.dataset, self.root)
+        self.split = None if self.split is None else split_key(self.split)
+        if self.folds is not None or (self.fold is None and (self.split is None or stage in (None, "fit"))):
+            manifest.require_known_splits(self.split)
         if store.is_store(self.root):
             store.open_store(self.root).require(self.spec)
         self.manifest = manifest
@@ -835,6 +852,22 @@ class EmotionDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("validation", self.val_rows, train=False) if self.val_rows else []
+
+    def drop_unreadable(self) -> dict[str, VideoError]:
+        """Leaves out the training and validation rows that cannot be read; returns the reason by the id of the row.
+
+        Needs ``preload``: all of them are decoded into memory now, and not again when they are used.
+        """
+        found: dict[str, VideoError] = {}
+        for name, rows, train in (("training", self.train_rows, True), ("validation", self.val_rows, False)):
+            data: Any = self._loader(name, rows, train=train).dataset if rows else None
+            for row, clips in zip(data.rows, data.kept, strict=True) if data is not None else ():
+                if error := next((clip for clip in clips if isinstance(clip, VideoError)), None):
+                    found.setdefault(row.id, error)
+        self.train_rows = [r for r in self.train_rows if r.id not in found]
+        self.val_rows = [r for r in self.val_rows if r.id not in found]
+        self._sets.clear()
+        return found
 
     def test_dataloader(self) -> DataLoader[Any]:
         return self._loader("test", self.test_rows, train=False)

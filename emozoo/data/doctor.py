@@ -7,9 +7,11 @@ Codes of findings: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_au
 ``broken_tail``, ``broken_part`` (a part can); ``assumed_rate``, ``mixed_sizes`` (of a folder of frames), ``bit_depth``,
 ``first_picture`` (how an image was read); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
 ``near_duplicate_across_splits``, ``label_conflict``, ``near_label_conflict``; ``name_collision``, ``listed_twice``;
-``damaged`` (of a prepared store); ``empty_class``;
-``group_across_splits``; ``count`` (not as many items as the protocol has). Notes are no faults: ``imbalance``,
-``no_group``, ``unlabelled``, ``no_face``, ``ignored_files``.
+``damaged`` (of a prepared store); ``empty_class``; ``group_across_splits``; ``count`` (not as many items as the
+protocol has). What was read otherwise than it was written: ``missing_label``, ``class_spellings``, ``unknown_split``,
+``missing_split``, ``unnamed_column``, ``unread_column`` (of a table); ``link_loop``, ``frames_without_numbers``,
+``unreadable`` (of class folders). Notes are no faults: ``imbalance``, ``no_group``, ``unlabelled``, ``no_face``,
+``ignored_files``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emozoo.data import datasets, faces, store
-from emozoo.data.manifest import MEDIA, Manifest, Row, key, read_va
+from emozoo.data.datasets.layout import of_the_system
+from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, read_va, some
 from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError, VideoError
 
@@ -39,18 +42,7 @@ from emozoo.errors import DatasetError, UsageError, VideoError
 # 100 recompressed, halved, brightened or noisy copies are found, and different faces are not.
 NEAR_BITS, NEAR_CORRELATION = 10, 0.985
 IMBALANCE = 10  # times as many items in the largest class as in the smallest
-_SHOWN = 5  # names listed in one finding
 _LINES = 20  # findings of one kind that are printed
-
-
-@dataclass(frozen=True)
-class Finding:
-    """``code`` for machines, ``item``: id of the item (or name of class, person), what is wrong, how to mend it."""
-
-    code: str
-    item: str
-    text: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ def check(target: str | Path, root: str | Path | None = None, *, workers: int | 
     """
     manifest = _open(str(target), root)
     found = _examine(manifest.rows, workers or min(8, os.cpu_count() or 1))
-    findings: list[Finding] = []
+    findings: list[Finding] = list(manifest.findings)
     for row, seen in zip(manifest.rows, found, strict=True):
         findings += _of_item(row, seen)
     findings += _copies(manifest, found)
@@ -369,11 +361,6 @@ def _of_item(row: Row, seen: _Seen) -> Iterator[Finding]:
             yield Finding("box_outside", row.id, f"{corners} leaves it", "none needed: it is clipped when read")
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
 def _copies(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
     same: dict[str, list[Row]] = defaultdict(list)
     for row, seen in zip(manifest.rows, found, strict=True):
@@ -382,7 +369,7 @@ def _copies(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
     for rows in same.values():
         if len({r.path for r in rows}) < 2:  # parts of one file, or one file listed twice
             continue
-        others = f"has the same bytes as {_some(r.id for r in rows[1:])}"
+        others = f"has the same bytes as {some(r.id for r in rows[1:])}"
         if len({r.split for r in rows}) > 1:
             splits = ", ".join(sorted(f"{r.split}" for r in rows))
             fix = "keep it in one split: a network is tested on what it has learned"
@@ -440,13 +427,26 @@ def _names(manifest: Manifest) -> Iterator[Finding]:
         named[short(row)].add(row.path)
     for name, paths in named.items():
         if len(paths) > 1:
-            files = _some(sorted(Path(p).name for p in paths))
+            files = some(sorted(Path(p).name for p in paths))
             yield Finding("name_collision", name, f"{files} differ in their extension only", "rename all but one")
-    listed = Counter((r.path, r.start, r.end, r.box) for r in manifest.rows)
-    for (path, *_), n in listed.items():
-        if n > 1:
-            first = next(r for r in manifest.rows if r.path == path)
-            yield Finding("listed_twice", first.id, f"stands {n} times in the table", "keep one line of it")
+    listed: dict[Any, list[Row]] = defaultdict(list)
+    for row in manifest.rows:
+        listed[row.path, row.start, row.end, row.box].append(row)
+    for rows in listed.values():
+        if len(rows) == 1:
+            continue
+        first = rows[0].id
+        yield Finding("listed_twice", first, f"stands {len(rows)} times in the table", "keep one line of it")
+        labels, splits, groups = ({str(v) for v in x if v} for x in zip(*((r.label, r.split, r.group) for r in rows)))
+        if len(labels) > 1:
+            text = f"stands in the table under {', '.join(sorted(labels))}"
+            yield Finding("label_conflict", first, text, "find out which label is right")
+        if len(splits) > 1:
+            fix = "keep it in one split: a network is tested on what it has learned"
+            yield Finding("duplicate_across_splits", first, f"stands in {', '.join(sorted(splits))}", fix)
+        if len(groups) > 1:
+            text = f"stands in the table as one item of {', '.join(sorted(groups))}"
+            yield Finding("listed_twice", first, text, "keep the line with the right person")
 
 
 def _classes_and_people(manifest: Manifest) -> Iterator[Finding]:
@@ -488,7 +488,7 @@ def _faceless(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
     if none:
         prepared = store.is_store(manifest.root)
         how = "of the store" if prepared else "looked at (a frontal detector, up to three frames each)"
-        text = f"no face in {len(none)} of {len(looked)} items {how}: {_some(none)}"
+        text = f"no face in {len(none)} of {len(looked)} items {how}: {some(none)}"
         yield Finding("no_face", manifest.name, text, "")
 
 
@@ -508,9 +508,10 @@ def _notes(manifest: Manifest) -> list[Finding]:
         notes.append(note("unlabelled", manifest.name, f"{plain} items have no label, votes, valence or arousal"))
     if manifest.protocol == "folder" and not store.is_store(manifest.root):
         other = [p for p in manifest.root.rglob("*") if p.is_file() and p.suffix.lower() not in MEDIA]
-        other = [p for p in other if p.parent != manifest.root and not p.name.startswith(".") and not _known(p)]
+        inside = [(p, p.relative_to(manifest.root).parts) for p in other]
+        other = [p for p, parts in inside if len(parts) > 1 and not any(map(of_the_system, parts)) and not _known(p)]
         if other:
-            names = _some(p.relative_to(manifest.root).as_posix() for p in sorted(other))
+            names = some(p.relative_to(manifest.root).as_posix() for p in sorted(other))
             notes.append(note("ignored_files", manifest.name, f"not media, so not read: {names}"))
     return notes
 

@@ -1,28 +1,95 @@
 """Any folder of class folders: ``root/<class>/<item>`` or ``root/{train,val,test}/<class>/<item>``.
 
-An item is a video, a sound, a picture, or a folder of pictures (the frames of one video); a class may mix them.
+An item is a video, a sound, a picture, or a folder of pictures (the frames of one video); a class may mix them, and its
+items may lie in folders of their own, ``<class>/<session>/<item>``, however deep. A folder with pictures and no other
+media and no folders is the frames of one clip, and so is one in which most of several pictures are numbered alike
+(``frame_0001.jpg``), whatever lies beside them; any other folder is a session. Folders that a system
+leaves behind (``@eaDir``, ``__MACOSX``, hidden ones) are nothing, and an empty class folder is no class.
 """
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from emozoo.data.manifest import MEDIA, SPLIT_NAMES, Manifest, Row, class_order, key, unique_ids
+from emozoo.data.datasets.layout import of_the_system
+from emozoo.data.manifest import (
+    MEDIA,
+    PICTURES,
+    Finding,
+    Manifest,
+    Row,
+    class_names,
+    key,
+    missing,
+    some,
+    split_name,
+    unique_ids,
+)
 from emozoo.errors import DatasetError
-
-SPLITS = {"train": "train", "val": "val", "test": "test", **SPLIT_NAMES}
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+from emozoo.labels import BASIC7, canonical
 
 
-def _items(folder: Path) -> Iterator[Path]:
-    """Media files and folders of frames, an empty folder too: it is for the reader to say what is wrong with it."""
-    for p in sorted(folder.iterdir()):
-        if not p.name.startswith(".") and (p.is_dir() or p.suffix.lower() in MEDIA):
-            yield p
+class _Walk:
+    """Walks the folders below ``root``; ``findings``: what could not be listed, or was read by a guess."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.findings: list[Finding] = []
+
+    def _say(self, code: str, path: Path, text: str, fix: str) -> None:
+        self.findings.append(Finding(code, path.relative_to(self.root).as_posix(), text, fix))
+
+    def listed(self, folder: Path) -> tuple[list[Path], list[Path]] | None:
+        """Folders and files in a folder, without those of the system; None (and a finding) where it is closed to us."""
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(e.name for e in entries if not of_the_system(e.name))
+        except OSError as e:
+            if folder == self.root:
+                raise DatasetError(f"{folder}: cannot be listed ({e.strerror})") from e
+            self._say("unreadable", folder, f"the folder cannot be listed ({e.strerror})", "give yourself permission")
+            return None
+        inside = [folder / n for n in names]
+        return [p for p in inside if os.path.isdir(p)], [p for p in inside if not os.path.isdir(p)]
+
+    def items(self, folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+        """The items of a class: media files and folders of frames, those of its sessions too.
+
+        An empty folder is an item: it is for the reader to say what is wrong with it.
+        """
+        above |= {os.path.realpath(folder)}
+        folders, files = self.listed(folder) or ([], [])
+        for path in sorted([*folders, *(f for f in files if f.suffix.lower() in MEDIA)]):
+            if path not in folders:
+                yield path
+            elif os.path.realpath(path) in above:
+                self._say("link_loop", path, "a link to a folder that it lies in, so it is not followed", "delete it")
+            elif (inside := self.listed(path)) is not None:
+                if self._is_clip(path, *inside):
+                    yield path
+                else:
+                    yield from self.items(path, above)
+
+    def _is_clip(self, path: Path, folders: list[Path], files: list[Path]) -> bool:
+        """Whether a folder is one item: the frames of a clip, or nothing at all."""
+        pictures = [f for f in files if f.suffix.lower() in PICTURES]
+        alike = Counter(re.sub(r"\d+", "0", f.stem) for f in pictures).most_common(1)
+        numbered = bool(alike) and "0" in alike[0][0] and alike[0][1] * 2 > len(pictures)
+        if numbered and len(pictures) > 1:
+            return True
+        if folders or any(f.suffix.lower() in MEDIA - PICTURES for f in files):
+            return False
+        if len(pictures) > 1:
+            text = f"{len(pictures)} pictures without numbers are read as the frames of one clip"
+            self._say(
+                "frames_without_numbers", path, text, "number frames; put separate pictures right into the class folder"
+            )
+        return True
 
 
 def load(root: Path, name: str = "folder") -> Manifest:
@@ -30,22 +97,24 @@ def load(root: Path, name: str = "folder") -> Manifest:
     if not root.is_dir():
         raise DatasetError(f"{root}: not a folder; 'folder' looks for {root}/<class>/<clip> (for a table use 'csv')")
     root = root.resolve()
-    top = _folders(root)
-    split_folders = [p for p in top if p.name.lower() in SPLITS]
+    walk = _Walk(root)
+    top = (walk.listed(root) or ([], []))[0]
+    split_folders = [p for p in top if split_name(p.name)]
     if split_folders and len(split_folders) < len(top):
         others = ", ".join(p.name for p in top if p not in split_folders)
         raise DatasetError(
             f"{root}: beside {', '.join(p.name for p in split_folders)} lie {others}: keep either split folders or "
             "class folders at the top"
         )
-    places: list[tuple[str | None, Path]] = [(SPLITS[p.name.lower()], p) for p in split_folders]
-    places = places or [(None, root)]
-    rows = []
-    classes = set()
-    for split, place in places:
-        for folder in _folders(place):
-            classes.add(folder.name)
-            for item in _items(folder):
+    places: list[tuple[str | None, Path]] = [(split_name(p.name), p) for p in split_folders]
+    rows: list[Row] = []
+    filled: set[str] = set()
+    empty: dict[str, Path] = {}
+    for split, place in places or [(None, root)]:
+        folders = top if place == root else (walk.listed(place) or ([], []))[0]
+        for folder in folders:
+            before, closed = len(rows), len(walk.findings)
+            for item in walk.items(folder):
                 sidecar = item.with_suffix(".va.csv")
                 rows.append(
                     Row(
@@ -56,9 +125,43 @@ def load(root: Path, name: str = "folder") -> Manifest:
                         extra={"va_file": str(sidecar)} if sidecar.is_file() else {},
                     )
                 )
+            if len(rows) > before:
+                filled.add(folder.name)
+            elif len(walk.findings) == closed:
+                empty.setdefault(folder.name, folder)
     if not rows:
         raise DatasetError(
             f"{root}: no media found as <class>/<clip> or {{train,val,test}}/<class>/<clip>; an item is a file "
             f"with one of {', '.join(sorted(MEDIA))}, or a folder of pictures"
+            + "".join(f"; {f.item}: {f.text}" for f in walk.findings[:1])
         )
-    return Manifest(root.name, root, class_order(root, classes), tuple(unique_ids(rows, root)), protocol="folder")
+    if not split_folders:
+        _refuse_parts(root, top, rows)
+    classes, spelled, merged = class_names(root, filled)
+    rows = [replace(r, label=spelled[str(r.label)]) for r in rows]
+    findings = [*walk.findings, *merged, *_odd_classes(filled, empty, classes)]
+    return Manifest(root.name, root, classes, tuple(unique_ids(rows, root)), "folder", findings=tuple(findings))
+
+
+def _refuse_parts(root: Path, top: list[Path], rows: list[Row]) -> None:
+    """Raises DatasetError where every folder at the top holds folders of emotions: it is no class, but a part."""
+    known = {*BASIC7, "calm", "contempt"}
+    inside = {(str(r.label), Path(r.path).relative_to(root).parts[1]) for r in rows}
+    if any(canonical(above) in known or canonical(name) not in known for above, name in inside):
+        return
+    classes = some(sorted({name for _, name in inside}))
+    raise DatasetError(
+        f"{root}: {some(p.name for p in top)} hold folders of classes ({classes}): call the folders at the top train, "
+        "val and test, put all classes there, or write a table"
+    )
+
+
+def _odd_classes(filled: set[str], empty: dict[str, Path], classes: tuple[str, ...]) -> Iterator[Finding]:
+    known = {*classes, *filled}
+    for name in sorted(empty.keys() - known):
+        files = sum(1 for p in empty[name].iterdir() if not of_the_system(p.name))
+        text = f"the folder holds nothing that is read ({files} other files)" if files else "the folder is empty"
+        yield Finding("empty_class", name, f"{text}, so it is no class", "add items, or delete the folder")
+    for name in sorted(filter(missing, filled)):
+        text = f"a class by the name of its folder, though {name!r} is how missing labels are written"
+        yield Finding("missing_label", name, text, "rename the folder, or move it out if its items have no label")

@@ -21,6 +21,22 @@ Box = tuple[float, float, float, float]
 NO_FACE: Box = (0.0, 0.0, 0.0, 0.0)
 
 
+# What servers, archives and systems leave beside the data; names that begin with "." or "__" are theirs, too.
+_SYSTEM = frozenset(
+    {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+     "system volume information"}
+)  # fmt: skip
+
+
+def of_the_system(name: str) -> bool:
+    """Whether a file or folder of this name is none of the data: hidden, or left behind by a system.
+
+    >>> of_the_system("@eaDir"), of_the_system("._clip.mp4"), of_the_system("clip.mp4")
+    (True, True, False)
+    """
+    return name.startswith((".", "__")) or name.lower() in _SYSTEM
+
+
 def within(root: Path, *names: str) -> Path:
     """``root`` or, where it holds the data set's own folder (under one of the spellings), that folder."""
     found = subfolder(root, *names)
@@ -57,7 +73,7 @@ def class_of(name: str, classes: Sequence[str], where: tuple[Path, int] | Path) 
 def items(folder: Path) -> Iterator[Path]:
     """Media files and folders of frames in a folder, an empty one too: it is for the reader to say what is wrong."""
     for p in sorted(folder.iterdir()):
-        if not p.name.startswith((".", "__")) and (p.suffix.lower() in MEDIA or p.is_dir()):
+        if not of_the_system(p.name) and (p.suffix.lower() in MEDIA or p.is_dir()):
             yield p
 
 
