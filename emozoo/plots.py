@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import av
 import matplotlib
 import numpy as np
-from av.error import FFmpegError
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -360,7 +358,7 @@ def _write_video(found: Prediction, pictures: media.Pictures, part: Path, progre
         stream: Any = out.add_stream("libx264", rate=rate, options={"crf": "19", "preset": "veryfast"})
         stream.width, stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", unit
-        sound = _Sound(found.file, out, float(pictures.stamps[-1]) + 0.1)
+        sound = _Sound(found.file, out, pictures)
         for index, shown in _whole_frames(pictures):
             time = float(pictures.stamps[index])
             picture = painter.paint(shown, time)
@@ -387,48 +385,71 @@ def _whole_frames(pictures: media.Pictures) -> Iterator[tuple[int, np.ndarray]]:
 class _Sound:
     """The file's own sound, encoded again beside the pictures, never far ahead of them."""
 
-    def __init__(self, path: str, out: Any, until: float) -> None:
+    def __init__(self, path: str, out: Any, pictures: media.Pictures) -> None:
         self.frames: Iterator[Any] = iter(())
-        self.until = until
+        self.stream: Any = None
         if os.path.isdir(path):
             return
         header = media.read_header(path)
-        if not header.has_audio:
+        if not header.has_audio or header.audio_fault:
             return
-        self.zero = header.video_start
-        self.source = av.open(path)
-        inside: Any = self.source.streams.audio[0]
-        rate = inside.rate if inside.rate in (16000, 22050, 24000, 32000, 44100, 48000) else 48000
-        layout = "mono" if inside.channels == 1 else "stereo"
-        self.stream: Any = out.add_stream("aac", rate=rate, layout=layout)
-        self.resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        self.out, self.unit = out, Fraction(1, rate)
-        self.frames = self._decode(inside)
+        with media.open_container(path) as source:
+            inside: Any = source.streams[header.audio_index]
+            self.rate = inside.rate if inside.rate in (16000, 22050, 24000, 32000, 44100, 48000) else 48000
+            self.layout = "mono" if inside.channels == 1 else "stereo"
+        self.out, self.until = out, float(pictures.stamps[-1]) + 0.1
+        self.stream = out.add_stream("aac", rate=self.rate, layout=self.layout)
+        self.frames = self._decode(media.Sound(path, self.rate, header, getattr(pictures, "clock", None)))
 
-    def _decode(self, inside: Any) -> Iterator[Any]:
-        with suppress(FFmpegError):  # damaged sound ends where the damage begins
-            for frame in self.source.decode(inside):
-                if frame.time is None:
-                    continue
-                if frame.time > self.until + self.zero:
-                    break
-                yield from self.resampler.resample(frame)
-        with suppress(FFmpegError, ValueError):
-            yield from self.resampler.resample(None)
+    def _decode(self, sound: media.Sound) -> Iterator[Any]:
+        """From the first picture to the last, frames numbered by their samples; holes are filled with silence."""
+        resampler: Any = None
+        kind: Any = None
+        at = 0
+        for begin, joined, frame in sound.frames():
+            if begin > self.until:
+                break
+            if begin < 0:
+                continue
+            last, kind = kind, (frame.format.name, frame.layout.name, frame.sample_rate)
+            if not joined or kind != last:
+                place = round(begin * self.rate)
+                if resampler is None:
+                    at = place
+                else:
+                    at = yield from self._number(resampler.resample(None), at)
+                    at = yield from self._number(self._silence(place - at), at)
+                resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+            frame.pts = None
+            at = yield from self._number(resampler.resample(frame), at)
+        if resampler is not None:
+            yield from self._number(resampler.resample(None), at)
+
+    def _number(self, frames: Iterable[Any], at: int) -> Generator[Any, None, int]:
+        for frame in frames:
+            frame.pts, frame.time_base = at, Fraction(1, self.rate)
+            at += frame.samples
+            yield frame
+        return at
+
+    def _silence(self, samples: int) -> Iterator[Any]:
+        channels = 1 if self.layout == "mono" else 2
+        for first in range(0, samples, self.rate):
+            zeros = np.zeros((channels, min(self.rate, samples - first)), dtype=np.float32)
+            frame = av.AudioFrame.from_ndarray(zeros, format="fltp", layout=self.layout)
+            frame.sample_rate = self.rate
+            yield frame
 
     def write(self, until: float | None) -> None:
-        """Encodes sound up to that time in seconds; None: all that is left, and closes the file."""
+        """Encodes sound up to that time in seconds; None: all that is left."""
+        if self.stream is None:
+            return
         for frame in self.frames:
-            time = float(frame.time or 0.0) - self.zero
-            if time < 0:
-                continue
-            frame.pts, frame.time_base = round(time / self.unit), self.unit
             self.out.mux(self.stream.encode(frame))
-            if until is not None and time > until:
+            if until is not None and frame.pts > until * self.rate:
                 return
-        if until is None and hasattr(self, "source"):
+        if until is None:
             self.out.mux(self.stream.encode())
-            self.source.close()
 
 
 @lru_cache(maxsize=8)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from emozoo.data import audio, faces, sampling, store, views
+from emozoo.data.container import check_file
 from emozoo.data.faces import Track
 from emozoo.data.manifest import Row
 from emozoo.data.media import (
@@ -40,6 +41,7 @@ __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
 IGNORE = -100  # class index of a sample without an emotion label, as cross-entropy ignores it
 SOUND_TICK = 0.01  # seconds: sound without pictures is sampled as if it had 100 frames a second
+SHORT_SOUND_S = 0.5  # sound that starts so late, ends so early or has such a hole is mentioned
 LEAST_SOUND_S = 0.1  # a clip with less sound in its window counts as silent
 
 
@@ -106,10 +108,12 @@ class ClipReader:
         self._lead = 0.0
         if found := store.find(self.path):
             self._open_stored(*found)
-        elif is_picture(path) and not os.path.isdir(path):
-            self._open_still()
         else:
-            self._open_media(beside)
+            check_file(path)
+            if is_picture(path) and not os.path.isdir(path):
+                self._open_still()
+            else:
+                self._open_media(beside)
         self.size = self.pictures.size if self.pictures else (0, 0)
         stamps = self.pictures.stamps if self.pictures else np.zeros(0)
         self.fps = frame_rate(stamps)
@@ -167,7 +171,8 @@ class ClipReader:
         """The sound of the media file at that rate, in seconds after the first picture."""
         path, header = self._heard
         assert header is not None
-        sound = Sound(path, rate, header)
+        clock = getattr(self.pictures, "clock", None) if path == self.path else None
+        sound = Sound(path, rate, header, clock)
         sound.offset -= self._lead
         return sound
 
@@ -194,7 +199,13 @@ class ClipReader:
                 self._own_warnings.append(Warn("no_video", "no pictures; the model went by the sound alone"))
         if spec.needs_audio:
             if has_audio:
-                self.sound = sound()
+                try:
+                    self.sound = sound()
+                except VideoError as error:
+                    if not spec.needs_pictures:
+                        raise
+                    text = f"{error.reason}; the model went by the pictures alone"
+                    self._own_warnings.append(Warn("no_audio", text))
             elif not spec.needs_pictures:
                 raise VideoError(self.path, "has no sound track; this model needs sound", "no_audio")
             else:
@@ -238,7 +249,8 @@ class ClipReader:
         first, last = float(stamps[lo]), float(stamps[hi])
         wanted = np.arange(first, last + 1e-6, 1 / faces.DETECTIONS_PER_S)
         indices = np.unique(lo + sampling.nearest(stamps[lo : hi + 1], wanted))
-        step = float(np.median(np.diff(stamps[indices]))) if len(indices) > 1 else 0.0
+        # no frame lies further from the next one looked at than this; a very short clip is looked at only once
+        step = max(1 / faces.DETECTIONS_PER_S, float(np.median(np.diff(stamps[indices]))) if len(indices) > 1 else 0.0)
         if self._box is not None:
             if not self._box.any():
                 return []  # known to hold no face
@@ -400,6 +412,8 @@ class ClipReader:
             first = max(self.start, self.sound.offset)
             last = min(self.end, self.sound.offset + self.sound.duration)
             heard = np.minimum(ends, last) - np.maximum(ends - length, first)
+            for lost_from, lost_to in self.sound.holes:
+                heard -= np.clip(np.minimum(ends, lost_to) - np.maximum(ends - length, lost_from), 0, None)
             mask = reached & (heard >= min(LEAST_SOUND_S, a.seconds / 2))
             if mask.any():
                 waves = np.zeros((clips, samples), dtype=np.float32)
@@ -413,8 +427,19 @@ class ClipReader:
                     sound[mask] -= audio.colour(span, a, mels)[:, None]
             if not mask.any():
                 raw.warnings.append(Warn("no_audio", "no sound in this part; the model went by the pictures alone"))
-            elif (reached & ~mask & (ends > last)).any():
-                raw.warnings.append(Warn("short_audio", f"the sound ends at {last:.2f} s, before the pictures"))
+            elif reached.any():
+                masked = (reached & ~mask & (ends > last)).any()
+                begin, end = max(float(ends[reached].min()) - length, self.start), float(ends[reached].max())
+                if first - begin > SHORT_SOUND_S:
+                    text = f"the sound starts at {first:.2f} s, after the pictures"
+                    raw.warnings.append(Warn("short_audio", text))
+                elif masked or end - last > SHORT_SOUND_S:
+                    raw.warnings.append(Warn("short_audio", f"the sound ends at {last:.2f} s, before the pictures"))
+                for lost_from, lost_to in self.sound.holes:
+                    if min(lost_to, end) - max(lost_from, begin) > SHORT_SOUND_S:
+                        text = f"there is no sound from {lost_from:.2f} to {lost_to:.2f} s"
+                        raw.warnings.append(Warn("short_audio", text))
+                        break
         raw.streams[name], raw.masks[name] = sound, mask[:, None]
 
 

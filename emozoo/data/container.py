@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
+import av.logging
+import numpy as np
 from av.error import FFmpegError
+from av.stream import Disposition
 
 from emozoo.errors import VideoError
+
+LOUDNESS_S = 20.0  # seconds of each sound track that are listened to where none is marked as the one to hear
+LOUDER = 2.0  # a later track is heard instead of an earlier one if it is so many times as loud
+NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews
+NOT_HEARD = Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.comment  # beside the real sound
 
 
 class Warn(NamedTuple):
@@ -22,6 +33,8 @@ class Header(NamedTuple):
     """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced).
 
     ``frame_bytes`` = size of one decoded picture, ``fps`` = pictures a second on average (0 = not announced).
+    ``audio_index`` = which stream of the container is heard, -1 = none; ``warnings`` = what was noticed in choosing.
+    ``video_fault``, ``audio_fault`` = why the stream cannot be decoded; empty where it can.
     """
 
     has_video: bool
@@ -32,37 +45,137 @@ class Header(NamedTuple):
     total_s: float
     frame_bytes: int
     fps: float
+    audio_index: int = -1
+    video_fault: str = ""
+    audio_fault: str = ""
+    warnings: tuple[Warn, ...] = ()
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raises VideoError for what is neither a file nor a folder: reading a pipe or a device may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise VideoError(path, "no such file", "missing") from None
+    except (OSError, ValueError) as e:  # ValueError: a zero byte in the name
+        raise VideoError(path, f"cannot be opened ({getattr(e, 'strerror', None) or e})") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        what = kinds.get(stat.S_IFMT(mode), "a device")
+        raise VideoError(path, f"is {what}, not a file: save what comes out of it as a file first")
 
 
 def open_container(path: str | os.PathLike[str]) -> Any:
-    if not os.path.exists(path):
-        raise VideoError(path, "no such file", "missing")
+    """PyAV's container of a media file; the caller closes it. Raises VideoError: ``missing``, ``empty``, ``unreadable``."""
+    check_file(path)
     if os.path.getsize(path) == 0:
         raise VideoError(path, "the file is empty (0 bytes)", "empty")
     try:
-        return av.open(os.fspath(path))
+        # the protocol is named: a colon in a file's name must not be taken for one
+        return av.open("file:" + os.path.abspath(path))
     except (FFmpegError, OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
         raise VideoError(path, f"not a media file that can be opened ({reason})") from None
 
 
+def video_stream(box: Any) -> Any:
+    """The stream that a player shows: the one marked as default, else the first; None without one."""
+    streams = [s for s in box.streams.video if not s.disposition & NOT_SHOWN]
+    return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), -s.index), default=None)
+
+
+def audio_stream(box: Any, path: str | os.PathLike[str]) -> Any:
+    """The stream that is heard: the one marked as default, else the first that is not far softer than another."""
+    streams = list(box.streams.audio)
+    for better in (
+        [s for s in streams if s.codec_context is not None],
+        [s for s in streams if not s.disposition & NOT_HEARD],
+        [s for s in streams if s.disposition & Disposition.default],
+    ):
+        streams = [s for s in streams if s in better] or streams
+    if len(streams) < 2:
+        return streams[0] if streams else None
+    info = os.stat(path)
+    levels = _levels(os.fspath(path), info.st_size, info.st_mtime_ns, tuple(s.index for s in streams))
+    heard = streams[0], levels[0]
+    for stream, level in zip(streams[1:], levels[1:]):
+        if level > LOUDER * heard[1]:
+            heard = stream, level
+    return heard[0]
+
+
+@lru_cache(maxsize=1024)
+def _levels(path: str, _size: int, _mtime: int, indices: tuple[int, ...]) -> list[float]:
+    """Root mean square of the first seconds of each stream; 0 for one that does not decode."""
+    out = []
+    for index in indices:
+        power, count = 0.0, 0
+        with open_container(path) as box:
+            rate = box.streams[index].rate or 48000
+            resampler = av.AudioResampler(format="flt", layout="mono")
+            try:
+                for frame in box.decode(box.streams[index]):
+                    for f in resampler.resample(frame):
+                        power += float(np.square(f.to_ndarray(), dtype=np.float64).sum())
+                        count += f.samples
+                    if count > LOUDNESS_S * rate:
+                        break
+            except (FFmpegError, ValueError):
+                pass
+        out.append((power / count) ** 0.5 if count else 0.0)
+    return out
+
+
+def _fault(box: Any, stream: Any, kind: str) -> str:
+    """Why a stream cannot be decoded, as far as its header tells; empty where it may."""
+    if stream is None or stream.codec_context is not None:
+        return ""
+    line = re.search(rf"Stream #0:{stream.index}\b.*?: (?:Video|Audio): (\w+)(?:[^,\n]*?\((\S+) / 0x)?", _dump(box))
+    codec, tag = line.groups() if line else (None, None)
+    name = next((n for n in (codec, tag) if n and n not in ("none", "unknown")), "unknown")
+    if tag in ("encv", "enca", "drmi", "drms") or name in ("encv", "enca"):
+        return f"its {kind} is encrypted ({name}): only a player with the key can show it"
+    return f"no decoder for the {kind} codec {name}"
+
+
+def _dump(box: Any) -> str:
+    """FFmpeg's own description of the streams, the one place where it names a codec that it cannot decode."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)  # it is written to the log, which is kept silent
+    try:
+        return str(box.dumps_format())
+    except UnicodeError:
+        return ""
+    finally:
+        av.logging.set_level(level)
+
+
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Which streams the file has and when they start; decodes nothing. Raises VideoError."""
+    """Which streams the file has and when they start. Raises VideoError."""
     with open_container(path) as box:
-        video = next((s for s in box.streams.video if not s.disposition & av.stream.Disposition.attached_pic), None)
-        audio = box.streams.audio[0] if box.streams.audio else None
+        video, audio = video_stream(box), audio_stream(box, path)
 
         def seconds(stream: Any, ticks: int | None) -> float:
             return float(ticks * stream.time_base) if stream is not None and ticks is not None else 0.0
 
-        length = seconds(audio, audio.duration) if audio else 0.0
+        warnings = []
+        if audio is not None and audio is not box.streams.audio[0]:
+            n, number = len(box.streams.audio), list(box.streams.audio).index(audio) + 1
+            warnings.append(Warn("other_track", f"{n} sound tracks; number {number}, the main or loudest, was heard"))
+        fault = _fault(box, video, "video")
+        if video is not None and not fault and not video.width * video.height:
+            fault = "its video stream has no picture size: nothing of it can be decoded"
         return Header(
             video is not None,
             audio is not None,
             seconds(video, video.start_time) if video else 0.0,
             seconds(audio, audio.start_time) if audio else 0.0,
-            length,
+            seconds(audio, audio.duration) if audio else 0.0,
             box.duration / av.time_base if box.duration else 0.0,
-            video.width * video.height * 3 if video else 0,
+            video.width * video.height * 3 if video and not fault else 0,
             float(video.average_rate or 0) if video else 0.0,
+            audio.index if audio else -1,
+            fault,
+            _fault(box, audio, "sound"),
+            tuple(warnings),
         )

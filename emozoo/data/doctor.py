@@ -273,7 +273,7 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
         finally:
             pictures.close()
     if header is not None and header.has_audio:
-        sound = media.Sound(path, 16000, header)
+        sound = media.Sound(path, 16000, header, getattr(pictures, "clock", None))
         if sound.duration == 0 and pictures is None:
             raise VideoError(path, "no sound of it can be decoded", "broken")
         warnings += sound.warnings
@@ -323,6 +323,8 @@ def _hash(path: str) -> str:
             for p in sorted(q for q in place.iterdir() if q.is_file()):
                 total.update(p.name.encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
             return total.hexdigest()
+        if not place.is_file():  # a pipe may never end
+            return ""
         with place.open("rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError:
@@ -343,6 +345,8 @@ _FIXES = {
     "assumed_rate": "name the video of the frames in the column 'sound', or number the frames 0, 1, 2 ...",
     "bit_depth": "none needed if it looks right; else save it with 8 bits",
     "first_picture": "none needed if the first is meant; else save each picture as a file",
+    "time_jump": "none needed: the gap was closed; better write the file again with a steady clock",
+    "other_track": "none needed if the right track is heard; else keep that track alone",
     "mixed_sizes": "none needed; better cut all frames of a clip to one size",
 }
 

@@ -22,7 +22,7 @@ DETECTIONS_PER_S = 5.0
 LONG_SIDE = 960  # larger pictures are shrunk to this before detection
 SMALL = 160  # smaller pictures are padded by a quarter on each side: the cascade wants to see what is around a face
 TINY = 96  # and enlarged to at least this before
-GAP_S = 1.0  # a track survives this long without a detection
+GAP_S = 1.0  # a track survives this long without a detection, and one look without any however long that takes
 SMOOTH_S = 0.4  # standard deviation of the Gaussian that smooths a track's boxes, seconds
 
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -184,15 +184,17 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
     """Detections (seconds, (n, 5)) in order of time → tracks, those with most face frames first.
 
     A detection joins the most similar open track; tracks seen in fewer than 3 frames (1 or 2 where no more were looked
-    at) or in less than a third of the frames of their own span are dropped as false alarms.
+    at) or in less than a third of the frames of their own span are dropped as false alarms. A face is known to be gone
+    only where a frame was looked at: time without frames, as between those of a slow video, ends no track.
     """
     open_tracks: list[tuple[list[float], list[np.ndarray]]] = []
     closed: list[tuple[list[float], list[np.ndarray]]] = []
-    looked = 0
+    looks: list[float] = []
     for time, found in detections:
-        looked += 1
-        closed += [t for t in open_tracks if time - t[0][-1] > GAP_S + 1e-6]
-        open_tracks = [t for t in open_tracks if time - t[0][-1] <= GAP_S + 1e-6]
+        looks.append(time)
+        gone = [time - t[0][-1] > GAP_S + 1e-6 and t[0][-1] < min(looks[-3:]) for t in open_tracks]
+        closed += [t for t, away in zip(open_tracks, gone) if away]
+        open_tracks = [t for t, away in zip(open_tracks, gone) if not away]
         pairs = []
         for k, (_, boxes) in enumerate(open_tracks):
             if len(found):
@@ -207,8 +209,9 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
         open_tracks += [([time], [found[j, :4]]) for j in range(len(found)) if j not in used_boxes]
     tracks = []
     for times, boxes in closed + open_tracks:
-        span = (times[-1] - times[0]) / step + 1 if step else 1
-        if len(times) >= min(3, looked) and len(times) * 3 >= span:
+        first, last = np.searchsorted(looks, [times[0], times[-1]])
+        span = min((times[-1] - times[0]) / step, float(last - first)) + 1 if step else 1
+        if len(times) >= min(3, len(looks)) and len(times) * 3 >= span:
             tracks.append(Track(np.array(times), _smooth(np.array(times), np.stack(boxes)), step))
     return sorted(tracks, key=lambda t: (-t.face_frames, -_area(t)))
 

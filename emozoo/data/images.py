@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from emozoo.data.container import Header, Warn
+from emozoo.data.container import Header, Warn, check_file
 from emozoo.data.manifest import PICTURES
 from emozoo.errors import VideoError
 
@@ -82,6 +82,7 @@ def frame_rate(stamps: np.ndarray) -> float:
 
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:
+    check_file(path)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size

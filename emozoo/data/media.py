@@ -1,4 +1,4 @@
-"""Pictures and sound out of files: decord, with PyAV behind the same functions.
+"""Pictures out of files: decord, with PyAV behind the same functions.
 
 decord decodes where it can be trusted; PyAV reads headers, stands in where decord has no wheel, and vouches for the
 rest. decord 0.6 hands out, without a word, grey or stale pictures of damaged files, and wrong ones after a seek where
@@ -20,11 +20,21 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
+import cv2
 import numpy as np
 import torch  # noqa: F401  (before decord: the other order crashes beside CUDA, decord #293)
 from av.error import FFmpegError
 
-from emozoo.data.container import Header, Warn, open_container, read_header
+from emozoo.data.clock import BACK_S, LONG_GAP_S, REORDER, Clock, Mended, close_jumps, follow_on
+from emozoo.data.container import (
+    Header,
+    Warn,
+    audio_stream,
+    check_file,
+    open_container,
+    read_header,
+    video_stream,
+)
 from emozoo.data.images import (
     FOLDER_FPS,
     FrameFolder,
@@ -47,21 +57,82 @@ else:
 
 
 CHECK_BLOCK = 3000  # longer files are vouched for in blocks of so many frames, when they are reached
+DECORD_CODECS = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"}  # the older ones
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
 SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
-EARLY = 16  # frames; no codec reorders more
+START_S = 60.0  # decord gets files whose clock starts within this, and announces at most this beyond the frames
+MOST_SHAPE = 10.0  # pixels longer than this are a fault of the header: the picture is shown as stored
 
 __all__ = [
     "AvVideo", "DecordVideo", "FrameFolder", "Header", "Pictures", "Sound", "Still", "Warn", "frame_rate", "is_picture",
-    "open_image", "open_pictures", "read_header", "read_picture",
+    "open_container", "open_image", "open_pictures", "read_header", "read_picture",
 ]  # fmt: skip
+
+
+class View(NamedTuple):
+    """How a player shows the pictures of a stream: stretched to square pixels, then turned and mirrored.
+
+    ``stored``: width and height in the file. ``shape``: width of a pixel over its height. ``axes``: whether x and y are
+    exchanged, then whether the outcome is mirrored left to right, and upside down.
+    """
+
+    stored: tuple[int, int]
+    shape: float
+    axes: tuple[bool, bool, bool]
+
+    @classmethod
+    def of(cls, stream: Any, frame: Any) -> View:
+        ratio = float(stream.sample_aspect_ratio or 0)
+        return cls((frame.width, frame.height), ratio if 1 / MOST_SHAPE <= ratio <= MOST_SHAPE else 1.0, _axes(frame))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height on show: the side in which pixels are longer is stretched, so that nothing is lost."""
+        width, height = self.stored
+        width, height = round(width * max(self.shape, 1.0)), round(height / min(self.shape, 1.0))
+        return (height, width) if self.axes[0] else (width, height)
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is stretched or mirrored; turned it may be."""
+        swap, mirror, upend = self.axes
+        width, height = self.size[::-1] if swap else self.size
+        return (width, height) == self.stored and (mirror ^ upend) == swap
+
+    def show(self, frame: Any) -> np.ndarray:
+        """RGB uint8 (H, W, 3)."""
+        picture = frame.to_ndarray(format="rgb24")
+        size = self.size[::-1] if self.axes[0] else self.size
+        if picture.shape[1::-1] != size:
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+        swap, mirror, upend = self.axes
+        if swap:
+            picture = picture.transpose(1, 0, 2)
+        return np.ascontiguousarray(picture[:: -1 if upend else 1, :: -1 if mirror else 1])
+
+
+def _axes(frame: Any) -> tuple[bool, bool, bool]:
+    """The display matrix (ISO 14496-12) to the nearest quarter turn, mirrored or not."""
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all kinds of side data that FFmpeg has; the turn alone is told without
+        return ((False, False, False), (True, False, True), (False, True, True), (True, True, False))[
+            frame.rotation // 90 % 4
+        ]
+    if data is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
 
 
 class Scan(NamedTuple):
     """Frames that decode whole: ``ticks`` int64 (N,) ascending, in ``unit`` seconds; ``lost`` = how many did not.
 
-    ``clock`` = what a tick is: ``pts``; in files without presentation times (AVI) ``dts``, or ``order``, its number.
-    ``first`` = tick at which the stream says that it starts.
+    ``clock`` = what a tick is: ``pts``; in files without presentation times (AVI) ``dts``, or ``order``, its number,
+    where times are missing, repeated or run back. ``times``: what ``order`` has of them, in seconds (None = none).
+    ``first`` = tick at which the stream says that it starts. ``view``: how a player shows the pictures.
     """
 
     ticks: np.ndarray
@@ -70,6 +141,8 @@ class Scan(NamedTuple):
     first: int
     lost: int
     tail_lost: bool
+    times: tuple[float | None, ...]
+    view: View
 
 
 def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[Any, bool]]:
@@ -99,7 +172,7 @@ def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[A
 
 
 def _video_stream(box: Any) -> Any:
-    stream = next(s for s in box.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+    stream = video_stream(box)
     stream.thread_type = "NONE"  # threads would report damage some frames late
     return stream
 
@@ -111,17 +184,31 @@ def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan
             box.seek(start, stream=stream)
         clocks: dict[str, list[int | None]] = {"pts": [], "dts": [], "order": []}
         lost, whole = 0, True
+        view = View((0, 0), 1.0, (False, False, False))
         for number, (frame, whole) in enumerate(_decode(box, stream, until)):
             if whole:
+                if not clocks["pts"]:
+                    view = View.of(stream, frame)
                 clocks["pts"].append(frame.pts)
                 clocks["dts"].append(frame.dts)
                 clocks["order"].append(number)
             else:
                 lost += 1
         clock, ticks = next((c, t) for c, t in clocks.items() if _rises(t))
-        unit = 1 / (stream.average_rate or FOLDER_FPS) if clock == "order" else stream.time_base
+        unit = 1 / _rate(stream) if clock == "order" else float(stream.time_base)
         first = 0 if clock == "order" else stream.start_time or 0
-        return Scan(np.array(ticks, dtype=np.int64), float(unit), clock, first, lost, not whole)
+        times: tuple[float | None, ...] = ()
+        if clock == "order":
+            known = clocks["pts"]
+            zero = next((t for t in known if t is not None), 0)  # large stamps would lose their fractions
+            times = tuple(None if t is None else float((t - zero) * stream.time_base) for t in known)
+        return Scan(np.array(ticks, dtype=np.int64), unit, clock, first, lost, not whole, times, view)
+
+
+def _rate(stream: Any) -> float:
+    """Frames per second as announced, where that can be true."""
+    rates = [float(r) for r in (stream.average_rate, stream.guessed_rate) if r]
+    return next((r for r in rates if 0.01 <= r <= 10_000), FOLDER_FPS)
 
 
 def _rises(ticks: Sequence[int | None]) -> bool:
@@ -131,13 +218,17 @@ def _rises(ticks: Sequence[int | None]) -> bool:
 class Index(NamedTuple):
     """What the packets of a file tell without decoding.
 
-    ``ticks`` int64 (N,) ascending presentation times in ``unit`` seconds; empty where the file has none. ``closed``:
-    decoding may start at any key frame, since none of the frames behind one in the file is shown before it.
+    ``ticks`` int64 (N,) ascending presentation times in ``unit`` seconds; empty where the file has none, or not one for
+    each frame. ``closed``: decoding may start at any key frame, since none of the frames behind one in the file is
+    shown before it. ``mended``: the times with jumps of the clock closed. ``simple``: what decord may be given, one
+    stream with one plain clock; other files make it allocate without bound, which ends the process.
     """
 
     ticks: np.ndarray
     unit: float
     closed: bool
+    mended: Mended
+    simple: bool
 
 
 def _index(path: str) -> Index:
@@ -145,7 +236,9 @@ def _index(path: str) -> Index:
     key: int | None = None
     with open_container(path) as box:
         stream = _video_stream(box)
+        unit = float(stream.time_base)
         closed = box.format.name not in ("mpegts", "mpeg")  # decord drops their first frames
+        simple = len(box.streams.video) == 1 and getattr(stream.codec_context, "name", "") in DECORD_CODECS
         try:
             for packet in box.demux(stream):
                 if not packet.size or packet.is_discard:
@@ -156,8 +249,36 @@ def _index(path: str) -> Index:
                     key = packet.pts
         except FFmpegError:  # cut off: the rest is there
             closed = False
-        known = np.unique([t for t in ticks if t is not None]).astype(np.int64)
-        return Index(known if len(known) == len(ticks) else known[:0], float(stream.time_base), closed)
+        announced = (box.duration or 0) / av.time_base
+    stored = np.array([t for t in ticks if t is not None], dtype=np.int64)
+    known = np.unique(stored)
+    if len(known) > 1:
+        early = np.maximum.accumulate(stored) - stored
+        runs_back = (early > max(REORDER * float(np.median(np.diff(known))), BACK_S / unit)).any()
+        known = known[:0] if runs_back or len(known) < len(ticks) else known
+    else:
+        known = known if len(known) == len(ticks) else known[:0]
+    times = (known - known[0] if len(known) else known) * unit
+    mended = close_jumps(times, lambda a, b: _heard(path, a + known[0] * unit, b + known[0] * unit))
+    span = float(times[-1]) if len(times) else 0.0
+    simple &= len(known) > 1 and not mended.jumps and abs(known[0] * unit) < START_S and announced < 2 * span + START_S
+    return Index(known, unit, closed, mended, bool(simple))
+
+
+def _heard(path: str, begin: float, end: float) -> bool:
+    """Whether sound goes on for at least half of that time, in stored seconds."""
+    total = 0.0
+    with open_container(path) as box:
+        stream = audio_stream(box, path)
+        if stream is None:
+            return False
+        try:
+            for packet in box.demux(stream):
+                if packet.pts is not None and packet.duration and begin < float(packet.pts * packet.time_base) < end:
+                    total += float(packet.duration * packet.time_base)
+        except FFmpegError:
+            pass
+    return total > (end - begin) / 2
 
 
 @lru_cache(maxsize=4096)
@@ -182,6 +303,7 @@ class AvVideo:
         self._lazy = len(index.ticks) > CHECK_BLOCK
         if self._lazy:
             self._ticks, unit, zero = index.ticks, index.unit, int(index.ticks[0])
+            mended = index.mended
         else:
             scan = _cached_scan(self.path)
             if not len(scan.ticks):
@@ -189,7 +311,18 @@ class AvVideo:
             self._ticks, unit, self._clock = scan.ticks, scan.unit, scan.clock
             # zero is the first frame, also where damage took it away: sound must stay with its pictures
             zero = min(scan.first, int(scan.ticks[0])) if scan.lost else int(scan.ticks[0])
-        self.stamps = (self._ticks - zero) * unit
+            if scan.clock == "order":
+                mended, zero = follow_on(scan.times, 1 / unit), 0
+            else:
+                if (scan.ticks[0] - zero) * unit > LONG_GAP_S:
+                    zero = int(scan.ticks[0])
+                begin = zero * unit
+                mended = close_jumps((scan.ticks - zero) * unit, lambda a, b: _heard(self.path, a + begin, b + begin))
+        self.stamps = mended.stamps
+        self.warnings += mended.warnings()
+        stored = 0.0 if self._clock == "order" else zero * unit
+        jumps = tuple(j._replace(before=j.before + stored, after=j.after + stored) for j in mended.jumps)
+        self.clock = Clock(stored, float(self.stamps[-1]), () if self._clock == "order" else jumps)
         self._whole = np.ones(len(self.stamps), dtype=bool)
         self._checked: set[int] = set()
         if not self._lazy and scan.lost:
@@ -199,6 +332,7 @@ class AvVideo:
             self.warnings.append(Warn(code, text))
         self._box = open_container(path)
         self._stream = _video_stream(self._box)
+        self._view: View | None = None
         self.size = next(self.frames([0])).shape[1::-1]
 
     def check(self, first: int, last: int) -> np.ndarray:
@@ -212,7 +346,7 @@ class AvVideo:
         self._checked.add(block)
         part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
         ticks = self._ticks[part]
-        early = self._ticks[max(0, part.start - EARLY)]
+        early = self._ticks[max(0, part.start - REORDER)]
         self._whole[part] = whole = np.isin(ticks, _scan(self.path, int(early), int(ticks[-1])).ticks)
         if not whole.all():
             code = "broken_tail" if not whole[-1] and part.stop >= len(self._ticks) else "broken_part"
@@ -233,14 +367,16 @@ class AvVideo:
         for from_start in (False, True):  # where a seek lands behind its target, the file is read from its start
             # some frames early: a seek goes by decoding time, and frames right behind a key frame may lean on the last
             from_start |= self._clock == "order"
-            self._wind(None if from_start else int(self._ticks[max(0, int(at[done]) - EARLY)]))
+            self._wind(None if from_start else int(self._ticks[max(0, int(at[done]) - REORDER)]))
             for number, (frame, whole) in enumerate(_decode(self._box, self._stream)):
                 if self._clock == "order":
                     tick = number if whole else None
                 else:
                     tick = None if frame is None else getattr(frame, self._clock)
                 while tick is not None and tick == ticks[done]:
-                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
+                    if self._view is None:
+                        self._view = View.of(self._stream, frame)
+                    yield self._view.show(frame)
                     done += 1
                     if done == len(ticks):
                         return
@@ -279,10 +415,11 @@ class DecordVideo:
             raise RuntimeError(f"decord: {depth} colours")
         self.size = (width, height)
         self.stamps = stamps - stamps[0]
+        self.clock = Clock(float(stamps[0]), float(self.stamps[-1]))
 
     def agrees(self, scan: Scan) -> bool:
-        """Whether PyAV sees the same frames at the same times, all of them whole."""
-        if scan.lost or len(scan.ticks) != len(self.stamps):
+        """Whether PyAV sees the same frames at the same times."""
+        if len(scan.ticks) != len(self.stamps):
             return False
         times = (scan.ticks - scan.ticks[0]) * scan.unit
         return len(times) < 2 or bool(np.abs(times - self.stamps).max() < 0.5 * np.diff(times).min())
@@ -307,20 +444,31 @@ def open_pictures(path: str | os.PathLike[str], header: Header | None = None) ->
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
     """
+    check_file(path)
     if os.path.isdir(path):
         return FrameFolder(path)
     if is_picture(path):
         return open_image(path)
     header = header or read_header(path)
     if not header.has_video:
-        raise VideoError(path, "has no pictures, only sound", "no_video")
+        what = "has no pictures, only sound" if header.has_audio else "has neither pictures nor sound"
+        raise VideoError(path, what, "no_video")
+    if header.video_fault:
+        raise VideoError(path, header.video_fault)
     index = _index(os.fspath(path))
-    if decord is not None and index.closed and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES:
-        try:
-            video = DecordVideo(path)
-        except RuntimeError:
-            return AvVideo(path, index)  # what decord refuses may still be read in part
-        if video.agrees(_cached_scan(os.fspath(path))):
-            return video
-        video.close()
+    if (
+        decord is not None
+        and index.simple
+        and index.closed
+        and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES
+    ):
+        scan = _cached_scan(os.fspath(path))
+        if not scan.lost and scan.view.plain and scan.clock != "order":
+            try:
+                video = DecordVideo(path)
+            except RuntimeError:
+                return AvVideo(path, index)
+            if video.agrees(scan):
+                return video
+            video.close()
     return AvVideo(path, index)

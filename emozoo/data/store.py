@@ -285,6 +285,8 @@ def pictures_of(item: Item, cover: Cover) -> tuple[StoredPictures | None, list[t
 class StoredSound:
     """The sound of an item at one rate, as :class:`emozoo.data.media.Sound`."""
 
+    holes: Sequence[tuple[float, float]] = ()  # they are kept as silence
+
     def __init__(self, item: Item, head: Mapping[str, Any], rate: int) -> None:
         start = 0
         for place in head["sound"]:
