@@ -66,7 +66,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def open_container(path: str | os.PathLike[str]) -> Any:
-    """PyAV's container of a media file; the caller closes it. Raises VideoError: ``missing``, ``empty``, ``unreadable``."""
+    """PyAV's container of a media file, to be closed. Raises VideoError: ``missing``, ``empty`` or ``unreadable``."""
     check_file(path)
     if os.path.getsize(path) == 0:
         raise VideoError(path, "the file is empty (0 bytes)", "empty")
