@@ -134,7 +134,7 @@ class SaveWeights(Callback):
         h = module.hparams
         dm = trainer.datamodule  # type: ignore[attr-defined]
         if self.calibrate and dm is not None and dm.val_rows and kept.classes:
-            kept.calibrate(dm.val_dataloader())
+            kept.calibrate(dm.loader_of(dm.val_rows))  # all of them, in this one process
         shared = {n: part for n in self.share if (part := _unchanged(kept.net, n, module.starts(), self.half))}
         if changed := [name for name in self.share if name not in shared]:
             _log.warning("%s: %s not that of tagged weights any more, so in the file", folder, ", ".join(changed))
@@ -349,14 +349,7 @@ class EmozooCLI(LightningCLI):
             ("model.model", "model.size", "model.spec"), "data.spec", compute_fn=_spec_of, apply_on="parse"
         )
         parser.link_arguments("model.classes", "data.classes", apply_on="parse")
-        parser.set_defaults(
-            {
-                "trainer.logger": False,
-                "trainer.enable_model_summary": False,
-                # The data module deals items to processes itself: Lightning's sampler would repeat some in evaluation.
-                "trainer.use_distributed_sampler": False,
-            }
-        )
+        parser.set_defaults({"trainer.logger": False, "trainer.enable_model_summary": False})
 
 
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
@@ -425,11 +418,9 @@ def finetune(
     }
     dm = EmotionDataModule(
         kind, data, spec=start.spec, classes=manifest.classes, val_share=0.0, augment=augment, batch_size=batch_size,
-        num_workers=num_workers, preload=1 if stills else 2, seed=seed,
+        num_workers=num_workers, preload=1 if stills else 2, seed=seed, val_on_test=True,
     )  # fmt: skip
     dm.setup("fit")
-    if not dm.val_rows:
-        dm.val_rows = dm.test_rows
     if not dm.train_rows:
         raise DatasetError(f"{data}: no item is left for training; give each class at least two items")
     batch_size = dm.batch_size = max(2, min(batch_size, len(dm.train_rows)))

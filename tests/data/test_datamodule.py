@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler
 
-from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader, fold_of
+from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader
+from emozoo.data.splits import fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.module import EmotionModule
 from emozoo.spec import ClipSpec, StreamSpec
@@ -67,11 +68,12 @@ def test_the_same_seed_gives_the_same_parts(table: Path) -> None:
     assert [r.id for r in first.train_rows] == [r.id for r in again.train_rows]
 
 
-def test_evaluation_takes_every_item_where_no_split_is_given(table: Path) -> None:
-    """Only training cuts a set that has no split column."""
-    dm = EmotionDataModule("csv", table, spec=SPEC, batch_size=8)
-    dm.setup("test")
-    assert len(dm.test_rows) == 40
+def test_evaluation_takes_every_item_where_it_is_asked_to(table: Path) -> None:
+    """A benchmark of a set without splits scores all of it, by ``split="all"``; a plain test what was dealt."""
+    for split, count in (("all", 40), (None, 8)):
+        dm = EmotionDataModule("csv", table, spec=SPEC, split=split, batch_size=8)
+        dm.setup("test")
+        assert len(dm.test_rows) == count
 
 
 @pytest.mark.parametrize("size", [5, 6, 7])
@@ -86,8 +88,7 @@ def test_every_sample_and_epoch_draws_anew(table: Path, workers: int) -> None:
     """albumentations repeats itself in workers unless each sample brings its own seed."""
     augment = {"face": {"light": 0.9, "noise": 1.0, "blur": 0.5}}
     dm = module_of(table, val_share=0.0, augment=augment, num_workers=workers)
-    dm.train_rows = [dm.train_rows[0]] * 16  # one picture, so that only the draws differ
-    loader = dm.train_dataloader()
+    loader = dm.loader_of([dm.train_rows[0]] * 16, train=True)  # one picture, so that only the draws differ
     seen = [x for _ in range(2) for batch in loader for x in batch.inputs["face"].flatten(1)]
     assert len(seen) == 32
     assert len({x.numpy().tobytes() for x in seen}) >= 30
@@ -133,10 +134,10 @@ for n in (5, 6, 7):
     torch.manual_seed(0)
     module = EmotionModule("emotion_fan", "stable", "lite", ["bright", "dark"])
     dm = EmotionDataModule(
-        "csv", f"{sys.argv[1]}/first{n}.csv", spec=module.spec, classes=module.classes, batch_size=2
+        "csv", f"{sys.argv[1]}/first{n}.csv", spec=module.spec, classes=module.classes, batch_size=2, split="all"
     )
     trainer = L.Trainer(
-        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", use_distributed_sampler=False,
+        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto",
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
     )
     found = trainer.test(module, dm, verbose=False)[0]
@@ -316,7 +317,7 @@ def test_a_split_that_is_not_there_is_named(table: Path) -> None:
 def test_stills_are_encoded_once_with_the_same_answer(table: Path) -> None:
     """A still shown C x F times costs one pass of the encoder and changes no score."""
     model = EmotionModule("ceflnet", size="lite", classes=["bright", "dark"], options={"backbone": "vgg_tiny"}).eval()
-    dm = EmotionDataModule("csv", table, spec=model.spec, classes=model.classes, batch_size=8)
+    dm = EmotionDataModule("csv", table, spec=model.spec, classes=model.classes, split="all", batch_size=8)
     dm.setup("test")
     batch = next(iter(dm.test_dataloader()))
     assert batch.meta["one_picture"]
