@@ -202,6 +202,18 @@ def test_ddp_spawn_measures_what_one_process_measures(table: Path, tmp_path: Pat
     assert found["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_lightning_example_counts_every_item_once(tmp_path: Path, processes: int) -> None:
+    """Protects the first training that a Lightning user sees: it runs as it stands, alone and under torchrun."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
+    run = [sys.executable, *launch, str(HERE.parent / "examples" / "train_lightning.py")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("tested 12 of 12 items") == 1
+    assert done.stderr.count("no split is given, so 20% are dealt") == 1, "by one process, where it is seen"
+
+
 # -- killed and resumed ------------------------------------------------------------------------------------------------
 
 
