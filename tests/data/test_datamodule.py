@@ -8,13 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import BatchSampler
 
+from emozoo.data import datamodule
+from emozoo.data.clips import Batch
 from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader
 from emozoo.data.splits import fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
@@ -334,3 +339,97 @@ def test_preloading_changes_nothing_that_is_read(table: Path) -> None:
     a = torch.cat([b.inputs["face"] for b in plain.test_dataloader()])
     b = torch.cat([b.inputs["face"] for b in kept.test_dataloader()])
     assert torch.equal(a, b)
+
+
+def trainer(**options: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    return L.Trainer(accelerator="cpu", **{"max_epochs": 2, "enable_checkpointing": False, **quiet, **options})
+
+
+class Seen(L.Callback):
+    """Writes down which items were trained on, which validated, in which epoch."""
+
+    def __init__(self) -> None:
+        self.trained: list[list[str]] = []
+        self.validated: list[list[str]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        self.trained.append(batch.meta["id"])
+
+    def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        self.validated.append(batch.meta["id"])
+
+
+def pair(table: Path, **options: Any) -> tuple[EmotionModule, EmotionDataModule]:
+    L.seed_everything(0, verbose=False)
+    module = EmotionModule("emotion_fan", size="lite", classes=["bright", "dark"])
+    options = {"batch_size": 8, **options}
+    return module, EmotionDataModule("csv", table, spec=module.spec, classes=module.classes, **options)
+
+
+def test_lightning_overfits_the_same_batches(table: Path) -> None:
+    """Protects ``overfit_batches``, for which Lightning puts samplers of its own into the loaders: the first rows come
+    in their order, in every epoch alike."""
+    seen = Seen()
+    module, dm = pair(table)
+    trainer(overfit_batches=2, callbacks=[seen]).fit(module, datamodule=dm)
+    first = [r.id for r in dm.train_rows[:16]]
+    assert [i for ids in seen.trained for i in ids] == first * 2
+    assert [i for ids in seen.validated for i in ids] == [r.id for r in dm.val_rows] * 2
+
+
+def test_lightning_may_make_loaders_anew(table: Path) -> None:
+    """Protects ``reload_dataloaders_every_n_epochs``: a new loader goes on with the epoch that it is made for."""
+    drawn = []
+    for options in ({}, {"reload_dataloaders_every_n_epochs": 1}):
+        seen = Seen()
+        trainer(**options, callbacks=[seen]).fit(*pair(table))
+        drawn.append(seen.trained)
+    assert drawn[0] == drawn[1]
+    assert drawn[0][:3] != drawn[0][3:]
+
+
+def test_lightning_predicts_every_item_once(table: Path) -> None:
+    """Protects ``trainer.predict``, for which Lightning wraps the sampler; what cannot be read is None, as in tests."""
+    module, dm = pair(table, batch_size=3, allow_missing=True)
+    dm.setup("predict")
+    rows = dm.test_rows
+    for row in rows[3:6]:
+        Path(row.path).write_text("not a picture")
+    first, second, third = trainer().predict(module, datamodule=dm)
+    assert second is None
+    assert [*first["id"], *third["id"]] == [r.id for r in (*rows[:3], *rows[6:])]
+
+
+def test_lightning_logs_and_keeps_plain_settings(table: Path, tmp_path: Path) -> None:
+    """Protects any logger, and checkpoints that open with ``weights_only``: the settings are plain types, whatever was
+    given, and make the module again."""
+    module, dm = pair(table, val_share=np.float64(0.2), seed=np.int64(1), augment={"face": {"flip": 0.5}})
+    log = CSVLogger(tmp_path / "log")
+    run = trainer(logger=log, max_epochs=1, log_every_n_steps=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    run.fit(module, datamodule=dm)
+    assert json.loads(json.dumps(dict(dm.hparams))) == dict(dm.hparams)
+    assert dm.hparams["root"] == str(table)
+    kept = run.checkpoint_callback.best_model_path
+    torch.load(kept, weights_only=True)
+    again = EmotionDataModule.load_from_checkpoint(kept)
+    assert dict(again.hparams) == dict(dm.hparams)
+    again.setup("fit")
+    assert [r.id for r in again.train_rows] == [r.id for r in dm.train_rows]
+
+
+def test_a_lightning_loader_for_other_processes_is_refused(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects from a training loader that was made before the processes were: each would draw the same rows. A loader
+    for evaluation deals when it begins."""
+    dm = module_of(table)
+    training, testing = dm.train_dataloader(), dm.test_dataloader()
+    monkeypatch.setattr(datamodule, "_process", lambda: (1, 2))
+    with pytest.raises(UsageError, match="datamodule=dm"):
+        next(iter(training))
+    assert [i for b in testing for i in b.meta["id"]] == [r.id for r in dm.test_rows[1::2]]
+
+
+def test_a_spec_is_needed(table: Path) -> None:
+    """Protects the one argument that nobody can guess: the error says where it comes from."""
+    with pytest.raises(UsageError, match=r"model\.spec"):
+        EmotionDataModule("csv", table)
