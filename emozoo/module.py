@@ -298,8 +298,13 @@ class EmotionModule(L.LightningModule):
         self.temperature.fill_(1.0 / scale)
         self.log_prior.copy_((scale * prior).log_softmax(-1))
 
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]:
-        """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``."""
+    def predict_step(self, batch: Batch | None, batch_idx: int = 0) -> Any:
+        """A dict: ``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``.
+
+        None for a batch of which nothing could be read, which was said.
+        """
+        if batch is None:
+            return None
         out = self.output(batch)
         return {
             "id": batch.meta["id"],

@@ -136,7 +136,7 @@ class SaveWeights(Callback):
         h = module.hparams
         dm = trainer.datamodule  # type: ignore[attr-defined]
         if self.calibrate and dm is not None and dm.val_rows and kept.classes:
-            kept.calibrate(dm.val_dataloader())
+            kept.calibrate(dm.loader_of(dm.val_rows))  # all of them, in this one process
         shared = {n: part for n in self.share if (part := _unchanged(kept.net, n, module.starts(), self.half))}
         if changed := [name for name in self.share if name not in shared]:
             _log.warning("%s: %s not that of tagged weights any more, so in the file", folder, ", ".join(changed))
@@ -351,14 +351,7 @@ class EmozooCLI(LightningCLI):
             ("model.model", "model.size", "model.spec"), "data.spec", compute_fn=_spec_of, apply_on="parse"
         )
         parser.link_arguments("model.classes", "data.classes", apply_on="parse")
-        parser.set_defaults(
-            {
-                "trainer.logger": False,
-                "trainer.enable_model_summary": False,
-                # The data module deals items to processes itself: Lightning's sampler would repeat some in evaluation.
-                "trainer.use_distributed_sampler": False,
-            }
-        )
+        parser.set_defaults({"trainer.logger": False, "trainer.enable_model_summary": False})
 
 
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
@@ -480,10 +473,9 @@ def finetune(
     }
     dm = EmotionDataModule(
         kind, data, spec=start.spec, classes=manifest.classes, val_share=0.0, augment=augment, batch_size=batch_size,
-        num_workers=num_workers, preload=1 if stills else 2, allow_missing=True, seed=seed,
+        num_workers=num_workers, preload=1 if stills else 2, allow_missing=True, seed=seed, val_on_test=True,
     )  # fmt: skip
     dm.setup("fit")
-    dm.val_rows = [r for r in dm.val_rows or dm.test_rows if dm.labels.usable(r)]
     wanted = {r.label for r in dm.train_rows}
     unreadable = dm.drop_unreadable()
     if not dm.train_rows and not unreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -123,6 +126,92 @@ def close_in_16_bits(arch: str, steps: int, options: dict[str, Any]) -> None:
     assert max(float((mixed[k] - start[k]).abs().max()) for k in change) > 1e-3
     near = sum(float((whole[k] - start[k]).square().sum()) for k in change) ** 0.5
     assert far < 0.3 * near
+
+
+# -- any Trainer -------------------------------------------------------------------------------------------------------
+
+TESTED, TRAINED = 41, 18
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small pictures, each its own face: 41 to test, 18 to train on and one to validate with, fewer than processes."""
+    root = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(0)
+    lines = ["path,label,split,x1,y1,x2,y2"]
+    for part, count in (("test", TESTED), ("train", TRAINED), ("val", 1)):
+        for i in range(count):
+            shift = 100 if i % 2 else 0
+            picture = (rng.integers(0, 120, (48, 48, 3)) + shift).astype(np.uint8)
+            cv2.imwrite(str(root / f"{part}{i:02d}.png"), picture)
+            lines.append(f"{part}{i:02d}.png,{'bright' if i % 2 else 'dark'},{part},0,0,47,47")
+    path = root / "manifest.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def job(out: Path, table: Path, launch: list[str], devices: int, strategy: str) -> list[dict[str, Any]]:
+    """What each process of ddp_job.py saw."""
+    out.mkdir()
+    command = [sys.executable, *launch, str(HERE / "ddp_job.py"), str(table), str(out), str(devices), strategy]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return [json.loads(p.read_text()) for p in sorted(out.glob("*.json"))]
+
+
+@pytest.fixture(scope="module")
+def one(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one process sees and measures."""
+    (found,) = job(tmp_path_factory.mktemp("one") / "out", table, [], 1, "auto")
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_ddp_under_lightning_defaults(table: Path, tmp_path: Path, launcher: str, one: dict[str, Any]) -> None:
+    """Protects whoever writes ``L.Trainer(devices=2, strategy="ddp")``: every item is tested, validated and predicted
+    once, training draws what our own command draws, and goes on in the middle of an epoch as if nothing had been."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    both = job(tmp_path / "out", table, torchrun if launcher == "torchrun" else [], 2, "ddp")
+    assert len(both) == 2
+    for part in ("test", "predict"):
+        seen = [i for found in both for i in found["evaluated"][part]]
+        assert sorted(seen) == [f"test{i:02d}" for i in range(TESTED)]
+    for found in both:
+        assert found["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
+        assert found["fit"]["train"] == found["ours"]["train"]
+        assert found["resumed"]["train"] == found["fit"]["train"][3:]
+        assert len(found["fit"]["train"]) == 4, "18 rows, 9 for each process, two whole batches of 4 an epoch"
+    for epoch in (0, 1):
+        drawn = [i for found in both for e, ids, _ in found["fit"]["train"] if e == epoch for i in ids]
+        assert len(drawn) == len(set(drawn)) == 16
+    assert [i for found in both for i in found["fit"]["validate"]] == ["val00"] * 2, "once in each epoch"
+
+
+def test_lightning_goes_on_where_it_was_stopped(one: dict[str, Any]) -> None:
+    """Protects a plain Trainer that goes on from a checkpoint: the rest of the very same epochs, augmentation too."""
+    assert len(one["fit"]["train"]) == 8
+    assert one["resumed"]["train"] == one["fit"]["train"][-len(one["resumed"]["train"]) :]
+    assert len(one["resumed"]["train"]) == 5
+
+
+@pytest.mark.slow
+def test_ddp_spawn_measures_what_one_process_measures(table: Path, tmp_path: Path, one: dict[str, Any]) -> None:
+    """Protects the strategy of notebooks, whose processes get the data module by pickle."""
+    (found,) = job(tmp_path / "out", table, [], 2, "ddp_spawn")
+    assert found["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_lightning_example_counts_every_item_once(tmp_path: Path, processes: int) -> None:
+    """Protects the first training that a Lightning user sees: it runs as it stands, alone and under torchrun."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
+    run = [sys.executable, *launch, str(HERE.parent / "examples" / "train_lightning.py")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("tested 12 of 12 items") == 1
+    assert done.stderr.count("no split is given, so 20% are dealt") == 1, "by one process, where it is seen"
 
 
 # -- killed and resumed ------------------------------------------------------------------------------------------------

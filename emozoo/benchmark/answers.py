@@ -315,7 +315,6 @@ def _ask(
     rest = order[len(answers) :]  # keeps the one before the next to be asked about
     try:
         if len(rest) > before:
-            dm.test_rows = rest
             for found, seconds in _batches(voices, dm, device, rest, before, allow_missing):
                 answers += found
                 if file is not None:
@@ -349,7 +348,7 @@ def _batches(
     change = [next(changes) if v.control else None for v in voices]
     at, clock = 0, time.monotonic()
     with torch.inference_mode():
-        for batch in _shown(dm.predict_dataloader(), voices[0].module.name):
+        for batch in _shown(dm.loader_of(rows), voices[0].module.name):
             part = rows[at : at + dm.batch_size]
             read_ = dict(enumerate([] if batch is None else batch.meta["rows"]))
             place = {i: n for n, i in read_.items()}

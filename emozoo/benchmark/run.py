@@ -30,6 +30,7 @@ from emozoo.benchmark.statistics import METRICS, Outcome
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.protocols import CHOICES
+from emozoo.data.splits import ALL
 from emozoo.errors import DatasetError, UsageError
 from emozoo.module import load
 
@@ -94,8 +95,8 @@ def measure(
         models: names of weights (aliases are resolved), folders written by training, or hub addresses. ``{fold}`` in
             one stands for the number of the fold (or split, or the person's name): weights that were trained for it.
         dataset, root: a name of ``emozoo.data.datasets`` and where it lies; ``videoemotion8:all`` = its ten splits.
-        split: part to score; default ``test``, else ``val``, else every item. fold: items tested in that fold; data
-            that is split into folds alone is scored in all of them.
+        split: part to score; default ``test``, else ``val``, else every item (``all``). fold: items tested in that
+            fold; data that is split into folds alone is scored in all of them.
         folds: deal people into that many folds by a hash of their names, as training does with ``data.folds``; or
             ``person``: every person is a fold.
         prior: class prior of the scores, ``train``, ``uniform``, or ``both`` (a record each).
@@ -118,6 +119,7 @@ def measure(
             f"name a --model to score on {dataset}; there are {', '.join(registry.weights()) or 'none yet'}"
         )
     todo, disjoint = parts(dataset, root, split=split, fold=fold, folds=folds)
+    split = split or _reported(todo[0].dataset, root)
     result = Result()
     for name in models:
         if "{fold}" in name and todo[0].label is None:
@@ -139,6 +141,14 @@ def measure(
     return result
 
 
+def _reported(dataset: str, root: str | Path) -> str | None:
+    """The ``split`` of data that nobody named one of: None where the data have a part that is reported, else ``all``.
+
+    A data module of data without splits would hold out a fifth; a benchmark scores every item of them.
+    """
+    return None if {"test", "val"} & set(datasets.load(dataset, root).splits) else ALL
+
+
 def parts(
     dataset: str, root: str | Path, *, split: str | None, fold: int | None, folds: int | str | None
 ) -> tuple[list[Part], bool]:
@@ -153,7 +163,7 @@ def parts(
     if folds is not None and fold is None:
         if folds == PERSON:
             manifest = datasets.load(dataset, root)
-            chosen = manifest if split is None else manifest.select(split=split)
+            chosen = manifest if split in (None, ALL) else manifest.select(split=split)
             scored = [r for r in chosen.rows if r.label or has_va(r)]
             persons = sorted({r.group for r in scored if r.group})
             nameless = sum(r.group is None for r in scored)

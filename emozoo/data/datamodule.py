@@ -6,6 +6,7 @@ Legend: B = batch, C = clips, K = classes.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,19 +15,22 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 from emozoo import hub
-from emozoo.data import datasets, store
+from emozoo.data import datasets, splits, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
 from emozoo.data.manifest import Manifest, Row, read_va, split_key
 from emozoo.data.media import is_picture
+from emozoo.data.splits import fold_of as fold_of
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.labels import canonical, circle_point, class_mapping
@@ -44,17 +48,13 @@ def place(path: str | Path) -> Path:
     return Path(text)
 
 
-def fold_of(group: str, folds: int) -> int:
-    """The fold, 0-based, that a person belongs to: a hash of the name, so that it never depends on order or count."""
-    return int(hashlib.sha1(f"fold:{group}".encode()).hexdigest(), 16) % folds
-
-
 def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
     """One manifest row as a decoded clip, by the one path that prediction uses too. Raises VideoError."""
     with ClipReader.of(row, spec) as reader:
         return reader.read(rng=rng)
 
 
+_log = logging.getLogger(__name__)
 TRIES = 100  # clips that may take an unreadable one's place before training gives up
 
 
@@ -172,11 +172,28 @@ def _preload_one(job: tuple[Row, ClipSpec, tuple[int | None, ...]]) -> list[RawC
     return found
 
 
-class Strided(Sampler[int]):
-    """Every ``world``-th index from ``rank``: nothing padded, nothing dropped, so that metrics are exact."""
+def _process() -> tuple[int, int]:
+    """Which process this is, and of how many, by torch itself."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
-    def __init__(self, size: int, rank: int, world: int) -> None:
-        self.indices = range(rank, size, world)
+
+class Strided(DistributedSampler[int]):
+    """Every ``world``-th index from ``rank``: nothing padded, nothing dropped, so that metrics are exact.
+
+    Without ``rank`` and ``world`` torch is asked when the first index is. A DistributedSampler, since Lightning puts
+    one of its own, which repeats items until all processes have as many, in the place of any other sampler.
+    """
+
+    def __init__(self, size: int, rank: int | None = None, world: int | None = None) -> None:
+        super().__init__(range(size), num_replicas=1, rank=0, shuffle=False)  # type: ignore[arg-type]
+        self.size, self.place = size, None if rank is None or world is None else (rank, world)
+
+    @property
+    def indices(self) -> range:
+        rank, world = self.place or _process()
+        return range(rank, self.size, world)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
@@ -185,27 +202,32 @@ class Strided(Sampler[int]):
         return len(self.indices)
 
 
-class _Seeded(Sampler[list[tuple[int, int]]]):
-    """The batches of another sampler without the first ``skip``; every number brings a seed.
+class _Seeded(DistributedSampler[tuple[int, int]]):
+    """The numbers of another sampler without the first ``skip``; each brings a seed.
 
-    Order and seeds follow from ``seed`` alone, whatever processes decode them and have decoded before.
+    Order and seeds follow from ``seed`` alone, whatever processes decode them and have decoded before. A
+    DistributedSampler for the same reason as :class:`Strided`: the other sampler has dealt to processes already.
     """
 
-    def __init__(self, batches: BatchSampler) -> None:
-        self.batches, self.seed, self.skip = batches, 0, 0
-        self.sampler = batches.sampler  # where Lightning tells a distributed sampler the epoch
+    def __init__(self, order: Any) -> None:
+        super().__init__(order, num_replicas=1, rank=0, shuffle=False)
+        self.order, self.seed, self.skip = order, 0, 0
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def set_epoch(self, epoch: int) -> None:
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         skip, seeds = self.skip, torch.Generator().manual_seed(self.seed)
-        if hasattr(self.sampler, "generator"):
-            self.sampler.generator = torch.Generator().manual_seed(self.seed)
-        for n, batch in enumerate(self.batches):
-            drawn = torch.randint(2**31, (len(batch),), generator=seeds).tolist()
+        if hasattr(self.order, "generator"):
+            self.order.generator = torch.Generator().manual_seed(self.seed)
+        for n, index in enumerate(self.order):
+            drawn = int(torch.randint(2**31, (1,), generator=seeds))
             if n >= skip:
-                yield list(zip(batch, drawn, strict=True))
+                yield index, drawn
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.order)
 
 
 class _Raising(DataLoader[Any]):
@@ -218,12 +240,40 @@ class _Raising(DataLoader[Any]):
             yield batch
 
 
+class EvalLoader(_Raising):
+    """Every row once over all processes, in the order of the rows, whatever sampler a Trainer would rather have.
+
+    A process that no row falls to gets one empty batch (None): the others wait for it when metrics are put together.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], *, sampler: Any = None, batch_sampler: Any = None, **options: Any
+    ) -> None:
+        if batch_sampler is None and not isinstance(sampler, Strided):
+            sampler = Strided(len(dataset))  # type: ignore[arg-type]
+        super().__init__(dataset, sampler=sampler, batch_sampler=batch_sampler, **options)
+
+    def __iter__(self) -> Any:
+        empty = True
+        for batch in super().__iter__():
+            empty = False
+            yield batch
+        if empty:
+            yield None
+
+    def __len__(self) -> int:
+        return max(1, super().__len__())
+
+
 class TrainLoader(_Raising):
     """Goes on in the middle of an epoch: a checkpoint holds how many batches of which epoch were given.
 
     After loading the state, the next iteration leaves out what was given, undecoded. Order and augmentation follow from
-    ``seed``, the epoch and the process (``rank``), so they are those of a run that was not stopped, on as many
-    processes. No number is drawn from torch's generator. ``epoch_of``: says which epoch begins; else they are counted.
+    ``seed``, the epoch and the process (``rank`` of ``world``), so they are those of a run that was not stopped, on as
+    many processes. No number is drawn from torch's generator. ``epoch_of``: says which epoch begins; else they are
+    counted. ``sampler``: what a Trainer puts in its place to overfit some batches; rows then come in their order.
+
+    Raises UsageError when iterated by another number of processes than it was made for.
     """
 
     def __init__(
@@ -233,11 +283,19 @@ class TrainLoader(_Raising):
         seed: int = 0,
         rank: int = 0,
         epoch_of: Callable[[], int] | None = None,
+        world: int = 1,
+        *,
+        sampler: Any = None,
         **options: Any,
     ) -> None:
+        size = len(dataset)  # type: ignore[arg-type]
+        order = batches.sampler if sampler is None else Strided(size // world * world, rank, world)
         # A generator of its own, since starting processes draws a number.
-        super().__init__(dataset, batch_sampler=_Seeded(batches), generator=torch.Generator(), **options)
-        self._seed, self._rank, self._epoch_of = seed, rank, epoch_of
+        super().__init__(
+            dataset, batch_size=batches.batch_size, drop_last=batches.drop_last, sampler=_Seeded(order),
+            **{"generator": torch.Generator(), **options},
+        )  # fmt: skip
+        self._seed, self._rank, self._world, self._epoch_of = seed, rank, world, epoch_of
         self._epoch, self._given = -1, 0
         self._resumed = False
 
@@ -250,12 +308,17 @@ class TrainLoader(_Raising):
         self._resumed = 0 < self._given < len(self)
 
     def __iter__(self) -> Any:
+        if _process()[1] not in (1, self._world):
+            raise UsageError(
+                f"this loader was made for {self._world} process(es) and runs in {_process()[1]}: give the Trainer the "
+                "data module, trainer.fit(model, datamodule=dm), not its loader"
+            )
         if not self._resumed:
             self._epoch, self._given = self._epoch_of() if self._epoch_of else self._epoch + 1, 0
         self._resumed = False
-        draw: Any = self.batch_sampler
+        draw: Any = self.sampler
         words = np.random.SeedSequence([self._seed, self._epoch, self._rank]).generate_state(1, np.uint64)
-        draw.seed, draw.skip = int(words[0] >> 1), self._given
+        draw.seed, draw.skip = int(words[0] >> 1), self._given * (self.batch_size or 1)
         for batch in super().__iter__():
             self._given += 1
             yield batch
@@ -480,6 +543,31 @@ def _va_of(row: Row, raw: RawClip, trail: bool) -> np.ndarray:
     return np.tile(np.array([row.valence, row.arousal], np.float32), (clips, 1))
 
 
+def _read_only(name: str) -> AttributeError:
+    return AttributeError(
+        f"{name} cannot be set: rows do not change under a loader; for others use dm.loader_of(rows), or a table of "
+        "their own"
+    )
+
+
+@rank_zero_only
+def _say(level: int, text: str) -> None:
+    _log.log(level, text)
+
+
+def _plain(x: Any) -> Any:
+    """Mappings, sequences, paths and numbers of numpy as dict, list, str and numbers of Python."""
+    if isinstance(x, ClipSpec):
+        return _plain(x.to_dict())
+    if isinstance(x, Mapping):
+        return {str(k): _plain(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(v) for v in x]
+    if isinstance(x, np.generic):
+        return x.item()
+    return str(x) if isinstance(x, Path) else x
+
+
 class EmotionDataModule(L.LightningDataModule):
     """Any data set, any ClipSpec.
 
@@ -488,10 +576,16 @@ class EmotionDataModule(L.LightningDataModule):
         root: where the data, or a store prepared from it, lies; it is only read, never written to.
         spec: what the model eats (a ClipSpec, or its dict as stored with weights).
         classes: class names in the model's order; None takes the data set's.
-        split: part that is evaluated; None takes ``test``, else ``val``, else everything.
+        split: part that is tested (and reported); None takes ``test``, else ``val``. Where the data have neither, a
+            fifth of the rows without split and of ``train`` is dealt by class and ``seed``, the same in every stage;
+            rows of one group or of one media file stay together. ``all`` tests every row and trains on none.
         fold, folds: with ``folds``, people are dealt into that many folds by a hash of ``group``, over all rows of
             splits train and val, and ``fold`` (0-based) is held out; without, the fold column of the data is used.
-        val_share: share of the training rows set apart by group for choosing between epochs.
+        val_share: None: the official ``val`` part validates, unless it is the tested one; else a tenth of the training
+            rows does. A number: that share of the training rows is set apart by group, and an official ``val`` part
+            that is not tested is used nowhere; 0 takes none, and the official ``val`` part validates, even if it is
+            the tested one (then choose nothing by it).
+        val_on_test: the tested rows validate where nothing else does: for fits in which nothing is chosen by it.
         also: further training sets, each ``{"dataset", "root"[, "split", "repeat", "labels"]}``; with ``labels`` false
             their pictures alone, for what a teacher says of them.
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
@@ -511,7 +605,12 @@ class EmotionDataModule(L.LightningDataModule):
         allow_missing: evaluation leaves out unreadable clips, and counts them, instead of stopping.
         seed: of splits and of ``share``.
 
-    Raises DatasetError, ManifestError, or UsageError for classes that do not fit.
+    ``setup`` logs once which rows train, validate and are tested. Rows are read-only; :meth:`loader_of` loads others.
+    Under any Trainer, on any number of processes, each row is evaluated once, and training draws what
+    ``emozoo train`` does. ``hparams`` are these arguments as plain types.
+
+    Raises DatasetError, ManifestError, or UsageError for classes that do not fit, and for a split or fold that the data
+    do not have.
     """
 
     def __init__(
@@ -524,7 +623,8 @@ class EmotionDataModule(L.LightningDataModule):
         split: str | None = None,
         fold: int | None = None,
         folds: int | None = None,
-        val_share: float = 0.1,
+        val_share: float | None = None,
+        val_on_test: bool = False,
         also: list[dict[str, Any]] | None = None,
         teacher: list[str] | None = None,
         label_map: str | None = None,
@@ -540,13 +640,17 @@ class EmotionDataModule(L.LightningDataModule):
         allow_missing: bool = False,
         seed: int = 0,
     ) -> None:
+        given = _plain({k: v for k, v in locals().items() if k not in ("self", "__class__")})
         super().__init__()
         if spec is None:
             raise UsageError("EmotionDataModule needs spec=, what the model eats: pass model.spec")
         self.spec = spec if isinstance(spec, ClipSpec) else ClipSpec.from_dict(spec)
+        # Not into loggers: spec and classes are names of the model's too, whose own say the same otherwise.
+        self.save_hyperparameters({**given, "spec": _plain(self.spec.to_dict())}, logger=False)
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a process that no row falls to joins in
         self.dataset, self.root = dataset, place(root)
         self.classes = tuple(classes) if classes is not None else None
-        self.split, self.fold, self.folds, self.val_share = split, fold, folds, val_share
+        self.split, self.fold, self.folds, self.val_share, self.val_on_test = split, fold, folds, val_share, val_on_test
         self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
         self.circle = circle
         self.augment = {k: Augment(**v) for k, v in augment.items()} if augment else None
@@ -555,9 +659,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.share, self.allow_missing, self.seed = share, allow_missing, seed
         self.motion_share = motion_share
         self.manifest: Manifest | None = None
-        self.train_rows: list[Row] = []
-        self.val_rows: list[Row] = []
-        self.test_rows: list[Row] = []
+        self._rows: dict[str, tuple[Row, ...]] = {"train": (), "val": (), "test": ()}
+        self._dealt = "setup() was not called"
         self.skipped: list[str] = []
         self._sets: dict[str, ClipDataset] = {}
         self._drawn_from: int | None = None
@@ -565,8 +668,39 @@ class EmotionDataModule(L.LightningDataModule):
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
+    @property
+    def train_rows(self) -> tuple[Row, ...]:
+        """Rows that are trained on, also those of further sets; empty before :meth:`setup`."""
+        return self._rows["train"]
+
+    @train_rows.setter
+    def train_rows(self, rows: Any) -> NoReturn:
+        raise _read_only("train_rows")
+
+    @property
+    def val_rows(self) -> tuple[Row, ...]:
+        """Rows that validate; empty before :meth:`setup`."""
+        return self._rows["val"]
+
+    @val_rows.setter
+    def val_rows(self, rows: Any) -> NoReturn:
+        raise _read_only("val_rows")
+
+    @property
+    def test_rows(self) -> tuple[Row, ...]:
+        """Rows that are tested; empty before :meth:`setup`."""
+        return self._rows["test"]
+
+    @test_rows.setter
+    def test_rows(self, rows: Any) -> NoReturn:
+        raise _read_only("test_rows")
+
     def setup(self, stage: str | None = None) -> None:
-        """Reads the table and deals rows into training, validation and test; decodes nothing."""
+        """Reads the table and deals rows into training, validation and test; decodes nothing.
+
+        The parts are the same for every ``stage``. What they are, and by which rule, is logged once: as a warning where
+        a part was dealt here or an official one is used nowhere, else as information.
+        """
         if self.manifest is not None:
             return
         manifest = datasets.load(self.dataset, self.root)
@@ -575,91 +709,30 @@ class EmotionDataModule(L.LightningDataModule):
             manifest.require_known_splits(self.split)
         if store.is_store(self.root):
             store.open_store(self.root).require(self.spec)
-        self.manifest = manifest
-        if self.classes is None:
-            self.classes = manifest.classes
-        rows, test = self._hold_out(list(manifest.rows), fitting=stage in (None, "fit"))
-        self.test_rows = test
+        held = splits.held_out(manifest, split=self.split, fold=self.fold, folds=self.folds, seed=self.seed)
+        classes = manifest.classes if self.classes is None else self.classes
         self.labels = Labels(
-            [*rows, *test], manifest.classes, self.classes, self.label_map, self._teachers(), self.circle,
-            self.spec.sampling == "trail",
+            [*held.rest, *held.test, *held.val], manifest.classes, classes, self.label_map, self._teachers(classes),
+            self.circle, self.spec.sampling == "trail",
         )  # fmt: skip
-        rows = [r for r in rows if self.labels.usable(r)]
-        has_val = (
-            self.folds is None
-            and self.fold is None
-            and self.val_share == 0
-            and any(r.split == "val" for r in manifest.rows)
-        )
-        if has_val:
-            self.train_rows, self.val_rows = rows, [r for r in manifest.rows if r.split == "val"]
-        else:
-            self.train_rows, self.val_rows = self._carve(rows, self.val_share)
+        usable = [r for r in held.rest if self.labels.usable(r)]
+        train, val, how = splits.validation(held, usable, self.val_share, self.seed, on_test=self.val_on_test)
+        val = [r for r in val if self.labels.usable(r)]
+        idle = splits.unused(manifest, held.rest, val, held.test)
+        left = "".join(f"; {n} rows of split '{name}' are used nowhere" for name, n in idle.items())
+        self._dealt = f"{len(train)} rows train, {len(val)} validate ({how}), {len(held.test)} are tested ({held.how})"
+        fitting = stage in (None, "fit") and bool(idle.keys() - {"test"})
+        _say(logging.WARNING if held.dealt or fitting else logging.INFO, f"{self.root}: {self._dealt}{left}")
         if self.share < 1.0:
-            keep = np.random.default_rng(self.seed).permutation(len(self.train_rows))[
-                : int(self.share * len(self.train_rows))
-            ]
-            self.train_rows = [self.train_rows[i] for i in sorted(keep)]
+            keep = np.random.default_rng(self.seed).permutation(len(train))[: int(self.share * len(train))]
+            train = [train[i] for i in sorted(keep)]
         for extra in self.also:
-            self._add(extra)
+            train += self._further(extra, classes)
+        self._rows = {"train": tuple(train), "val": tuple(val), "test": tuple(held.test)}
+        self.manifest, self.classes = manifest, tuple(classes)
 
-    def _hold_out(self, rows: list[Row], *, fitting: bool) -> tuple[list[Row], list[Row]]:
-        """Training candidates and the part that is evaluated."""
-        if self.folds is not None:
-            pool = [r for r in rows if r.split in (None, "train", "val")]
-            if any(r.group is None for r in pool):
-                raise DatasetError(
-                    f"{self.root}: folds by person need a group column (group, identity, actor, subject or speaker)"
-                )
-            held = [r for r in pool if fold_of(str(r.group), self.folds) == self.fold]
-            kept = [r for r in pool if fold_of(str(r.group), self.folds) != self.fold]
-            return kept, held
-        if self.fold is not None:
-            return [r for r in rows if r.fold != self.fold], [r for r in rows if r.fold == self.fold]
-        splits = {r.split for r in rows}
-        part = self.split or next((s for s in ("test", "val") if s in splits), None)
-        if part is not None and part not in splits:
-            if self.split is not None:
-                raise DatasetError(
-                    f"{self.root}: no split '{part}'; there are {', '.join(sorted(str(s) for s in splits))}"
-                )
-            part = None
-        test = [r for r in rows if part is None or r.split == part]
-        train = [r for r in rows if r.split in (None, "train")]
-        if part is None and fitting and splits == {"train"}:
-            return train, []
-        if part is None and fitting:
-            # No split given: 80/20 by group, seeded; evaluation commands, which do not fit, take every item.
-            train, test = self._carve(rows, 0.2)
-        return train, test
-
-    def _carve(self, rows: list[Row], share: float) -> tuple[list[Row], list[Row]]:
-        """Sets ``share`` of the rows apart, class by class, never splitting a group."""
-        if share <= 0:
-            return rows, []
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.group or row.id, []).append(row)
-        by_class: dict[str, list[str]] = {}
-        for name, members in groups.items():
-            by_class.setdefault(members[0].label or "", []).append(name)
-        chosen: set[str] = set()
-        rng = np.random.default_rng(self.seed)
-        for label in sorted(by_class):
-            names = sorted(by_class[label])
-            wanted = share * sum(len(groups[n]) for n in names)
-            taken = 0
-            for i in rng.permutation(len(names)):
-                size = len(groups[names[i]])
-                if taken + size / 2 > wanted:
-                    continue
-                chosen.add(names[i])
-                taken += size
-        kept = [r for r in rows if (r.group or r.id) not in chosen]
-        return kept, [r for r in rows if (r.group or r.id) in chosen]
-
-    def _add(self, extra: Mapping[str, Any]) -> None:
-        assert self.classes is not None
+    def _further(self, extra: Mapping[str, Any], classes: Sequence[str]) -> list[Row]:
+        """The rows of a further training set, labelled by the names of the first one's classes."""
         part = datasets.load(str(extra["dataset"]), place(extra["root"]))
         if store.is_store(place(extra["root"])):
             store.open_store(place(extra["root"])).require(self.spec)
@@ -670,35 +743,31 @@ class EmotionDataModule(L.LightningDataModule):
             raise DatasetError(f"{part.root}: no split '{wanted}' for a further training set; there are {there}")
         n = int(extra.get("repeat", 1))
         if not extra.get("labels", True):
-            self.train_rows += [replace(r, label=None, votes=None, valence=None, arousal=None) for r in rows] * n
-            return
-        labels = Labels(rows, part.classes, self.classes, extra.get("label_map"), None)
+            return [replace(r, label=None, votes=None, valence=None, arousal=None) for r in rows] * n
+        labels = Labels(rows, part.classes, classes, extra.get("label_map"), None)
         votes = [
-            replace(r, label=self.classes[labels.number(r)] if labels.number(r) >= 0 else None)
-            if r.votes is None
-            else r
+            replace(r, label=classes[labels.number(r)] if labels.number(r) >= 0 else None) if r.votes is None else r
             for r in rows
             if labels.usable(r)
         ]
         if any(r.votes is not None for r in votes):
             raise UsageError("a further training set must have plain labels; put the set with votes first")
-        back = {self.classes[number]: name for name, number in self.labels.index.items()}
-        self.train_rows += [replace(r, label=back.get(r.label or "")) for r in votes] * n
+        back = {classes[number]: name for name, number in self.labels.index.items()}
+        return [replace(r, label=back.get(r.label or "")) for r in votes] * n
 
-    def _teachers(self) -> dict[str, np.ndarray] | None:
+    def _teachers(self, classes: Sequence[str]) -> dict[str, np.ndarray] | None:
         import pandas as pd
 
         if not self.teacher_files:
             return None
-        assert self.classes is not None
         found: dict[str, np.ndarray] = {}
         for file in map(place, self.teacher_files):
             table = pd.read_csv(file)
             names = {canonical(c): c for c in table.columns if c != "path"}
-            missing = [c for c in self.classes if canonical(c) not in names]
+            missing = [c for c in classes if canonical(c) not in names]
             if missing:
                 raise DatasetError(f"{file}: the teacher knows no class {', '.join(missing)}")
-            values = table[[names[canonical(c)] for c in self.classes]].to_numpy(np.float32)
+            values = table[[names[canonical(c)] for c in classes]].to_numpy(np.float32)
             found |= {os.path.abspath(file.parent / p): v for p, v in zip(table["path"], values, strict=True)}
         return found
 
@@ -729,49 +798,69 @@ class EmotionDataModule(L.LightningDataModule):
         return self.trainer.current_epoch if self.trainer is not None else self._epochs
 
     def _rank(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else _process()
 
-    def _loader(self, name: str, rows: list[Row], *, train: bool) -> DataLoader[Any]:
-        if not train:
-            rows = [piece for row in rows for piece in _windows(row, self.spec)]
+    def _loader(self, part: str, name: str) -> DataLoader[Any]:
+        """The loader of a part for this process; clips that are preloaded are kept for the next one."""
+        train = part == "train"
+        rows = self._pieces(self._rows[part], train=train)
         if not rows:
             raise DatasetError(
-                f"{self.root}: no rows for {name}; see its splits with: emozoo check {self.dataset} --root {self.root}"
+                f"{self.root}: no rows for {name}: {self._dealt}; see its splits with: "
+                f"emozoo check {self.dataset} --root {self.root}"
             )
         rank, world = self._rank()
-        collate = Collate(
-            rows,
-            self.spec,
-            self.labels,
-            self.augment if train else None,
-            motion_share=self.motion_share,
-            skip=train or self.allow_missing,
-        )
         if train and self.features:
+            collate = self._collate(rows, train=True)
             encoded = self._encoded(rows, collate)
-            rows = [rows[i] for i in encoded.rows]
-            drawn = self._train_sampler(rows, rank, world)
-            batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
-            return TrainLoader(encoded, batches, self._draws(), rank, self._epoch, collate_fn=collate_features)
-        data = self._sets.get(name)
+            return self._train_loader(
+                encoded, [rows[i] for i in encoded.rows], rank, world, collate_fn=collate_features
+            )
+        data = self._sets.get(part)
         if data is None:
-            data = self._sets[name] = ClipDataset(rows, self.spec, train=train)
+            data = self._sets[part] = ClipDataset(rows, self.spec, train=train)
             if self.preload:
                 data.preload(self.preload if train else 0, self.num_workers)
-        workers = self.num_workers
         if train:
-            drawn = self._train_sampler(rows, rank, world)
-            batches = BatchSampler(drawn, self.batch_size, len(rows) >= self.batch_size * world)
-            alive = workers > 0
-            options = {"num_workers": workers, "persistent_workers": alive, "collate_fn": collate}
-            return TrainLoader(data, batches, self._draws(), rank, self._epoch, **options)
-        return _Raising(
-            data,
-            batch_size=self.batch_size,
-            sampler=Strided(len(rows), rank, world),
-            num_workers=workers,
-            collate_fn=collate,
+            return self._train_loader(data, rows, rank, world)
+        if self.trainer is None:  # the processes may not have found each other yet: torch is asked when it begins
+            return self._eval_loader(data, rows, Strided(len(rows)))
+        return self._eval_loader(data, rows, Strided(len(rows), rank, world))
+
+    def loader_of(self, rows: Sequence[Row], *, train: bool = False) -> DataLoader[Any]:
+        """A loader of any rows of these data, all of them in this process; it changes nothing in this module.
+
+        Batches are those of :meth:`test_dataloader` in the order of ``rows`` (each window of a row with labels per
+        frame), or with ``train`` those of :meth:`train_dataloader`: shuffled and augmented. Needs :meth:`setup`.
+        """
+        rows = self._pieces(rows, train=train)
+        data = ClipDataset(rows, self.spec, train=train)
+        if train:
+            return self._train_loader(data, rows, 0, 1)
+        return self._eval_loader(data, rows, Strided(len(rows), 0, 1))
+
+    def _pieces(self, rows: Sequence[Row], *, train: bool) -> list[Row]:
+        return list(rows) if train else [piece for row in rows for piece in _windows(row, self.spec)]
+
+    def _collate(self, rows: Sequence[Row], *, train: bool) -> Collate:
+        augment, skip = self.augment if train else None, train or self.allow_missing
+        return Collate(rows, self.spec, self.labels, augment, motion_share=self.motion_share, skip=skip)
+
+    def _train_loader(self, data: Dataset[Any], rows: list[Row], rank: int, world: int, **options: Any) -> TrainLoader:
+        batches = BatchSampler(
+            self._train_sampler(rows, rank, world), self.batch_size, len(rows) >= self.batch_size * world
         )
+        if not options:
+            alive = self.num_workers > 0
+            options = {"num_workers": self.num_workers, "persistent_workers": alive}
+            options["collate_fn"] = self._collate(rows, train=True)
+        return TrainLoader(data, batches, self._draws(), rank, self._epoch, world, **options)
+
+    def _eval_loader(self, data: ClipDataset, rows: Sequence[Row], sampler: Strided) -> EvalLoader:
+        return EvalLoader(
+            data, sampler=sampler, batch_size=self.batch_size, num_workers=self.num_workers,
+            collate_fn=self._collate(rows, train=False),
+        )  # fmt: skip
 
     def _encoded(self, rows: list[Row], collate: Collate) -> FeatureDataset:
         """Every clip through the model's frozen encoder, ``features`` times; kept on disk for the next run."""
@@ -832,7 +921,6 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _train_sampler(self, rows: list[Row], rank: int, world: int) -> Sampler[int]:
         from torch.utils.data import RandomSampler, WeightedRandomSampler
-        from torch.utils.data.distributed import DistributedSampler
 
         if self.balance > 0:
             if world > 1:
@@ -848,32 +936,33 @@ class EmotionDataModule(L.LightningDataModule):
         return RandomSampler(range(len(rows)))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader("training", self.train_rows, train=True)
+        return self._loader("train", "training")
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader("validation", self.val_rows, train=False) if self.val_rows else []
+        return self._loader("val", "validation") if self.val_rows else []
 
     def drop_unreadable(self) -> dict[str, VideoError]:
         """Leaves out the training and validation rows that cannot be read; returns the reason by the id of the row.
 
-        Needs ``preload``: all of them are decoded into memory now, and not again when they are used.
+        Needs ``preload``, and comes before any loader is made: all of them are decoded into memory now, and not again
+        when they are used.
         """
         found: dict[str, VideoError] = {}
-        for name, rows, train in (("training", self.train_rows, True), ("validation", self.val_rows, False)):
-            data: Any = self._loader(name, rows, train=train).dataset if rows else None
+        for part, name in (("train", "training"), ("val", "validation")):
+            data: Any = self._loader(part, name).dataset if self._rows[part] else None
             for row, clips in zip(data.rows, data.kept, strict=True) if data is not None else ():
                 if error := next((clip for clip in clips if isinstance(clip, VideoError)), None):
                     found.setdefault(row.id, error)
-        self.train_rows = [r for r in self.train_rows if r.id not in found]
-        self.val_rows = [r for r in self.val_rows if r.id not in found]
+        for part in ("train", "val"):
+            self._rows[part] = tuple(r for r in self._rows[part] if r.id not in found)
         self._sets.clear()
         return found
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader("test", self.test_rows, train=False)
+        return self._loader("test", "test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        return self._loader("test", self.test_rows, train=False)
+        return self._loader("test", "test")
 
     def on_after_batch_transfer(self, batch: Batch | None, dataloader_idx: int) -> Batch | None:
         """Counts what could not be read; the numbers are reported, never dropped."""

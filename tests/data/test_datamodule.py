@@ -8,14 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import BatchSampler
 
-from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader, fold_of
+from emozoo.data import datamodule
+from emozoo.data.clips import Batch
+from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader
+from emozoo.data.splits import fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.module import EmotionModule
 from emozoo.spec import ClipSpec, StreamSpec
@@ -67,11 +73,12 @@ def test_the_same_seed_gives_the_same_parts(table: Path) -> None:
     assert [r.id for r in first.train_rows] == [r.id for r in again.train_rows]
 
 
-def test_evaluation_takes_every_item_where_no_split_is_given(table: Path) -> None:
-    """Only training cuts a set that has no split column."""
-    dm = EmotionDataModule("csv", table, spec=SPEC, batch_size=8)
-    dm.setup("test")
-    assert len(dm.test_rows) == 40
+def test_evaluation_takes_every_item_where_it_is_asked_to(table: Path) -> None:
+    """A benchmark of a set without splits scores all of it, by ``split="all"``; a plain test what was dealt."""
+    for split, count in (("all", 40), (None, 8)):
+        dm = EmotionDataModule("csv", table, spec=SPEC, split=split, batch_size=8)
+        dm.setup("test")
+        assert len(dm.test_rows) == count
 
 
 @pytest.mark.parametrize("size", [5, 6, 7])
@@ -86,8 +93,7 @@ def test_every_sample_and_epoch_draws_anew(table: Path, workers: int) -> None:
     """albumentations repeats itself in workers unless each sample brings its own seed."""
     augment = {"face": {"light": 0.9, "noise": 1.0, "blur": 0.5}}
     dm = module_of(table, val_share=0.0, augment=augment, num_workers=workers)
-    dm.train_rows = [dm.train_rows[0]] * 16  # one picture, so that only the draws differ
-    loader = dm.train_dataloader()
+    loader = dm.loader_of([dm.train_rows[0]] * 16, train=True)  # one picture, so that only the draws differ
     seen = [x for _ in range(2) for batch in loader for x in batch.inputs["face"].flatten(1)]
     assert len(seen) == 32
     assert len({x.numpy().tobytes() for x in seen}) >= 30
@@ -133,10 +139,10 @@ for n in (5, 6, 7):
     torch.manual_seed(0)
     module = EmotionModule("emotion_fan", "stable", "lite", ["bright", "dark"])
     dm = EmotionDataModule(
-        "csv", f"{sys.argv[1]}/first{n}.csv", spec=module.spec, classes=module.classes, batch_size=2
+        "csv", f"{sys.argv[1]}/first{n}.csv", spec=module.spec, classes=module.classes, batch_size=2, split="all"
     )
     trainer = L.Trainer(
-        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", use_distributed_sampler=False,
+        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto",
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
     )
     found = trainer.test(module, dm, verbose=False)[0]
@@ -316,7 +322,7 @@ def test_a_split_that_is_not_there_is_named(table: Path) -> None:
 def test_stills_are_encoded_once_with_the_same_answer(table: Path) -> None:
     """A still shown C x F times costs one pass of the encoder and changes no score."""
     model = EmotionModule("ceflnet", size="lite", classes=["bright", "dark"], options={"backbone": "vgg_tiny"}).eval()
-    dm = EmotionDataModule("csv", table, spec=model.spec, classes=model.classes, batch_size=8)
+    dm = EmotionDataModule("csv", table, spec=model.spec, classes=model.classes, split="all", batch_size=8)
     dm.setup("test")
     batch = next(iter(dm.test_dataloader()))
     assert batch.meta["one_picture"]
@@ -333,3 +339,97 @@ def test_preloading_changes_nothing_that_is_read(table: Path) -> None:
     a = torch.cat([b.inputs["face"] for b in plain.test_dataloader()])
     b = torch.cat([b.inputs["face"] for b in kept.test_dataloader()])
     assert torch.equal(a, b)
+
+
+def trainer(**options: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    return L.Trainer(accelerator="cpu", **{"max_epochs": 2, "enable_checkpointing": False, **quiet, **options})
+
+
+class Seen(L.Callback):
+    """Writes down which items were trained on, which validated, in which epoch."""
+
+    def __init__(self) -> None:
+        self.trained: list[list[str]] = []
+        self.validated: list[list[str]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        self.trained.append(batch.meta["id"])
+
+    def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, *_: Any) -> None:
+        self.validated.append(batch.meta["id"])
+
+
+def pair(table: Path, **options: Any) -> tuple[EmotionModule, EmotionDataModule]:
+    L.seed_everything(0, verbose=False)
+    module = EmotionModule("emotion_fan", size="lite", classes=["bright", "dark"])
+    options = {"batch_size": 8, **options}
+    return module, EmotionDataModule("csv", table, spec=module.spec, classes=module.classes, **options)
+
+
+def test_lightning_overfits_the_same_batches(table: Path) -> None:
+    """Protects ``overfit_batches``, for which Lightning puts samplers of its own into the loaders: the first rows come
+    in their order, in every epoch alike."""
+    seen = Seen()
+    module, dm = pair(table)
+    trainer(overfit_batches=2, callbacks=[seen]).fit(module, datamodule=dm)
+    first = [r.id for r in dm.train_rows[:16]]
+    assert [i for ids in seen.trained for i in ids] == first * 2
+    assert [i for ids in seen.validated for i in ids] == [r.id for r in dm.val_rows] * 2
+
+
+def test_lightning_may_make_loaders_anew(table: Path) -> None:
+    """Protects ``reload_dataloaders_every_n_epochs``: a new loader goes on with the epoch that it is made for."""
+    drawn = []
+    for options in ({}, {"reload_dataloaders_every_n_epochs": 1}):
+        seen = Seen()
+        trainer(**options, callbacks=[seen]).fit(*pair(table))
+        drawn.append(seen.trained)
+    assert drawn[0] == drawn[1]
+    assert drawn[0][:3] != drawn[0][3:]
+
+
+def test_lightning_predicts_every_item_once(table: Path) -> None:
+    """Protects ``trainer.predict``, for which Lightning wraps the sampler; what cannot be read is None, as in tests."""
+    module, dm = pair(table, batch_size=3, allow_missing=True)
+    dm.setup("predict")
+    rows = dm.test_rows
+    for row in rows[3:6]:
+        Path(row.path).write_text("not a picture")
+    first, second, third = trainer().predict(module, datamodule=dm)
+    assert second is None
+    assert [*first["id"], *third["id"]] == [r.id for r in (*rows[:3], *rows[6:])]
+
+
+def test_lightning_logs_and_keeps_plain_settings(table: Path, tmp_path: Path) -> None:
+    """Protects any logger, and checkpoints that open with ``weights_only``: the settings are plain types, whatever was
+    given, and make the module again."""
+    module, dm = pair(table, val_share=np.float64(0.2), seed=np.int64(1), augment={"face": {"flip": 0.5}})
+    log = CSVLogger(tmp_path / "log")
+    run = trainer(logger=log, max_epochs=1, log_every_n_steps=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    run.fit(module, datamodule=dm)
+    assert json.loads(json.dumps(dict(dm.hparams))) == dict(dm.hparams)
+    assert dm.hparams["root"] == str(table)
+    kept = run.checkpoint_callback.best_model_path
+    torch.load(kept, weights_only=True)
+    again = EmotionDataModule.load_from_checkpoint(kept)
+    assert dict(again.hparams) == dict(dm.hparams)
+    again.setup("fit")
+    assert [r.id for r in again.train_rows] == [r.id for r in dm.train_rows]
+
+
+def test_a_lightning_loader_for_other_processes_is_refused(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects from a training loader that was made before the processes were: each would draw the same rows. A loader
+    for evaluation deals when it begins."""
+    dm = module_of(table)
+    training, testing = dm.train_dataloader(), dm.test_dataloader()
+    monkeypatch.setattr(datamodule, "_process", lambda: (1, 2))
+    with pytest.raises(UsageError, match="datamodule=dm"):
+        next(iter(training))
+    assert [i for b in testing for i in b.meta["id"]] == [r.id for r in dm.test_rows[1::2]]
+
+
+def test_a_spec_is_needed(table: Path) -> None:
+    """Protects the one argument that nobody can guess: the error says where it comes from."""
+    with pytest.raises(UsageError, match=r"model\.spec"):
+        EmotionDataModule("csv", table)

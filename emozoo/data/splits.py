@@ -1,0 +1,229 @@
+"""Splits: which rows of a manifest train, which validate and which are tested. Pure functions of rows and numbers.
+
+The part that is tested (``split``, or ``fold`` with or without ``folds``) is never trained on. What a data set leaves
+open is dealt here by a seed, class by class. Rows with one group (a person), and rows of one media file, are never
+dealt apart: two times of one video, a row that stands twice, two people in one clip go to one side together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emozoo.data.manifest import Manifest, Row, split_key
+from emozoo.errors import DatasetError, UsageError
+
+ALL = "all"  # for ``split``: every item is evaluated
+TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of rows without a split; of the training rows where nothing else validates
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is tested, the rows that may be trained on, and the official validation part, if there is one to use.
+
+    ``how``: the rule that chose the tested rows, as words. ``dealt``: it was a draw, since the data has no split.
+    """
+
+    test: list[Row]
+    rest: list[Row]
+    val: list[Row]
+    how: str
+    dealt: bool = False
+
+
+def held_out(
+    manifest: Manifest, *, split: str | None = None, fold: Any = None, folds: Any = None, seed: int = 0
+) -> Held:
+    """Sets apart the rows that are tested; a function of its arguments alone, so that fit and test agree.
+
+    ``split``: a split, ``all``, or None for ``test``, else ``val``; where there is neither, a fifth of the rows without
+    split and of ``train`` is dealt by ``seed``. ``fold``: rows of that fold (of those, with ``split``, that split);
+    with ``folds``, of people who are dealt into so many folds by a hash of their names.
+
+    Raises UsageError or DatasetError for a split or fold that the data do not have, with those that they have.
+    """
+    fold, folds = _whole("fold", fold), _whole("folds", folds)
+    rows = manifest.rows
+    part = _named(manifest, split)
+    if folds is not None or fold is not None:
+        if folds is not None:
+            test, rest = _by_person(manifest, fold, folds)
+            how = f"fold {fold} of {folds} by person"
+        else:
+            test = list(manifest.select(fold=fold).rows)
+            rest = [r for r in rows if r.fold != fold and (r.fold is not None or r.split != "test")]
+            how = f"fold {fold}"
+        test = [r for r in test if part in (None, ALL, r.split)]
+        if not test:
+            raise DatasetError(f"{manifest.root}: no row of fold {fold} has the split '{part}'")
+        return Held(test, rest, [], how)
+    if part == ALL:
+        return Held(list(rows), [], [], "split='all', every row")
+    part = part or next((s for s in ("test", "val") if s in manifest.splits), None)
+    train = [r for r in rows if r.split in (None, "train")]
+    if part is not None:
+        val = [r for r in rows if r.split == "val"]
+        rest = [r for r in train if r.split != part]
+        return Held([r for r in rows if r.split == part], rest, val, f"split '{part}'")
+    if manifest.splits == ("train",) and all(r.split for r in rows):
+        return Held([], train, [], "there is no split but 'train'")
+    train, test = carve(train, TEST_SHARE, seed)
+    how = f"no split is given, so {TEST_SHARE:.0%} are dealt by class and group, seed {seed}; split='all' is every row"
+    return Held(test, train, [], how, dealt=True)
+
+
+def validation(
+    held: Held, rows: Sequence[Row], share: float | None, seed: int = 0, *, on_test: bool = False
+) -> tuple[list[Row], list[Row], str]:
+    """Rows that train, rows that validate, and the rule as words. ``rows``: those of ``held.rest`` to train on.
+
+    ``share`` None: the official val part validates, unless it is the tested one; else a tenth of ``rows`` does, whole
+    groups. A number: that share of ``rows`` whatever parts there are; 0 takes none, and the official val part
+    validates, also where it is the tested one. ``on_test``: where nothing would validate, the tested rows do.
+
+    Raises UsageError for a share outside of [0, 1).
+    """
+    if share is not None and not 0 <= share < 1:
+        raise UsageError(f"val_share must be 0 or more and below 1, got {share}")
+    reported = any(r.split == "val" for r in held.test)
+    if held.val and (share == 0 or (share is None and not reported)):
+        return list(rows), held.val, "split 'val'"
+    train, val = carve(rows, VAL_SHARE if share is None else share, seed)
+    if not val and on_test:
+        return train, held.test, "the tested rows"
+    return train, val, f"{VAL_SHARE if share is None else share:.0%} of the training rows"
+
+
+def unused(manifest: Manifest, *parts: Sequence[Row]) -> dict[str, int]:
+    """Splits that no row of any part comes from, with their numbers of rows."""
+    used = {r.split for part in parts for r in part}
+    return dict(Counter(r.split for r in manifest.rows if r.split and r.split not in used))
+
+
+def carve(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """The rows in two parts, the second about ``share`` of them, class by class; no group or file lies in both."""
+    if share <= 0:
+        return list(rows), []
+    numbers = groups(rows)
+    members: dict[int, list[Row]] = {}
+    for number, row in zip(numbers, rows, strict=True):
+        members.setdefault(number, []).append(row)
+    by_class: dict[str, list[tuple[str, int]]] = {}
+    for number, found in members.items():
+        by_class.setdefault(found[0].label or "", []).append((_name(found), number))
+    chosen: set[int] = set()
+    rng = np.random.default_rng(seed)
+    for label in sorted(by_class):
+        there = [number for _, number in sorted(by_class[label])]
+        wanted = share * sum(len(members[n]) for n in there)
+        taken = 0
+        for i in rng.permutation(len(there)):
+            size = len(members[there[i]])
+            if taken + size / 2 > wanted:
+                continue
+            chosen.add(there[i])
+            taken += size
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for number, row in zip(numbers, rows, strict=True):
+        sides[number in chosen].append(row)
+    return sides
+
+
+def groups(rows: Sequence[Row]) -> list[int]:
+    """A number for each row: the same for rows that share a group or a media file, over however many others."""
+    parent = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    folders: dict[str, str] = {}
+    for i, row in enumerate(rows):
+        for key in (("file", _file(row, folders)), *([("group", row.group)] if row.group else [])):
+            a, b = root(i), root(first.setdefault(key, i))
+            parent[max(a, b)] = min(a, b)
+    return [root(i) for i in range(len(rows))]
+
+
+def _file(row: Row, folders: dict[str, str]) -> str:
+    """The media file of a row without links; of an item in a store the file that it was made from."""
+    folder, name = os.path.split(row.extra.get("source", row.path))
+    if folder not in folders:  # resolved once for all of its files, of which there may be very many
+        folders[folder] = os.path.realpath(folder)
+    path = os.path.join(folders[folder], name)
+    return os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else path
+
+
+def fold_of(group: str, folds: int) -> int:
+    """The fold, 0-based, that a person belongs to: a hash of the name, so that it never depends on order or count."""
+    return int(hashlib.sha1(f"fold:{group}".encode()).hexdigest(), 16) % folds
+
+
+def _by_person(manifest: Manifest, fold: int | None, folds: int) -> tuple[list[Row], list[Row]]:
+    """Of the rows of train and val those that are tested in ``fold``, and the others."""
+    if folds < 2:
+        raise UsageError(f"folds must be 2 or more, got {folds}")
+    there = ", ".join(map(str, range(folds)))
+    if fold is None:
+        raise UsageError(f"folds={folds} needs fold=, one of {there}: the fold that is tested")
+    if not 0 <= fold < folds:
+        raise UsageError(f"no fold {fold} of folds={folds}; there are {there}")
+    pool = [r for r in manifest.rows if r.split in (None, "train", "val")]
+    if any(r.group is None for r in pool):
+        raise DatasetError(
+            f"{manifest.root}: folds by person need a group column (group, identity, actor, subject or speaker)"
+        )
+    numbers = groups(pool)
+    people: dict[int, list[Row]] = {}
+    for number, row in zip(numbers, pool, strict=True):
+        people.setdefault(number, []).append(row)
+    if len(people) < folds:
+        raise DatasetError(
+            f"{manifest.root}: {folds} folds cannot be made of {len(people)} people; take at most {len(people)}"
+        )
+    tested = {number for number, found in people.items() if fold_of(_name(found), folds) == fold}
+    if not tested:
+        raise DatasetError(
+            f"{manifest.root}: fold {fold} of {folds} holds nobody, since {len(people)} people are dealt by a hash of "
+            "their names; take fewer folds"
+        )
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for number, row in zip(numbers, pool, strict=True):
+        sides[number not in tested].append(row)
+    return sides
+
+
+def _name(rows: Sequence[Row]) -> str:
+    """What rows that stay together are called: their group, else the item."""
+    return min([r.group for r in rows if r.group] or [r.id for r in rows])
+
+
+def _named(manifest: Manifest, split: str | None) -> str | None:
+    if split is None or split == ALL:
+        return split
+    part = split if split in manifest.splits else split_key(split)
+    if part not in manifest.splits:
+        there = f"there are {', '.join(manifest.splits)}" if manifest.splits else "it has no splits at all"
+        raise DatasetError(f"{manifest.root}: no split '{split}'; {there}")
+    return part
+
+
+def _whole(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, got {value!r}") from None

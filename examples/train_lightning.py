@@ -1,0 +1,36 @@
+"""Plain Lightning on a folder of class folders. python examples/train_lightning.py, or on two processes:
+
+torchrun --nproc-per-node 2 examples/train_lightning.py
+
+The folder is made here, of small drawn pictures; put your own in its place: my_clips/<class>/<videos and pictures>.
+"""
+
+import os
+from pathlib import Path
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+
+import emozoo
+
+root, classes = Path("runs/train_lightning"), ["calm", "happy"]
+if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # the others wait for this process when training begins
+    for k, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(30):
+            picture = np.random.default_rng(i).normal(70 + 90 * k, 25, (64, 64, 3)).clip(0, 255)
+            cv2.imwrite(str(root / name / f"{i}.png"), picture.astype(np.uint8))
+
+L.seed_everything(0)
+model = emozoo.load("emotion_fan", classes=classes)
+dm = emozoo.EmotionDataModule("folder", root, spec=model.spec, classes=classes, batch_size=8)
+devices = int(os.environ.get("WORLD_SIZE", 1))  # of torchrun; Trainer(devices=2) starts processes by itself
+trainer = L.Trainer(max_epochs=2, accelerator="cpu", devices=devices, logger=False, enable_checkpointing=False)
+trainer.fit(model, datamodule=dm)
+(scores,) = trainer.test(model, datamodule=dm)
+answers = trainer.predict(model, datamodule=dm)
+count = trainer.strategy.reduce(torch.tensor(sum(len(batch["id"]) for batch in answers)), reduce_op="sum")
+if trainer.is_global_zero:
+    print(f"tested {count} of {len(dm.test_rows)} items, accuracy {scores['test_WAR']:.2f}")
