@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emozoo import packaged, registry
-from emozoo.errors import UsageError, WeightsError
+from emozoo.errors import EmozooError, UsageError, WeightsError
 
 if TYPE_CHECKING:  # fetching files needs no torch
     from torch import Tensor
@@ -174,6 +174,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
             commit_message=f"{what}, sha256 {config['sha256'][:12]}",
             parent_commit=there.sha,
         )
+    except EmozooError:
+        raise
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from None
     return f"{SCHEME}{repo}@{done.oid}"
@@ -278,6 +280,8 @@ def _download(repo: str, commit: str) -> Path:
             except EntryNotFoundError:
                 if name != CARD:  # weights without a card can be used
                     raise
+    except EmozooError:
+        raise
     except _errors() as error:
         raise _failed(error, repo, commit) from None
     return folder
