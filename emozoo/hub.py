@@ -137,6 +137,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         WeightsError: the folder is not complete, its hash is wrong, or the hub refuses.
     """
     repo, _ = _parse(f"{SCHEME}{repo}@main")
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file: a weights folder is published, with its {WEIGHTS}, {CONFIG} and {CARD}")
     config = read_config(folder)
     for name, problem in ((WEIGHTS, _damage(folder, None)), (CARD, _card_problem(folder / CARD))):
         if problem is not None:
@@ -211,6 +213,10 @@ def _parse(address: str) -> tuple[str, str]:
         validate_repo_id(found[1] if found else "")
     except HFValidationError:
         good = False
+    if address.lower().endswith(".safetensors"):
+        raise UsageError(
+            f"'{address}': a hub address names a repository, not a file in it: write hf://ORG/NAME@REVISION"
+        )
     if not good or found is None:
         raise UsageError(
             f"'{address}' is no hub address: write hf://ORG/NAME@REVISION, REVISION a commit, a tag or a branch"
@@ -430,14 +436,29 @@ def shared_files(folder: Path) -> dict[str, Path]:
     return {_beside(part): _part_file(folder, part) for part in parts(read_config(folder)).values()}
 
 
-def read_state(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
+def folder_of(file: Path) -> Path | None:
+    """The weights folder whose ``config.json`` describes a file: the file's own, or that of the file it links to.
+
+    Where both have a config, the one that names the file's hash counts, else the nearer one. None: no config.
+    """
+    found = [f for f in dict.fromkeys((file.parent, file.resolve().parent)) if (f / CONFIG).is_file()]
+    if len(found) > 1:
+        digest = sha256_of(file.read_bytes())
+        found.sort(key=lambda f: read_config(f).get("sha256") != digest)
+    return found[0] if found else None
+
+
+def read_state(folder: Path, sha256: str | None = None, file: Path | None = None) -> dict[str, Tensor]:
     """The whole state dict of a weights folder, with the parts that lie elsewhere; every file's hash is checked first.
 
-    ``sha256`` of its own file: None takes the one in its config. Raises WeightsError.
+    ``sha256`` of its own file: None takes the one in its config. ``file``: another file than the folder's own, which is
+    read as it is, without a hash; parts that it lacks come from where the config says. Raises WeightsError.
     """
     config = read_config(folder)
-    state = read_weights(folder / WEIGHTS, sha256 or config["sha256"])
+    state = read_weights(folder / WEIGHTS, sha256 or config["sha256"]) if file is None else read_weights(file, None)
     for name, part in parts(config).items():
+        if file is not None and any(k.startswith(f"{name}.") for k in state):
+            continue
         start = f"{part['part']}."
         there = read_weights(_part_file(folder, part), part["sha256"])
         state |= {f"{name}.{k.removeprefix(start)}": v for k, v in there.items() if k.startswith(start)}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -145,10 +145,10 @@ class EmotionModule(L.LightningModule):
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
         flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
-        init_from: a safetensors file or weights folder whose parts start this network, or several with their parts,
-            ``{file: {"theirs": "ours"}}``.
-        init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly,
-            but a class head of a weights folder may know more classes than ours.
+        init_from: weights whose parts start this network: a name of weights, a hub address, a weights folder or a
+            safetensors file; or several with their parts, ``{weights: {"theirs": "ours"}}``.
+        init_parts: parts of these one weights to take, ``{"theirs": "ours"}``, default the backbone; all must fit
+            exactly, but a class head of a weights folder may know more classes than ours.
     """
 
     log_prior: Tensor
@@ -336,7 +336,10 @@ class EmotionModule(L.LightningModule):
         if not self.hparams["distill"] and not all(x.get("labels", True) for x in getattr(data, "also", ())):
             raise UsageError("a set without labels teaches nothing without a teacher: set distill= and teacher=")
         names = self.hparams["teacher"] or ()
-        teachers = [load(str(place(n))).requires_grad_(False) for n in ([names] if isinstance(names, str) else names)]
+        teachers = [
+            load(n if n.startswith(hub.SCHEME) else str(place(n))).requires_grad_(False)
+            for n in ([names] if isinstance(names, str) else names)
+        ]
         for teacher in teachers:
             if teacher.classes != self.classes or not _same_views(teacher.spec, self.spec):
                 raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
@@ -574,11 +577,15 @@ class EmotionModule(L.LightningModule):
         found: str | Mapping[str, dict[str, str]] = self.hparams["init_from"] or {}
         if isinstance(found, str):
             found = {found: self.hparams["init_parts"] or {"backbone": "backbone"}}
-        return {place(file): parts for file, parts in found.items()}
+        return {_start(file): parts for file, parts in found.items()}
 
     def _start_from(self, path: Path, parts: Mapping[str, str]) -> None:
-        state = hub.read_state(path) if path.is_dir() else hub.read_weights(path, None)
-        named = list(hub.read_config(path)["classes"]) if path.is_dir() else []
+        named: list[str] = []
+        if path.is_dir() or (path.is_file() and hub.folder_of(path) is not None):
+            found = _read(_source(path) or _missing(path))
+            state, named = found.state, list(found.config["classes"]) if found.known else []
+        else:  # tensors of whoever, without a config
+            state = hub.read_weights(path, None)
         for theirs, ours in parts.items():
             part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
             if not part:
@@ -624,7 +631,10 @@ def load(
     """A model in eval mode, its weights verified by sha256; nothing is downloaded that is not asked for.
 
     Args:
-        name: ``arch``, ``arch.tag``, the path of a folder written by training, or ``hf://ORG/NAME@REVISION``.
+        name: ``arch``, ``arch.tag``, the path of a folder written by training or of a safetensors file in one, or
+            ``hf://ORG/NAME@REVISION``. A file that is named is the file that is read. Where its sha256 is not the one
+            in the ``config.json`` beside it, it holds other weights of that network: ``name`` is then its path,
+            ``sha256`` its own, class prior and temperature are neutral, and a warning says so.
         classes: other class names than the weights have; the class head is then new, and a warning says so.
         wiring, size: only where there are no weights; contradicting those of a tag is an error.
         weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
@@ -643,31 +653,29 @@ def load(
     >>> model.classes[:3]
     ('anger', 'disgust', 'fear')
     """
-    folder = _as_folder(name)
-    if folder is not None and weights != "default":
+    source = _source(name)
+    if source is not None and weights != "default":
         raise UsageError(f"{name} is weights: weights= goes with a network's name, as in load('ceflnet', weights=...)")
-    if options and (folder is not None or weights is not None):
+    if options and (source is not None or weights is not None):
         raise UsageError("options= go with weights=None: what weights were trained with cannot be changed")
-    if folder is None and weights is None:
+    if source is None and weights is None:
         spec = registry.model(str(name)) if "." not in str(name) else registry.resolve(str(name))[0]
         module = EmotionModule(spec.name, wiring, size or "full", list(classes or spec.classes), dict(options or {}))
         return module.eval()
-    if folder is None and weights not in (None, "default"):
-        folder = _as_folder(weights) or _missing(Path(weights))
-    if folder is None:
+    if source is None and weights not in (None, "default"):
+        source = _source(weights) or _missing(Path(str(weights)))
+    if source is None:
         spec, entry = registry.resolve(str(name))
         if entry is None:
             raise WeightsError(
                 f"{name} has no weights yet: train it, or ask for an untrained network with weights=None"
             )
         registry.check_request(entry, wiring, size)
-        folder = hub.locate(entry)
-        expected: str | None = entry.sha256
-        config, address = dict(entry.config), None
+        found = _read(_Source(hub.locate(entry)), entry)
     else:
-        expected = None
-        config, address = hub.read_config(folder), hub.published_as(folder)
-        _check_folder(folder, config, None if weights == "default" else str(name), wiring, size)
+        _check_folder(source.folder, None if weights == "default" else str(name), wiring, size)
+        found = _read(source)
+    config, state = found.config, found.state
     module = EmotionModule(
         config["arch"],
         config["wiring"],
@@ -679,13 +687,8 @@ def load(
         flips=bool(config.get("flips", False)),
     )
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
-    state = hub.read_state(folder, expected)
-    module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))
-    tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
-    released = registry.weights().get(tagged)
-    own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
-    module.name = address or (tagged if own else str(folder))
-    module.sha256, module.config = config["sha256"], config
+    module.load_weights(state, new_head=new_head, where=str(found.file))
+    module.name, module.sha256, module.config = found.name, config["sha256"], config
     if new_head:
         warnings.warn(
             f"{module.name}: new head for {len(module.classes)} classes, untrained until you fit it", stacklevel=2
@@ -694,13 +697,65 @@ def load(
     else:
         module.log_prior.copy_(torch.tensor(config.get("log_prior") or [0.0] * len(module.log_prior)))
         module.temperature.fill_(float(config.get("temperature", 1.0)))
+    if not found.known:
+        warnings.warn(
+            f"{found.file}: not the weights that the {hub.CONFIG} beside it describes: its class prior and temperature, "
+            "what it was trained on and its licence are not known",
+            stacklevel=2,
+        )
     return module.eval()
 
 
-def _check_folder(
-    folder: Path, config: Mapping[str, Any], name: str | None, wiring: str | None, size: str | None
-) -> None:
+class _Source(NamedTuple):
+    """Where weights lie: a weights folder, and the file that was named where it is not the folder's own."""
+
+    folder: Path
+    file: Path | None = None
+
+
+class _Found(NamedTuple):
+    """Weights that were read: what is known of them, their tensors, name and file.
+
+    ``known``: the config describes these very weights, not others of the same network.
+    """
+
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    name: str
+    file: Path
+    known: bool
+
+
+# What a config says of a network, whatever its weights are.
+_NETWORK = ("schema", "arch", "wiring", "size", "classes", "tasks", "options", "spec", "tau", "flips")
+
+
+def _read(source: _Source, entry: registry.Weights | None = None) -> _Found:
+    """The weights of a folder or registry entry, or the named file that lies in a folder; hashes are checked.
+
+    A file other than the folder's own whose hash is not the one in the config holds other weights of that network: of
+    the config only what describes the network is taken, not the prior, the temperature, the data or the licence.
+    """
+    folder, file = source
+    if file is not None:
+        config, digest = hub.read_config(folder), hub.sha256_of(file.read_bytes())
+        known = digest == config["sha256"]
+        if not known:
+            config = {k: v for k, v in config.items() if k in _NETWORK}
+            config |= {"tag": "", "trained_on": "data that were not recorded", "licence": "other", "limits": []}
+        return _Found({**config, "sha256": digest}, hub.read_state(folder, file=file), str(file), file, known)
+    config = dict(entry.config) if entry is not None else hub.read_config(folder)
+    state = hub.read_state(folder, entry.sha256 if entry is not None else None)
+    tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
+    released = registry.weights().get(tagged)
+    own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
+    name = (entry is None and hub.published_as(folder)) or (tagged if own else str(folder))
+    return _Found(config, state, name, folder / hub.WEIGHTS, True)
+
+
+def _check_folder(folder: Path, name: str | None, wiring: str | None, size: str | None) -> None:
     """Refuses a folder whose config is not whole, or is of something else than was asked for."""
+    config = hub.read_config(folder)
     missing = [k for k in ("arch", "wiring", "size", "classes", "spec", "sha256") if k not in config]
     if missing:
         raise WeightsError(f"{folder / hub.CONFIG}: lacks {', '.join(missing)}: not a config of this zoo, or damaged")
@@ -715,32 +770,53 @@ def _check_folder(
             raise UsageError(f"{folder} has {word} '{config[word]}', not '{asked}': drop {word}=")
 
 
-def _as_folder(name: str | Path | None) -> Path | None:
-    """The folder that a path or hub address means: itself, that of a safetensors file. None for registry names."""
+def _source(name: str | Path) -> _Source | None:
+    """Where the weights of a path or hub address lie; None for names of the registry."""
     if isinstance(name, str) and name.startswith(hub.SCHEME):
-        return hub.fetch(name)
-    if name is None:
-        return None
+        return _Source(hub.fetch(name))
+    path = Path(name)
     if isinstance(name, str) and name.partition(".")[0] in registry.MODELS:
         try:  # what is in the registry means that in every directory
             registry.resolve(name)
             return None
         except UnknownModelError:
-            if not Path(name).is_dir():
+            if not path.exists():
                 return None
-    path = Path(name)
     if path.is_dir():
-        return path
+        return _Source(path)
     if path.is_file() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         if path.suffix != ".safetensors" or not path.is_file():
             hub.read_weights(path, None)  # says what is wrong with it
-        return path.parent
+        folder = hub.folder_of(path)
+        if folder is None:
+            raise WeightsError(f"{path}: no {hub.CONFIG} beside it, so nobody knows what network it is for")
+        return _Source(folder, None if path == folder / hub.WEIGHTS else path)
     if "/" in str(name) or isinstance(name, Path):
         return _missing(path)
     return None
 
 
-def _missing(path: Path) -> Path:
+def _start(name: str) -> Path:
+    """The folder or file that training starts from: a name of weights, a hub address, or a path."""
+    if name.startswith(hub.SCHEME):
+        return hub.fetch(name)
+    path = place(name)
+    if name.partition(".")[0] in registry.MODELS:
+        try:
+            entry = registry.resolve(name)[1]
+        except UnknownModelError:
+            if not path.exists():
+                raise
+        else:
+            if entry is None:
+                raise WeightsError(f"{name} has no weights yet, so nothing can start from it")
+            return hub.locate(entry)
+    if not path.exists() and path.name in registry.weights():
+        raise WeightsError(f"{path}: no such weights; a name works in every folder: init_from: {path.name}")
+    return path
+
+
+def _missing(path: Path) -> _Source:
     raise UnknownModelError(
         f"{path}: no such weights folder; give a folder written by training, or a name from `emozoo list`"
     )
