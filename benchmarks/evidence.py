@@ -219,7 +219,9 @@ def intensity(module: EmotionModule) -> None:
     with torch.no_grad():
         for batch in dm.test_dataloader():
             mask = batch.masks["audio"].any(-1)
-            arousal = (module.output(batch).va[..., 1] * mask).sum(1) / mask.sum(1)
+            va = module.output(batch).va
+            assert va is not None
+            arousal = (va[..., 1] * mask).sum(1) / mask.sum(1)
             for i, value in zip(batch.meta["rows"], arousal.tolist(), strict=True):
                 row = dm.test_rows[i]
                 key = (str(row.group), row.extra["statement"], str(row.label))

@@ -123,7 +123,7 @@ def load(arch: str, workers: int) -> Data:
     """The clips of an architecture's task through its frozen encoders: what was kept, or made anew."""
     recipe = yaml.safe_load(Path(f"benchmarks/recipes/{arch}__synthemo.yaml").read_text(encoding="utf-8"))
     if not Path(recipe["model"]["init_from"]).is_dir():
-        recipe["model"]["init_from"] = f"checkpoints/{arch}.synth_v1"  # the same encoders, in half precision
+        recipe["model"]["init_from"] = f"{arch}.synth_v1"  # the same encoders, in half precision
     module = EmotionModule(**recipe["model"]).eval()
     knobs, (share, draws) = suite.TASKS[arch], TRAINING[arch]
     key = hashlib.sha256(repr((synthetic.VERSION, knobs, CLIPS, SEED, suite.CLIPS, suite.SEED, share, draws)).encode())

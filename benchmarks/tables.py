@@ -22,7 +22,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
-from emozoo.train import card as written
+from emozoo.card import card as written
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- generated:(\S+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -76,6 +76,12 @@ def counted(row: Row) -> str:
     return (n if n == expected else f"{n} of {expected}") + (f", {no_face} without a face" if int(no_face) else "")
 
 
+def answered(spec: registry.ModelSpec) -> list[str]:
+    """What a model's weights answer; without any, what its paper's network does."""
+    found = {t for w in registry.weights().values() if w.arch == spec.name for t in w.tasks} or set(spec.tasks)
+    return [t for t in ("emotion", "va") if t in found]
+
+
 def models() -> str:
     """Architectures, for the README: what each looks at and answers, and what can be asked for."""
     rows = (
@@ -83,7 +89,7 @@ def models() -> str:
             f"[`{m.name}`](docs/papers/{m.name}.md)",
             m.paper,
             ", ".join(dict.fromkeys(s.source for s in m.specs["lite"].streams.values())),
-            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in m.tasks),
+            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in answered(m)),
             ", ".join(f"`{w}`" for w in m.wirings),
             f"`{default.tag}`" if (default := registry.resolve(m.name)[1]) else "none",
         ]
@@ -102,7 +108,7 @@ def weights() -> str:
                 owners = dict.fromkeys(f"`{p['weights']}`" for p in (w.config.get("parts") or {}).values())
                 size = f"{own:.1f} MB" if own >= 0.1 else f"{own * 1e3:.0f} kB"
                 size += f" beside {', '.join(owners)}" if owners else ""
-                classes = ", ".join(w.classes) or "valence, arousal"
+                classes = ", ".join([*w.classes, *(("valence", "arousal") if "va" in w.tasks else ())])
                 yield [f"`{w.name}`", w.trained_on, classes, size, w.licence, w.sha256[:12]]
 
     return markdown(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")

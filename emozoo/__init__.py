@@ -13,10 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emozoo.data.datamodule import EmotionDataModule
-    from emozoo.inference import Prediction, predict
-    from emozoo.module import EmotionModule, load
-    from emozoo.spec import ClipSpec
+    from emozoo.data.datamodule import EmotionDataModule as EmotionDataModule
+    from emozoo.inference import Prediction as Prediction
+    from emozoo.inference import predict as predict
+    from emozoo.module import EmotionModule as EmotionModule
+    from emozoo.module import load as load
+    from emozoo.spec import ClipSpec as ClipSpec
 
 __version__ = "0.1.0"
 

@@ -116,7 +116,7 @@ def _common(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> int:
-    """Models, wirings, sizes, weights, streams, licences.
+    """Models, wirings, sizes, weights, streams, licences. Retrained controls of benchmarks are in --json alone.
 
     \b
     Example: emozoo list --json
@@ -130,13 +130,21 @@ def list_(as_json: AsJson = False) -> int:
         print(f"{m['name']}: {m['title'].split(': ', 1)[-1]}")
         print(f"  streams {', '.join(m['streams'])} → {', '.join(m['tasks'])}")
         print(f"  wirings {wirings}; sizes {', '.join(m['sizes'])}")
-        for w in m["weights"]:
+        to_use = [w for w in m["weights"] if not w["control_of"]]  # retrained controls stand in --json
+        for w in to_use:
             default = "default, " * w["default"]
             classes = f"{len(w['classes'])} classes, " if w["classes"] else ""
-            print(f"  {w['name']} ({default}{w['size']}, {classes}{w['licence']}): {w['trained_on']}")
-        if not m["weights"]:
+            tasks = " and ".join(w["tasks"])
+            print(f"  {w['name']} ({default}{tasks}, {w['size']}, {classes}{w['licence']}): {w['trained_on']}")
+        if not to_use:
             print("  no weights yet")
     return 0
+
+
+def _tasks(spec: registry.ModelSpec) -> list[str]:
+    """What a model answers: the paper's tasks, and those of any of its weights (valence and arousal beside classes)."""
+    own = [*spec.tasks, *(t for w in registry.weights().values() if w.arch == spec.name for t in w.tasks)]
+    return [t for t in ("emotion", "va") if t in own]
 
 
 def _model_facts(spec: registry.ModelSpec) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def _model_facts(spec: registry.ModelSpec) -> dict[str, Any]:
         "name": spec.name,
         "title": spec.title,
         "paper": spec.paper,
-        "tasks": list(spec.tasks),
+        "tasks": _tasks(spec),
         "streams": list(next(iter(spec.specs.values())).streams),
         "wirings": list(spec.wirings),
         "default_wiring": spec.default_wiring,
@@ -157,6 +165,8 @@ def _model_facts(spec: registry.ModelSpec) -> dict[str, Any]:
                 "wiring": w.wiring,
                 "size": w.size,
                 "classes": list(w.classes),
+                "tasks": list(w.tasks),
+                "control_of": w.config.get("control_of"),
                 "licence": w.licence,
                 "sha256": w.sha256,
                 "trained_on": w.trained_on,

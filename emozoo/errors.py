@@ -1,4 +1,7 @@
-"""Every error a user can meet: one readable line that says what, where and how to mend it."""
+"""Every error a user can meet: one readable line that says what, where and how to mend it.
+
+Each is also the built-in error of its kind, so that ``except ValueError`` or ``except OSError`` around a call works.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,19 @@ class EmozooError(Exception):
     exit_code = 3
 
 
-class UsageError(EmozooError):
+class UsageError(EmozooError, ValueError):
     """The request contradicts itself or names something that does not exist."""
 
     exit_code = 2
 
 
-class UnknownModelError(UsageError):
+class UnknownModelError(UsageError, KeyError):
     """No model, tag, wiring or size of that name; the text proposes the nearest one."""
 
+    __str__ = Exception.__str__  # a KeyError would put the text between quotes
 
-class VideoError(EmozooError):
+
+class VideoError(EmozooError, OSError):
     """A media file that cannot be read, or lacks what was asked of it.
 
     ``code`` is a short word for machines: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``,
@@ -40,11 +45,11 @@ class VideoError(EmozooError):
         return (type(self), (self.path, self.reason, self.code))
 
 
-class WeightsError(EmozooError):
+class WeightsError(EmozooError, OSError, ValueError):
     """Weights that must not be used: wrong hash, wrong format, wrong keys, or not to be had."""
 
 
-class DatasetError(EmozooError):
+class DatasetError(EmozooError, FileNotFoundError, ValueError):
     """A data set that is not where, or not what, it should be; the text names the command that mends it."""
 
 

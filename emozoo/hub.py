@@ -11,12 +11,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emozoo import packaged, registry
-from emozoo.errors import UsageError, WeightsError
+from emozoo.errors import EmozooError, UsageError, WeightsError
 
 if TYPE_CHECKING:  # fetching files needs no torch
     from torch import Tensor
@@ -62,7 +63,19 @@ def locate(entry: registry.Weights) -> Path:
 # -- the hub -------------------------------------------------------------------------------------------------------
 
 
-def fetch(address: str, sha256: str | None = None) -> Path:
+class Access(NamedTuple):
+    """How the hub is asked: by default as its client's environment says, with the cache below ``EMOZOO_HOME``.
+
+    ``token``: another than the environment's. ``offline``: ask no network. ``force``: fetch again what is there.
+    """
+
+    token: str | bool | None = None
+    offline: bool = False
+    cache: Path | None = None
+    force: bool = False
+
+
+def fetch(address: str, sha256: str | None = None, access: Access = Access()) -> Path:  # noqa: B008  # immutable
     """The folder with the files of ``hf://ORG/NAME@REVISION``, fetched once by huggingface_hub's own client.
 
     The files lie in that client's layout under ``EMOZOO_HOME``. A revision of 40 hexadecimal digits that is there
@@ -79,18 +92,18 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     """
     repo, revision = _parse(address)
     if _COMMIT.fullmatch(revision):
-        return _verified(repo, revision, sha256)
-    ref = _cache() / f"models--{repo.replace('/', '--')}" / "refs" / revision
+        return _verified(repo, revision, sha256, access)
+    ref = _cache(access) / f"models--{repo.replace('/', '--')}" / "refs" / revision
     known = ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
     try:
-        commit = _commit_of(repo, revision)
-        folder = _verified(repo, commit, sha256)
+        commit = _commit_of(repo, revision, access)
+        folder = _verified(repo, commit, sha256, access)
     except _Unreachable as error:
-        if known is None or _cached(repo, known) is None:
+        if known is None or _cached(repo, known, access) is None:
             raise
-        if not _offline():
+        if not _offline(access):
             _log.warning("%s; using %s from the cache", error, known)
-        return _verified(repo, known, sha256)
+        return _verified(repo, known, sha256, access._replace(force=False))
     if commit != known:
         write_atomic(ref, commit.encode())  # only now: an update that cannot be had leaves what was there
     return folder
@@ -100,17 +113,17 @@ class _Unreachable(WeightsError):
     """The endpoint does not answer now; what it said before may still stand."""
 
 
-def _verified(repo: str, commit: str, sha256: str | None) -> Path:
+def _verified(repo: str, commit: str, sha256: str | None, access: Access) -> Path:
     """The folder of a commit, from the cache or the network, whose weights have the right hash."""
-    folder = _cached(repo, commit)
+    folder = _cached(repo, commit, access)
     if folder is not None:
-        problem = _damage(folder, sha256)
+        problem = "is to be fetched anew" if access.force else _damage(folder, sha256)
         if problem is None:
             return folder
-        _ask(repo, commit)  # damaged files stay until there is somebody to give new ones
+        _ask(repo, commit, access)  # damaged files stay until there is somebody to give new ones
         _log.warning("%s: %s; fetching it again", folder / WEIGHTS, problem)
         _forget(folder)
-    folder = _download(repo, commit)
+    folder = _download(repo, commit, access)
     problem = _damage(folder, sha256)
     if problem is not None:
         _forget(folder)
@@ -126,7 +139,9 @@ def published_as(folder: Path) -> str | None:
     return f"{SCHEME}{repo.removeprefix('models--').replace('--', '/')}@{commit}"
 
 
-def push(folder: Path, repo: str, *, private: bool = False) -> str:
+def push(
+    folder: Path, repo: str, *, private: bool = False, token: str | None = None, message: str | None = None
+) -> str:
     """Publishes weights, config and card, and nothing else, as one commit; returns ``hf://ORG/NAME@COMMIT``.
 
     The repository is made where it does not exist. Unchanged files make no commit. The token is the hub client's
@@ -137,6 +152,8 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         WeightsError: the folder is not complete, its hash is wrong, or the hub refuses.
     """
     repo, _ = _parse(f"{SCHEME}{repo}@main")
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file: a weights folder is published, with its {WEIGHTS}, {CONFIG} and {CARD}")
     config = read_config(folder)
     for name, problem in ((WEIGHTS, _damage(folder, None)), (CARD, _card_problem(folder / CARD))):
         if problem is not None:
@@ -144,7 +161,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
     from huggingface_hub.errors import HTTPError
 
-    if get_token() is None:
+    if (token or get_token()) is None:
         raise WeightsError(f"{repo}: no hub token: set HF_TOKEN to one that may write, or run `hf auth login`")
     config["revision"] = None  # a commit cannot hold its own name
     files = {
@@ -153,7 +170,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         WEIGHTS: (folder / WEIGHTS).read_bytes(),
         **{name: path.read_bytes() for name, path in shared_files(folder).items()},
     }
-    api = HfApi(library_name="emozoo")
+    api = HfApi(library_name="emozoo", token=token)
     try:
         ModelCard(files[CARD].decode()).validate()  # a card that the hub refuses leaves no empty repository
         api.create_repo(repo, private=private or None, exist_ok=True)
@@ -171,9 +188,11 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
         done = api.create_commit(
             repo,
             [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],
-            commit_message=f"{what}, sha256 {config['sha256'][:12]}",
+            commit_message=message or f"{what}, sha256 {config['sha256'][:12]}",
             parent_commit=there.sha,
         )
+    except EmozooError:
+        raise
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from None
     return f"{SCHEME}{repo}@{done.oid}"
@@ -209,6 +228,10 @@ def _parse(address: str) -> tuple[str, str]:
         validate_repo_id(found[1] if found else "")
     except HFValidationError:
         good = False
+    if address.lower().endswith(".safetensors"):
+        raise UsageError(
+            f"'{address}': a hub address names a repository, not a file in it: write hf://ORG/NAME@REVISION"
+        )
     if not good or found is None:
         raise UsageError(
             f"'{address}' is no hub address: write hf://ORG/NAME@REVISION, REVISION a commit, a tag or a branch"
@@ -216,68 +239,71 @@ def _parse(address: str) -> tuple[str, str]:
     return found[1], found[2] or "main"
 
 
-def _cache() -> Path:
-    return home() / "hub"
+def _cache(access: Access = Access()) -> Path:  # noqa: B008  # immutable
+    return access.cache or home() / "hub"
 
 
-def _cached(repo: str, revision: str) -> Path | None:
+def _cached(repo: str, revision: str, access: Access) -> Path | None:
     """The complete folder of a revision in the cache. Asks no network."""
     from huggingface_hub import try_to_load_from_cache
 
     def there(name: str) -> bool:
-        return isinstance(try_to_load_from_cache(repo, name, cache_dir=_cache(), revision=revision), str)
+        return isinstance(try_to_load_from_cache(repo, name, cache_dir=_cache(access), revision=revision), str)
 
     if not (there(WEIGHTS) and there(CONFIG)):
         return None
-    folder = Path(str(try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(), revision=revision))).parent
+    folder = Path(str(try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(access), revision=revision))).parent
     try:
         return folder if all(there(name) for name in _files(folder) if name != CARD) else None
     except WeightsError:
         return folder  # its config is damaged, which whoever checks the files finds
 
 
-def _offline() -> bool:
+def _offline(access: Access) -> bool:
     from huggingface_hub import constants
 
-    return bool(constants.HF_HUB_OFFLINE)
+    return access.offline or bool(constants.HF_HUB_OFFLINE)
 
 
-def _commit_of(repo: str, branch: str) -> str:
+def _commit_of(repo: str, branch: str, access: Access) -> str:
     """The commit that the endpoint names for a branch or tag."""
-    commit = _ask(repo, branch)
+    commit = _ask(repo, branch, access)
     if not _COMMIT.fullmatch(commit or ""):
         raise WeightsError(f"{SCHEME}{repo}@{branch}: the endpoint named no commit")
     return str(commit)
 
 
-def _ask(repo: str, revision: str) -> str | None:
+def _ask(repo: str, revision: str, access: Access) -> str | None:
     """The commit of a revision, by one request without retries: who is down or refuses is known at once, and why."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
-        if _offline():
+        if _offline(access):
             raise OfflineModeIsEnabled
-        return get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision)).commit_hash
+        return get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision), token=access.token).commit_hash
     except _errors() as error:
         raise _failed(error, repo, revision) from None
 
 
-def _download(repo: str, commit: str) -> Path:
+def _download(repo: str, commit: str, access: Access) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    _ask(repo, commit)
+    _ask(repo, commit, access)
     try:
-        folder = Path(hf_hub_download(repo, CONFIG, revision=commit, cache_dir=_cache())).parent
+        get = partial(hf_hub_download, repo, revision=commit, cache_dir=_cache(access), token=access.token)
+        folder = Path(get(CONFIG)).parent
         if "sha256" not in read_config(folder):
             raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
         for name in _files(folder):
             try:
-                hf_hub_download(repo, name, revision=commit, cache_dir=_cache())
+                get(name)
             except EntryNotFoundError:
                 if name != CARD:  # weights without a card can be used
                     raise
+    except EmozooError:
+        raise
     except _errors() as error:
         raise _failed(error, repo, commit) from None
     return folder
@@ -426,14 +452,29 @@ def shared_files(folder: Path) -> dict[str, Path]:
     return {_beside(part): _part_file(folder, part) for part in parts(read_config(folder)).values()}
 
 
-def read_state(folder: Path, sha256: str | None = None) -> dict[str, Tensor]:
+def folder_of(file: Path) -> Path | None:
+    """The weights folder whose ``config.json`` describes a file: the file's own, or that of the file it links to.
+
+    Where both have a config, the one that names the file's hash counts, else the nearer one. None: no config.
+    """
+    found = [f for f in dict.fromkeys((file.parent, file.resolve().parent)) if (f / CONFIG).is_file()]
+    if len(found) > 1:
+        digest = sha256_of(file.read_bytes())
+        found.sort(key=lambda f: read_config(f).get("sha256") != digest)
+    return found[0] if found else None
+
+
+def read_state(folder: Path, sha256: str | None = None, file: Path | None = None) -> dict[str, Tensor]:
     """The whole state dict of a weights folder, with the parts that lie elsewhere; every file's hash is checked first.
 
-    ``sha256`` of its own file: None takes the one in its config. Raises WeightsError.
+    ``sha256`` of its own file: None takes the one in its config. ``file``: another file than the folder's own, which is
+    read as it is, without a hash; parts that it lacks come from where the config says. Raises WeightsError.
     """
     config = read_config(folder)
-    state = read_weights(folder / WEIGHTS, sha256 or config["sha256"])
+    state = read_weights(folder / WEIGHTS, sha256 or config["sha256"]) if file is None else read_weights(file, None)
     for name, part in parts(config).items():
+        if file is not None and any(k.startswith(f"{name}.") for k in state):
+            continue
         start = f"{part['part']}."
         there = read_weights(_part_file(folder, part), part["sha256"])
         state |= {f"{name}.{k.removeprefix(start)}": v for k, v in there.items() if k.startswith(start)}

@@ -5,7 +5,8 @@ WAR (weighted average recall) is accuracy; UAR is the mean recall over classes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,25 +86,35 @@ class Confusion(Metric):
         self.matrix.reset()
 
 
+def _gathered(x: Tensor, group: Any = None) -> list[Tensor]:
+    """``x`` of every process, in the order of ranks; NCCL itself gathers nothing that lies on a CPU."""
+    everyone: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(everyone, x, group)
+    return everyone
+
+
 class PooledConcordance(Metric):
     """CCC_V and CCC_A over every labelled clip of every video together, in [-1, 1], exact across processes.
 
-    ``compute`` gives nothing where no process counted anything.
+    ``compute`` gives nothing where no process counted anything. The sums are float64 and stay on the CPU wherever the
+    metric is moved: float32 loses the digits that a concordance needs, and some devices (mps) have no float64.
     """
 
     full_state_update = False
     sums: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=_gathered)
         self.add_state("sums", torch.zeros(2, 6, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *_: Any, **__: Any) -> PooledConcordance:
+        return self
 
     def update(self, predicted: Tensor, target: Tensor, mask: Tensor) -> None:
         """``predicted``, ``target`` (B, C, 2); ``mask`` (B, C), true where labelled."""
-        for i in (0, 1):
-            p, t = predicted[..., i][mask].double(), target[..., i][mask].double()
-            n = torch.tensor(float(p.numel()), device=p.device, dtype=torch.float64)
-            self.sums[i] += torch.stack((n, p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()))
+        predicted, target = predicted[mask].detach().cpu().double(), target[mask].cpu().double()
+        sums = [concordance_sums(predicted[:, i].numpy(), target[:, i].numpy()) for i in (0, 1)]
+        self.sums = self.sums + torch.from_numpy(np.stack(sums))
 
     def compute(self) -> Mapping[str, float]:
         if not self.sums[0, 0]:

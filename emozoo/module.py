@@ -5,28 +5,35 @@ Legend: B = batch, C = clips, K = classes.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 import lightning as L
 import numpy as np
 import torch
+from huggingface_hub import ModelHubMixin
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from emozoo import hub, registry
+from emozoo.card import card, private
 from emozoo.data.clips import Batch
 from emozoo.data.datamodule import place
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.losses import concordance_loss, cross_entropy, distillation
 from emozoo.metrics import Confusion, PooledConcordance
+from emozoo.models.backbones import portable
 from emozoo.models.layers import Output
 from emozoo.spec import ClipSpec
 
@@ -105,6 +112,15 @@ def _same_views(a: ClipSpec, b: ClipSpec) -> bool:
     return views[0] == views[1]
 
 
+def _trained(name: str) -> str:
+    """What weights of that name are called once they are trained on: never by the name alone."""
+    if name.endswith(" (untrained)"):
+        return name.replace(" (untrained)", " (trained here)")
+    if name.endswith(("trained here)", "trained further)")):
+        return name
+    return f"{name[:-1]}, trained further)" if name.endswith(")") else f"{name} (trained further)"
+
+
 def _mirrored(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Pictures (B, C, F, 3, H, W) with left and right changed; sound (B, C, 1, M, S) as it is."""
     return {k: x.flip(-1) if x.ndim == 6 else x for k, x in inputs.items()}
@@ -116,7 +132,15 @@ def _mean(a: Output, b: Output) -> Output:
     return Output(logits, va, a.attention)
 
 
-class EmotionModule(L.LightningModule):
+class _Metrics(NamedTuple):
+    """What an evaluation counts."""
+
+    confusion: Confusion | None
+    pooled: PooledConcordance
+    mean_loss: MeanMetric
+
+
+class EmotionModule(L.LightningModule, ModelHubMixin):
     """Steps, losses, metrics, optimiser and freezing, the same for every network.
 
     All arguments are plain types, so a Lightning checkpoint loads with ``weights_only``.
@@ -145,10 +169,10 @@ class EmotionModule(L.LightningModule):
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
         flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
-        init_from: a safetensors file or weights folder whose parts start this network, or several with their parts,
-            ``{file: {"theirs": "ours"}}``.
-        init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly,
-            but a class head of a weights folder may know more classes than ours.
+        init_from: weights whose parts start this network: a name of weights, a hub address, a weights folder or a
+            safetensors file; or several with their parts, ``{weights: {"theirs": "ours"}}``.
+        init_parts: parts of these one weights to take, ``{"theirs": "ours"}``, default the backbone; all must fit
+            exactly, but a class head of a weights folder may know more classes than ours.
     """
 
     log_prior: Tensor
@@ -197,13 +221,12 @@ class EmotionModule(L.LightningModule):
         self.net = build_network(model, wiring, size, self.classes, options or {})
         self.save_hyperparameters()
         # What the weights are called and hash to; an untrained network has neither.
-        self.name, self.sha256, self.card = f"{model} (untrained)", "", ""
+        self.name, self.sha256 = f"{model} (untrained)", ""
         self.config: Mapping[str, Any] = {}
+        self._origin: _Source | None = None  # where weights were loaded from
         self.register_buffer("log_prior", torch.zeros(max(1, len(self.classes))))
         self.register_buffer("temperature", torch.ones(()))
-        self.confusion = Confusion(len(self.classes)) if self.classes else None
-        self.pooled = PooledConcordance()
-        self.mean_loss = MeanMetric()
+        self._metrics: _Metrics | None = None  # made where they are needed; no part of the network either
         self._teachers: tuple[EmotionModule, ...] = ()  # in a tuple: no part of this network
         self._random: dict[str, list[Tensor]] | None = None  # of a checkpoint: what training goes on with
         for file, parts in self.starts().items():
@@ -211,32 +234,84 @@ class EmotionModule(L.LightningModule):
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: dict[str, Tensor], masks: dict[str, Tensor] | None = None) -> Any:
-        """The network's Output for a batch's ``inputs`` and ``masks``."""
-        out = self.net(inputs, masks)
-        return _mean(out, self.net(_mirrored(inputs), masks)) if self._flips() else out
+    def forward(self, batch: Batch | Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Output:
+        """The network's Output for a Batch, or for its ``inputs`` and ``masks`` (default: all is real).
+
+        A Batch may hold stills, which are encoded once, or features made by :meth:`encode`.
+
+        Raises UsageError for anything else, and where a stream of ``spec.streams`` is missing.
+        """
+        if isinstance(batch, Batch):
+            if masks is not None:
+                raise UsageError("a Batch brings its own masks: call model(batch), or model(batch.inputs, masks)")
+            return self.output(batch)
+        streams = list(self.spec.streams)
+        call = f"model({{{', '.join(f'{s!r}: tensor' for s in streams)}}}), or model(batch)"
+        if not isinstance(batch, Mapping):
+            raise UsageError(f"{self.arch} takes a tensor for each of its streams: call {call}")
+        if lacking := [s for s in streams if s not in batch]:
+            raise UsageError(f"{self.arch} also looks at {', '.join(lacking)}: call {call}")
+        if masks is not None and not isinstance(masks, Mapping):
+            raise UsageError(f"masks are one for each stream, {{'{streams[0]}': (B, C, F) of true = real}}, or None")
+        with self._precision():
+            inputs = self._cast(batch)
+            out: Output = self.net(inputs, masks)
+            return _mean(out, self.net(_mirrored(inputs), masks)) if self._flips() else out
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The network's features for a batch. Stills, whose frames are all one picture, are encoded once."""
         net: Any = self.net
-        if not (batch.meta.get("one_picture") and getattr(net, "per_frame", False)):
-            return net.encode(batch.inputs, batch.masks)
-        first = {k: x[:, :1, :1] for k, x in batch.inputs.items()}
-        features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
+        inputs = self._cast(batch.inputs)
+        with self._precision():
+            if not (batch.meta.get("one_picture") and getattr(net, "per_frame", False)):
+                return net.encode(inputs, batch.masks)
+            first = {k: x[:, :1, :1] for k, x in inputs.items()}
+            features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
         return {
             k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
             for k, f in features.items()
         }
 
-    def output(self, batch: Batch) -> Any:
+    def output(self, batch: Batch) -> Output:
         """The network's Output for a batch of pictures and sound, or of features made by :meth:`encode`."""
         net: Any = self.net
-        if batch.meta.get("encoded"):
-            return net.head(batch.inputs, batch.masks)
-        out = net.head(self.encode(batch), batch.masks)
-        if not self._flips():
-            return out
-        return _mean(out, net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
+        with self._precision():
+            if batch.meta.get("encoded"):
+                return net.head(self._cast(batch.inputs), batch.masks)
+            out: Output = net.head(self.encode(batch), batch.masks)
+            if not self._flips():
+                return out
+            return _mean(out, net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """Sums and softmax in float32, as under mixed precision, where the parameters themselves are in 16 bits."""
+        dtype = self._width
+        return torch.autocast(self.device.type, dtype) if dtype.itemsize == 2 else nullcontext()
+
+    def _cast(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs in the precision of the parameters."""
+        dtype = self._width
+        return {k: x.to(dtype) if x.is_floating_point() else x for k, x in inputs.items()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EmotionModule:
+        """Moves and casts; prior, temperature and batch norms keep float32, as mixed precision has them."""
+        kept = [t.data for t in self._float32()]
+        super()._apply(fn, recurse)
+        for tensor, before in zip(self._float32(), kept, strict=True):
+            if before.dtype == torch.float32 and tensor.dtype.itemsize == 2:
+                tensor.data = before.to(tensor.device)
+        return self
+
+    def _float32(self) -> Iterator[Tensor]:
+        """What keeps float32: prior and temperature, and all of batch norms."""
+        norms = (m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        for module in (self, *norms):
+            yield from (*module.parameters(recurse=False), *module.buffers(recurse=False))
+
+    @property
+    def _width(self) -> torch.dtype:
+        """The precision that the network computes in: that of its matrices."""
+        return next((p.dtype for p in self.net.parameters() if p.ndim > 1), torch.float32)
 
     def _flips(self) -> bool:
         return bool(self.hparams["flips"]) and not self.training
@@ -282,7 +357,9 @@ class EmotionModule(L.LightningModule):
                 y = batch.targets.get("emotion")
                 if y is None:
                     continue
-                logits.append(self.output(batch.to(self.device)).logits.cpu().double())
+                said = self.output(batch.to(self.device)).logits
+                assert said is not None
+                logits.append(said.cpu().double())
                 known = y.sum(1) > 0 if y.ndim == 2 else y >= 0
                 y = y.argmax(1) if y.ndim == 2 else y.clamp(min=0)
                 labels.append(nn.functional.one_hot(y, len(self.classes)).double() * known.unsqueeze(1))
@@ -298,10 +375,14 @@ class EmotionModule(L.LightningModule):
         self.temperature.fill_(1.0 / scale)
         self.log_prior.copy_((scale * prior).log_softmax(-1))
 
-    def predict_step(self, batch: Batch | None, batch_idx: int = 0) -> Any:
-        """A dict: ``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``.
+    @overload
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]: ...
+    @overload
+    def predict_step(self, batch: None, batch_idx: int = 0) -> None: ...
+    def predict_step(self, batch: Batch | None, batch_idx: int = 0) -> dict[str, Any] | None:
+        """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``.
 
-        None for a batch of which nothing could be read, which was said.
+        None for a batch of which nothing could be read.
         """
         if batch is None:
             return None
@@ -341,14 +422,18 @@ class EmotionModule(L.LightningModule):
         if not self.hparams["distill"] and not all(x.get("labels", True) for x in getattr(data, "also", ())):
             raise UsageError("a set without labels teaches nothing without a teacher: set distill= and teacher=")
         names = self.hparams["teacher"] or ()
-        teachers = [load(str(place(n))).requires_grad_(False) for n in ([names] if isinstance(names, str) else names)]
+        teachers = [
+            load(n if n.startswith(hub.SCHEME) else str(place(n))).requires_grad_(False)
+            for n in ([names] if isinstance(names, str) else names)
+        ]
         for teacher in teachers:
             if teacher.classes != self.classes or not _same_views(teacher.spec, self.spec):
                 raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
         self._teachers = tuple(t.to(self.device) for t in teachers)
 
     def on_train_start(self) -> None:
-        """Some strategies (FSDP) read a checkpoint only now."""
+        """Some strategies (FSDP) read a checkpoint only now. What is trained is no longer what its name stood for."""
+        self.name, self.sha256 = _trained(self.name), ""
         if self._random is not None:
             self._set_random()
 
@@ -374,6 +459,27 @@ class EmotionModule(L.LightningModule):
                 torch.cuda.set_rng_state(kept["cuda"][self.trainer.global_rank].cpu(), self.device)
         elif self.trainer.world_size > 1:
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)  # dropout and draws differ
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's own arguments are in ``more``
+        cls, checkpoint_path: Any, map_location: Any = None, **more: Any
+    ) -> Self:
+        """Lightning's own, for checkpoints of any Trainer; ``name`` and ``sha256`` are those of the file.
+
+        All parameters are in the checkpoint: files that training started from (``init_from``, encoder weights in
+        ``options``) are not read again. Opens with ``weights_only``, so that no code of the file runs.
+        """
+        more = {"weights_only": True, "init_from": None, **more}
+        file = Path(checkpoint_path) if isinstance(checkpoint_path, str | PathLike) else None
+        if file is not None and file.is_file():
+            kept = torch.load(file, map_location="cpu", weights_only=True, mmap=True)[cls.CHECKPOINT_HYPER_PARAMS_KEY]
+            more.setdefault("options", portable(kept.get("options") or {}))
+        module = super().load_from_checkpoint(checkpoint_path, map_location, **more)
+        module.name = f"{module.arch} (checkpoint{f' {file.name}' if file is not None else ''})"
+        if file is not None and file.is_file():
+            with file.open("rb") as f:
+                module.sha256 = hashlib.file_digest(f, "sha256").hexdigest()
+        return module
 
     def on_train_epoch_start(self) -> None:
         """Lightning starts in whatever mode it finds: frozen parts must be in eval mode from the first step."""
@@ -450,7 +556,10 @@ class EmotionModule(L.LightningModule):
             ):
                 raise UsageError(f"teacher {teacher.name} has another encoder, so it cannot read kept features")
         with torch.no_grad():
-            all_said = [t.scores(t.output(batch).logits, prior="uniform") for t in self._teachers]
+            logits = [t.output(batch).logits for t in self._teachers]
+            all_said = [
+                t.scores(x, prior="uniform") for t, x in zip(self._teachers, logits, strict=True) if x is not None
+            ]
         said = torch.stack(all_said).mean(0)
         brought = batch.targets.get("teacher")
         return said if brought is None else torch.where(torch.isfinite(brought), brought, said)
@@ -503,8 +612,17 @@ class EmotionModule(L.LightningModule):
         loss, _ = self._loss(out, batch.targets, train=False)
         y = batch.targets.get("emotion")
         labelled = len(batch) if y is None else int((y.sum(1) > 0 if y.ndim == 2 else y >= 0).sum())
-        self.mean_loss.update(loss, labelled)  # Lightning's own average takes every process for as large as the others
-        self.count(out, batch.targets, self.confusion, self.pooled)
+        metrics = self._metrics_here()
+        metrics.mean_loss.update(loss, labelled)  # Lightning's own average takes every process for as large as another
+        self.count(out, batch.targets, metrics.confusion, metrics.pooled)
+
+    def _metrics_here(self) -> _Metrics:
+        """The metrics of this evaluation, on the module's device."""
+        if self._metrics is None:
+            with torch.inference_mode(False):  # they outlive the evaluation that makes them
+                confusion = Confusion(len(self.classes)).to(self.device) if self.classes else None
+                self._metrics = _Metrics(confusion, PooledConcordance(), MeanMetric().to(self.device))
+        return self._metrics
 
     def count(
         self, out: Any, targets: Mapping[str, Tensor], confusion: Confusion | None, pooled: PooledConcordance
@@ -530,13 +648,11 @@ class EmotionModule(L.LightningModule):
             return {**(confusion.compute() if confusion is not None else {}), **pooled.compute()}
 
     def _report(self, stage: str) -> None:
-        found = self.scored(self.confusion, self.pooled)
-        self.log(f"{stage}_loss", self.mean_loss.compute())
-        self.mean_loss.reset()
+        metrics = self._metrics_here()
+        self._metrics = None
+        found = self.scored(metrics.confusion, metrics.pooled)
+        self.log(f"{stage}_loss", metrics.mean_loss.compute())
         self.log_dict({f"{stage}_{k}": v for k, v in found.items()}, prog_bar=True)
-        if self.confusion is not None:
-            self.confusion.reset()
-        self.pooled.reset()
 
     def on_validation_epoch_end(self) -> None:
         self._report("val")
@@ -579,11 +695,15 @@ class EmotionModule(L.LightningModule):
         found: str | Mapping[str, dict[str, str]] = self.hparams["init_from"] or {}
         if isinstance(found, str):
             found = {found: self.hparams["init_parts"] or {"backbone": "backbone"}}
-        return {place(file): parts for file, parts in found.items()}
+        return {_start(file): parts for file, parts in found.items()}
 
     def _start_from(self, path: Path, parts: Mapping[str, str]) -> None:
-        state = hub.read_state(path) if path.is_dir() else hub.read_weights(path, None)
-        named = list(hub.read_config(path)["classes"]) if path.is_dir() else []
+        named: list[str] = []
+        if path.is_dir() or (path.is_file() and hub.folder_of(path) is not None):
+            found = _read(_source(path) or _missing(path))
+            state, named = found.state, list(found.config["classes"]) if found.known else []
+        else:  # tensors of whoever, without a config
+            state = hub.read_weights(path, None)
         for theirs, ours in parts.items():
             part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
             if not part:
@@ -604,6 +724,109 @@ class EmotionModule(L.LightningModule):
         own = self.net.state_dict()
         return {k for k, v in more.state_dict().items() if k not in own or own[k].shape != v.shape}
 
+    def describe(self) -> dict[str, Any]:
+        """What ``config.json`` says of this network and of how its answers are scored: plain types, no user's files."""
+        h = self.hparams
+        return {
+            "schema": 1,
+            "arch": self.arch,
+            "tag": "",
+            "wiring": self.wiring,
+            "size": self.size,
+            "classes": list(self.classes),
+            "tasks": list(self.tasks),
+            "options": portable(h["options"] or {}),
+            "spec": self.spec.to_dict(),
+            "tau": h["tau"],
+            "flips": h["flips"],
+            "log_prior": [round(float(x), 6) for x in self.log_prior] if self.classes else [],
+            "temperature": round(float(self.temperature), 4),
+        }
+
+    def save(
+        self, folder: str | Path, *, trained_on: str | None = None, licence: str | None = None, half: bool = False
+    ) -> Path:
+        """Writes a weights folder (safetensors, ``config.json``, model card) that :func:`load` answers alike from.
+
+        Weights that were loaded and not changed keep what is known of them, but no tag: a tag stands for one file. Of
+        all others config and card say that their training is not recorded (:class:`emozoo.train.SaveWeights` does).
+
+        Args:
+            folder: where to; files of these names there are replaced.
+            trained_on: one line about the data, which opens the card.
+            licence: of the weights; default: that of the weights that these were loaded from, else Apache-2.0.
+            half: store float16, half the size, at the cost of digits.
+        """
+        folder = Path(folder)
+        state = {k: v.detach().float() if v.is_floating_point() else v for k, v in self.net.state_dict().items()}
+        known = dict(self.config) if self._is_as_loaded() else {}
+        known = {k: v for k, v in known.items() if k not in ("parts", "revision", "sha256")}
+        origin = f"data that were not recorded, from {private(self.name)}" if self.config else None
+        trained = "data of the user" if "trained" in self.name.partition(" (")[2].replace("untrained", "") else None
+        config = {
+            "limits": [],
+            "recipe": "",
+            **known,
+            **self.describe(),
+            "trained_on": trained_on or known.get("trained_on") or origin or trained or "nothing that was recorded",
+            "licence": licence or self.config.get("licence") or "Apache-2.0",
+            "versions": known.get("versions") or hub.versions(),
+        }
+        hub.save(folder, state, config, card(config), half=half)
+        return folder
+
+    def _is_as_loaded(self) -> bool:
+        """Whether the parameters still are those of the file that they were loaded from, and that is still there."""
+        if self._origin is None:
+            return False
+        try:
+            there = _read(self._origin).state
+        except WeightsError:
+            return False
+        own = self.net.state_dict()
+        return own.keys() == there.keys() and all(torch.equal(own[k].cpu(), v) for k, v in there.items())
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # the mixin's arguments, without those of the network
+        cls, pretrained_model_name_or_path: str | Path, *, revision: str | None = None,
+        token: str | bool | None = None, cache_dir: str | Path | None = None, local_files_only: bool = False,
+        force_download: bool = False, classes: Sequence[str] | None = None,
+    ) -> Self:  # fmt: skip
+        """The module of a name of weights, of a weights folder or file, or of a hub repository ``ORG/NAME``.
+
+        The hash is checked, and pickles are never opened. ``revision``: a commit, tag or branch of the repository.
+        ``token``, ``cache_dir``, ``local_files_only`` and ``force_download`` as in huggingface_hub; by default those of
+        its environment, and the cache below ``EMOZOO_HOME``. ``classes`` as in :func:`load`.
+        """
+        name = pretrained_model_name_or_path
+        text = str(name)
+        there = isinstance(name, Path) or Path(text).exists() or text.endswith(".safetensors")
+        there = there or text.partition(".")[0] in registry.MODELS
+        if there or text.count("/") != 1:
+            if revision is not None:
+                raise UsageError(f"{text} is no hub repository, so it has no revision: leave revision= out")
+            return _load(cls, name, classes=classes)
+        access = hub.Access(token, local_files_only, Path(cache_dir) if cache_dir else None, force_download)
+        folder = hub.fetch(f"{hub.SCHEME}{text}@{revision or 'main'}", access=access)
+        return _load(cls, folder, classes=classes)
+
+    def push_to_hub(  # the mixin's arguments, but for those that would publish other files
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None,
+        commit_message: str | None = None, **unused: Any,
+    ) -> str:  # fmt: skip
+        """Publishes weights, config and card as one commit, checked as ``emozoo push`` does.
+
+        Returns ``hf://ORG/NAME@COMMIT``, which :func:`load` takes. Raises UsageError, WeightsError.
+        """
+        if unused := {k: v for k, v in unused.items() if v is not None}:
+            raise UsageError(f"push_to_hub publishes three files on main, without {', '.join(unused)}")
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            return hub.push(Path(folder), repo_id, private=bool(private), token=token, message=commit_message)
+
     def load_weights(self, state: Mapping[str, Tensor], *, new_head: bool, where: str) -> None:
         """Takes a state dict, with ``new_head`` all but the class head. Raises WeightsError that names keys."""
         own = self.net.state_dict()
@@ -615,6 +838,9 @@ class EmotionModule(L.LightningModule):
                 f"{where}: does not fit {self.arch} ({self.wiring}, {self.size}); first keys: {', '.join(odd[:5])}"
             )
         self.net.load_state_dict(fits, strict=False)
+
+
+Module = TypeVar("Module", bound=EmotionModule)
 
 
 def load(
@@ -629,7 +855,10 @@ def load(
     """A model in eval mode, its weights verified by sha256; nothing is downloaded that is not asked for.
 
     Args:
-        name: ``arch``, ``arch.tag``, the path of a folder written by training, or ``hf://ORG/NAME@REVISION``.
+        name: ``arch``, ``arch.tag``, the path of a folder written by training or of a safetensors file in one, or
+            ``hf://ORG/NAME@REVISION``. A file that is named is the file that is read. Where its sha256 is not the one
+            in the ``config.json`` beside it, it holds other weights of that network: ``name`` is then its path,
+            ``sha256`` its own, class prior and temperature are neutral, and a warning says so.
         classes: other class names than the weights have; the class head is then new, and a warning says so.
         wiring, size: only where there are no weights; contradicting those of a tag is an error.
         weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
@@ -648,32 +877,39 @@ def load(
     >>> model.classes[:3]
     ('anger', 'disgust', 'fear')
     """
-    folder = _as_folder(name)
-    if folder is not None and weights != "default":
+    return _load(EmotionModule, name, classes=classes, wiring=wiring, size=size, weights=weights, options=options)
+
+
+def _load(
+    kind: type[Module], name: str | Path, *, classes: Sequence[str] | None = None, wiring: str | None = None,
+    size: str | None = None, weights: str | Path | None = "default", options: Mapping[str, Any] | None = None,
+) -> Module:  # fmt: skip
+    """:func:`load`, as an object of that class."""
+    source = _source(name)
+    if source is not None and weights != "default":
         raise UsageError(f"{name} is weights: weights= goes with a network's name, as in load('ceflnet', weights=...)")
-    if options and (folder is not None or weights is not None):
+    if options and (source is not None or weights is not None):
         raise UsageError("options= go with weights=None: what weights were trained with cannot be changed")
-    if folder is None and weights is None:
+    if source is None and weights is None:
         spec = registry.model(str(name)) if "." not in str(name) else registry.resolve(str(name))[0]
-        module = EmotionModule(spec.name, wiring, size or "full", list(classes or spec.classes), dict(options or {}))
+        module = kind(spec.name, wiring, size or "full", list(classes or spec.classes), dict(options or {}))
         return module.eval()
-    if folder is None and weights not in (None, "default"):
-        folder = _as_folder(weights) or _missing(Path(weights))
-    if folder is None:
+    if source is None and weights not in (None, "default"):
+        source = _source(weights) or _missing(Path(str(weights)))
+    if source is None:
         spec, entry = registry.resolve(str(name))
         if entry is None:
             raise WeightsError(
                 f"{name} has no weights yet: train it, or ask for an untrained network with weights=None"
             )
         registry.check_request(entry, wiring, size)
-        folder = hub.locate(entry)
-        expected: str | None = entry.sha256
-        config, address = dict(entry.config), None
+        source = _Source(hub.locate(entry))
+        found = _read(source, entry)
     else:
-        expected = None
-        config, address = hub.read_config(folder), hub.published_as(folder)
-        _check_folder(folder, config, None if weights == "default" else str(name), wiring, size)
-    module = EmotionModule(
+        _check_folder(source.folder, None if weights == "default" else str(name), wiring, size)
+        found = _read(source)
+    config, state = found.config, found.state
+    module = kind(
         config["arch"],
         config["wiring"],
         config["size"],
@@ -684,13 +920,9 @@ def load(
         flips=bool(config.get("flips", False)),
     )
     new_head = classes is not None and tuple(classes) != tuple(config["classes"])
-    state = hub.read_state(folder, expected)
-    module.load_weights(state, new_head=new_head, where=str(folder / hub.WEIGHTS))
-    tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
-    released = registry.weights().get(tagged)
-    own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
-    module.name = address or (tagged if own else str(folder))
-    module.sha256, module.config = config["sha256"], config
+    module.load_weights(state, new_head=new_head, where=str(found.file))
+    module.name, module.sha256, module.config = found.name, config["sha256"], config
+    module._origin = source
     if new_head:
         warnings.warn(
             f"{module.name}: new head for {len(module.classes)} classes, untrained until you fit it", stacklevel=2
@@ -699,13 +931,65 @@ def load(
     else:
         module.log_prior.copy_(torch.tensor(config.get("log_prior") or [0.0] * len(module.log_prior)))
         module.temperature.fill_(float(config.get("temperature", 1.0)))
+    if not found.known:
+        warnings.warn(
+            f"{found.file}: not the weights that the {hub.CONFIG} beside it describes: class prior and temperature, "
+            "data and licence are not known",
+            stacklevel=2,
+        )
     return module.eval()
 
 
-def _check_folder(
-    folder: Path, config: Mapping[str, Any], name: str | None, wiring: str | None, size: str | None
-) -> None:
+class _Source(NamedTuple):
+    """Where weights lie: a weights folder, and the file that was named where it is not the folder's own."""
+
+    folder: Path
+    file: Path | None = None
+
+
+class _Found(NamedTuple):
+    """Weights that were read: what is known of them, their tensors, name and file.
+
+    ``known``: the config describes these very weights, not others of the same network.
+    """
+
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    name: str
+    file: Path
+    known: bool
+
+
+# What a config says of a network, whatever its weights are.
+_NETWORK = ("schema", "arch", "wiring", "size", "classes", "tasks", "options", "spec", "tau", "flips")
+
+
+def _read(source: _Source, entry: registry.Weights | None = None) -> _Found:
+    """The weights of a folder or registry entry, or the named file that lies in a folder; hashes are checked.
+
+    A file other than the folder's own whose hash is not the one in the config holds other weights of that network: of
+    the config only what describes the network is taken, not the prior, the temperature, the data or the licence.
+    """
+    folder, file = source
+    if file is not None:
+        config, digest = hub.read_config(folder), hub.sha256_of(file.read_bytes())
+        known = digest == config["sha256"]
+        if not known:
+            config = {k: v for k, v in config.items() if k in _NETWORK}
+            config |= {"tag": "", "trained_on": "data that were not recorded", "licence": "other", "limits": []}
+        return _Found({**config, "sha256": digest}, hub.read_state(folder, file=file), str(file), file, known)
+    config = dict(entry.config) if entry is not None else hub.read_config(folder)
+    state = hub.read_state(folder, entry.sha256 if entry is not None else None)
+    tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
+    released = registry.weights().get(tagged)
+    own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
+    name = (entry is None and hub.published_as(folder)) or (tagged if own else str(folder))
+    return _Found(config, state, name, folder / hub.WEIGHTS, True)
+
+
+def _check_folder(folder: Path, name: str | None, wiring: str | None, size: str | None) -> None:
     """Refuses a folder whose config is not whole, or is of something else than was asked for."""
+    config = hub.read_config(folder)
     missing = [k for k in ("arch", "wiring", "size", "classes", "spec", "sha256") if k not in config]
     if missing:
         raise WeightsError(f"{folder / hub.CONFIG}: lacks {', '.join(missing)}: not a config of this zoo, or damaged")
@@ -720,32 +1004,53 @@ def _check_folder(
             raise UsageError(f"{folder} has {word} '{config[word]}', not '{asked}': drop {word}=")
 
 
-def _as_folder(name: str | Path | None) -> Path | None:
-    """The folder that a path or hub address means: itself, that of a safetensors file. None for registry names."""
+def _source(name: str | Path) -> _Source | None:
+    """Where the weights of a path or hub address lie; None for names of the registry."""
     if isinstance(name, str) and name.startswith(hub.SCHEME):
-        return hub.fetch(name)
-    if name is None:
-        return None
+        return _Source(hub.fetch(name))
+    path = Path(name)
     if isinstance(name, str) and name.partition(".")[0] in registry.MODELS:
         try:  # what is in the registry means that in every directory
             registry.resolve(name)
             return None
         except UnknownModelError:
-            if not Path(name).is_dir():
+            if not path.exists():
                 return None
-    path = Path(name)
     if path.is_dir():
-        return path
+        return _Source(path)
     if path.is_file() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         if path.suffix != ".safetensors" or not path.is_file():
             hub.read_weights(path, None)  # says what is wrong with it
-        return path.parent
+        folder = hub.folder_of(path)
+        if folder is None:
+            raise WeightsError(f"{path}: no {hub.CONFIG} beside it, so nobody knows what network it is for")
+        return _Source(folder, None if path == folder / hub.WEIGHTS else path)
     if "/" in str(name) or isinstance(name, Path):
         return _missing(path)
     return None
 
 
-def _missing(path: Path) -> Path:
+def _start(name: str) -> Path:
+    """The folder or file that training starts from: a name of weights, a hub address, or a path."""
+    if name.startswith(hub.SCHEME):
+        return hub.fetch(name)
+    path = place(name)
+    if name.partition(".")[0] in registry.MODELS:
+        try:
+            entry = registry.resolve(name)[1]
+        except UnknownModelError:
+            if not path.exists():
+                raise
+        else:
+            if entry is None:
+                raise WeightsError(f"{name} has no weights yet, so nothing can start from it")
+            return hub.locate(entry)
+    if not path.exists() and path.name in registry.weights():
+        raise WeightsError(f"{path}: no such weights; a name works in every folder: init_from: {path.name}")
+    return path
+
+
+def _missing(path: Path) -> _Source:
     raise UnknownModelError(
         f"{path}: no such weights folder; give a folder written by training, or a name from `emozoo list`"
     )

@@ -69,6 +69,11 @@ class Weights:
     def name(self) -> str:
         return f"{self.arch}.{self.tag}"
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What these weights answer: ``emotion``, ``va`` or both, which may be more than their paper's network does."""
+        return tuple(self.config.get("tasks") or MODELS[self.arch].tasks)
+
 
 def _picture(
     source: str, side: int, frames: int = 1, place: str = "all", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,17 +15,20 @@ from zipfile import BadZipFile
 
 import lightning as L
 import torch
+import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from emozoo import hub, packaged, registry
+from emozoo import hub, packaged
+from emozoo.card import card, private
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.images import is_picture
 from emozoo.errors import DatasetError, UsageError
 from emozoo.metrics import Confusion, PooledConcordance
-from emozoo.models.backbones import portable
 from emozoo.module import EmotionModule, clip_spec, load
 
 STILL_AUGMENT: dict[str, Any] = {
@@ -52,7 +55,8 @@ class SaveWeights(Callback):
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         licence: of the weights.
         half: store float16, half the size.
-        recipe: the committed recipe that made them.
+        recipe: the committed recipe that made them. ``emozoo train`` compares it with what was run and writes every
+            difference into config and card.
         control_of, control: for controls: whose, and what was taken away.
         limits: further lines for the card.
         calibrate: fit the temperature on the validation part.
@@ -87,6 +91,10 @@ class SaveWeights(Callback):
         )
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.seconds, self.started = 0.0, 0.0
+        # All that makes the weights, and what of it differs from the recipe: the command line knows both.
+        self.settings: dict[str, Any] | None = None
+        self.changed: dict[str, Any] | None = None
+        self._before: dict[str, Any] | None = None  # settings of the run whose checkpoint this one goes on from
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.tag and self.folder and not getattr(trainer, "fast_dev_run", False):
@@ -101,10 +109,11 @@ class SaveWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         spent = time.monotonic() - self.started if self.started else 0.0
-        return {"seconds": self.seconds + spent}
+        return {"seconds": self.seconds + spent, "settings": self.settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds = float(state_dict["seconds"])
+        self._before = state_dict.get("settings")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if getattr(trainer, "fast_dev_run", False):
@@ -133,33 +142,27 @@ class SaveWeights(Callback):
         kept = EmotionModule(**{**settings, "init_from": None})
         kept.load_state_dict(state)
         kept.to(module.device)
-        h = module.hparams
         dm = trainer.datamodule  # type: ignore[attr-defined]
         if self.calibrate and dm is not None and dm.val_rows and kept.classes:
             kept.calibrate(dm.loader_of(dm.val_rows))  # all of them, in this one process
         shared = {n: part for n in self.share if (part := _unchanged(kept.net, n, module.starts(), self.half))}
         if changed := [name for name in self.share if name not in shared]:
             _log.warning("%s: %s not that of tagged weights any more, so in the file", folder, ", ".join(changed))
+        made_with = self.settings or _settings_of(trainer, settings)
+        resumed = changes(self._before, made_with) if self._before and self.settings else {}
         config = {
-            "schema": 1,
-            "arch": kept.arch,
+            **(said := kept.describe()),
             "tag": self.tag or "",
-            "wiring": kept.wiring,
-            "size": kept.size,
-            "classes": list(kept.classes),
-            "tasks": list(kept.tasks),
-            "options": portable(h["options"] or {}),
-            "spec": {**kept.spec.to_dict(), **self.spec},
-            "tau": h["tau"],
-            "flips": h["flips"],
-            "log_prior": [round(float(x), 6) for x in kept.log_prior] if kept.classes else [],
-            "temperature": round(float(kept.temperature), 4),
+            "spec": {**said["spec"], **self.spec},
             "trained_on": self.trained_on,
             "licence": self.licence,
             "control_of": self.control_of,
             "control": self.control,
             "limits": self.limits,
-            "recipe": self.recipe,
+            "recipe": private(self.recipe),
+            "changed": self.changed,
+            **({"resumed": resumed} if resumed else {}),
+            "settings": made_with,
             **({"parts": shared} if shared else {}),
             "revision": None,
             "n_train": len(dm.train_rows) if dm is not None else None,
@@ -257,101 +260,170 @@ class BestOnTest(Callback):
             self.found = {**scores, "epoch": trainer.current_epoch + 1, **n, "note": note}
 
 
-_HUB_LICENCES = {"ODbL-1.0": "odbl"}  # where the hub's name is not the SPDX one in small letters
+# -- what made the weights -------------------------------------------------------------------------------------------
+
+# Of a command line, what only says where things go, or what is shown on the way.
+_NO_SETTING = {
+    "trainer": {
+        "default_root_dir", "logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
+        "log_every_n_steps", "num_sanity_val_steps", "profiler", "fast_dev_run", "barebones", "use_distributed_sampler",
+        "enable_autolog_hparams",
+    },
+    "data": {"spec", "classes", "num_workers"},  # the model's own, and a matter of speed
+    "SaveWeights": {"folder", "tag", "trained_on", "licence", "recipe", "control_of", "control", "limits"},
+}  # fmt: skip
+_NO_PART = {"config", "ckpt_path", "weights_only", "verbose", "return_predictions", "subcommand"}
 
 
-def card(config: Mapping[str, Any]) -> str:
-    """A model card (Markdown, the hub's format) that opens with what the weights were trained on.
+def compact(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a whole configuration what makes the weights: arguments of model, data, trainer and callbacks that are set."""
+    found: dict[str, Any] = {}
+    for part, values in dump.items():
+        if part in _NO_PART or values is None:
+            continue
+        if isinstance(values, Mapping):
+            left_out = _NO_SETTING.get(part, set()) | ({"callbacks"} if part == "trainer" else set())
+            values = {k: v for k, v in values.items() if v is not None and k not in left_out and not k.startswith("_")}
+        found[part] = private(values)
+    callbacks: dict[str, Any] = {}
+    given = (dump.get("trainer") or {}).get("callbacks") or []
+    for callback in [given] if isinstance(given, Mapping) else given:
+        name, values = callback["class_path"].rpartition(".")[2], dict(callback.get("init_args") or {})
+        if name == "ModelCheckpoint":
+            values = {k: values.get(k) for k in ("monitor", "mode")}  # the rest says what is written, and where
+        key = next(f"{name}{f'.{i}' if i else ''}" for i in count() if f"{name}{f'.{i}' if i else ''}" not in callbacks)
+        skip = _NO_SETTING.get(name, set())
+        callbacks[key] = private({k: v for k, v in values.items() if v is not None and k not in skip})
+    if callbacks:
+        found["callbacks"] = callbacks
+    return found
 
-    What was measured stands between markers and is filled in from committed results (``benchmarks/tables.py``).
-    """
-    name = f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"]
-    spec = registry.model(config["arch"])
-    looks = any(s.get("source") in ("face", "context") for s in config["spec"]["streams"].values())
-    versions = ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items())
-    used = ["- Research on and teaching of emotion recognition from video, and the comparison of methods."]
-    if config.get("control_of"):
-        what = f"{config['control']} instead of the attention of `{config['control_of']}`"
-        used = [f"- A control, not a model to use: {what}. It is there so that the difference can be measured."]
-    elif config["trained_on"].startswith("composed"):
-        used += ["- To see fusion at work on real faces and voices that never met. Not for people who speak."]
-    elif config["trained_on"].startswith("synthetic"):
-        used += ["- To see a mechanism at work, and to try the whole chain without real data. Not for real people."]
-    else:
-        used += ["- A first look at one's own recordings, and a start for fine-tuning on one's own classes."]
-    lines = [
-        "---",
-        f"license: {_HUB_LICENCES.get(config['licence'], config['licence'].lower())}",
-        *(["license_name: see-training-data"] if config["licence"] == "other" else []),
-        "library_name: emozoo",
-        "pipeline_tag: video-classification",
-        "tags: [emotion-recognition, video]",
-        "---",
-        f"Trained on {config['trained_on']}.",
-        "",
-        f"# {name}",
-        "",
-        f"{spec.title}. {spec.paper}. {spec.note}".strip(),
-        "",
-        f"- Wiring `{config['wiring']}`, size `{config['size']}`. "
-        f"Classes in order: {', '.join(config['classes']) or 'none'}.",
-        f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}."
-        + (f" Face detector: `{config['spec']['detector']}`." if looks else ""),
-        f'- `emozoo.load("{name}")`; `emozoo predict clip.mp4 --model {name}`.',
-        "",
-        "## Use",
-        "",
-        *used,
-        "- Not for decisions about people: hiring, education, policing, borders, insurance, health, credit.",
-        "- Prohibited in the European Union: inferring emotions of people at work or in education (AI Act, Article "
-        "5(1)(f)).",
-        "",
-        "## Training",
-        "",
-        f"- Data: {config['trained_on']}; {config['n_train']} items. Weights: {config['licence']}.",
-        f"- {config['epochs']} epochs ({config.get('selected', 'last epoch')}), seed {config['seed']}, precision "
-        f"{config['precision']}, {config['train_seconds'] / 60:.0f} minutes. Recipe: "
-        f"`{config['recipe'] or 'not recorded'}`.",
-        *(
-            f"- Its `{name}` is that of `{part['weights']}` and lies in its file."
-            for name, part in hub.parts(config).items()
-        ),
-        *([f"- Versions: {versions}."] if versions else []),
-        "",
-        "## Measured",
-        "",
-        "<!-- generated:card -->",
-        "not measured",
-        "<!-- /generated -->",
-        "",
-        "## Limits",
-        "",
-        *[f"- {x}" for x in config["limits"]],
-        "- What was not measured is not known: other detectors, cameras, compression, lighting, languages, age groups "
-        "and cultures than those above.",
-        "",
-        "## Ethics",
-        "",
-        "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ "
-        "between people, cultures, ages and situations; errors are not spread evenly over them.",
-        "- Labels are what onlookers saw, what actors were asked for, or what was drawn. Nothing here was checked "
-        "against what anybody felt.",
-        "- Film people only with their consent, and tell them what a machine makes of it. Nothing is uploaded: all "
-        "runs on the machine that it is started on.",
-        "",
-    ]
-    return "\n".join(lines)
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What differs between two settings, ``{"model.lr": [0.001, 0.0003]}``; None stands for what is not set."""
+
+    def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
+        return found
+
+    old, new = flat(before), flat(after)
+    return {k: [old.get(k), new.get(k)] for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)}
+
+
+def _settings_of(trainer: L.Trainer, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run that no command line made, as far as its parts know them."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    run = {
+        "max_epochs": trainer.max_epochs,
+        "max_steps": trainer.max_steps,
+        "precision": str(trainer.precision),
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "devices": trainer.num_devices,
+        "num_nodes": trainer.num_nodes,
+    }
+    known = ("dataset", "root", "split", "fold", "folds", "val_share", "batch_size", "seed")
+    of_data = {k: getattr(data, k, None) for k in known} | dict(getattr(data, "hparams", None) or {})
+    return compact({"model": hparams, "data": of_data, "trainer": run})
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Writes the whole configuration of a run beside what it makes: ``config.yaml`` in ``default_root_dir``."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, **_: Any) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            text = self.parser.dump(self.config, skip_none=False)
+            hub.write_atomic(Path(trainer.default_root_dir) / "config.yaml", text.encode())
 
 
 class EmozooCLI(LightningCLI):
-    """Lightning's CLI with one rule: the data module reads what the model eats."""
+    """Lightning's CLI with one rule: the data module reads what the model eats.
+
+    ``fit`` keeps ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``, and
+    tells SaveWeights what was run and how that differs from the recipe.
+    """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
             ("model.model", "model.size", "model.spec"), "data.spec", compute_fn=_spec_of, apply_on="parse"
         )
         parser.link_arguments("model.classes", "data.classes", apply_on="parse")
-        parser.set_defaults({"trainer.logger": False, "trainer.enable_model_summary": False})
+        parser.set_defaults({"trainer.enable_model_summary": False})
+
+    def before_instantiate_classes(self) -> None:
+        run = self._run_config()
+        trainer = run.trainer
+        if self.subcommand not in (None, "fit"):
+            trainer.logger = False if trainer.logger is None else trainer.logger
+            return
+        if trainer.default_root_dir is None:
+            files = self._config_files()
+            trainer.default_root_dir = str(Path("runs", Path(files[0]).stem if files else run.model.model))
+        if trainer.logger is None:
+            root = Path(trainer.default_root_dir)
+            if not trainer.fast_dev_run:
+                _make_way(root / "metrics.csv")
+            kind = {"class_path": "lightning.pytorch.loggers.CSVLogger"}
+            # Without name and version all lies in the folder itself, checkpoints too.
+            trainer.logger = Namespace(**kind, init_args=Namespace(save_dir=str(root), name="", version=""))
+
+    def after_instantiate_classes(self) -> None:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveWeights):
+                self._tell(callback)
+
+    def _tell(self, save: SaveWeights) -> None:
+        save.settings = compact(self._dumped(self._run_config()))
+        files = self._config_files()
+        named = _recipe_file(save.recipe) if save.recipe else None
+        base = [str(named)] if named is not None else files
+        save.recipe = save.recipe or ", ".join(Path(f).name for f in files)
+        if base:
+            save.changed = self._compared(base, save.settings)
+
+    def _compared(self, base: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """How settings differ from those of recipes; None where these cannot be read any more."""
+        words = [w for file in base for w in ("--config", file)]
+        parser, exits = self.parser, self.parser.exit_on_error
+        parser.exit_on_error = False
+        try:
+            found = parser.parse_args(words if self.subcommand is None else [self.subcommand, *words])
+        except Exception as error:  # whatever a file of another version holds
+            _log.warning("%s: not compared with what was run (%s)", ", ".join(base), " ".join(str(error).split())[:200])
+            return None
+        finally:
+            parser.exit_on_error = exits
+        return changes(compact(self._dumped(found if self.subcommand is None else found[self.subcommand])), settings)
+
+    def _dumped(self, config: Any) -> dict[str, Any]:
+        return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_link_targets=False, skip_none=False))
+
+    def _run_config(self) -> Any:
+        return self.config if self.subcommand is None else self.config[self.subcommand]
+
+    def _config_files(self) -> list[str]:
+        return [str(f) for f in self._run_config().get("config") or []]
+
+
+@rank_zero_only
+def _make_way(file: Path) -> None:
+    """Keeps what an earlier part of a run logged: ``metrics.csv`` becomes ``metrics_1.csv``, the next ``metrics_2``."""
+    if file.is_file():
+        numbered = (file.with_stem(f"{file.stem}_{i}") for i in count(1))
+        file.rename(next(f for f in numbered if not f.exists()))
+
+
+def _recipe_file(word: str) -> Path | None:
+    """The file of a recipe that SaveWeights names: of the package, or a user's own; None where there is none."""
+    committed = packaged.folder("benchmarks/recipes") / f"{Path(word).name.removesuffix('.yaml')}.yaml"
+    if committed.is_file() and Path(word).parent.as_posix() in (".", "benchmarks/recipes"):
+        return committed
+    return Path(word) if Path(word).is_file() else None
 
 
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
@@ -373,7 +445,7 @@ def train(argv: list[str]) -> int:
     words = argv if argv and argv[0] in ("fit", "validate", "test") else ["fit", *argv]
     if any(w in ("-h", "--help") for w in argv) and words[0] == "fit" and argv[0] != "fit":
         words = ["fit", "--help"]
-    EmozooCLI(EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_callback=None)
+    EmozooCLI(EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_callback=_SaveConfig)
     return 0
 
 
@@ -510,7 +582,7 @@ def finetune(
         lr=lr, lr_scale=encoder, tau=1.0, smoothing=0.05, flips=bool(config.get("flips", False)),
     )  # fmt: skip
     module.net.load_state_dict(start.net.state_dict())
-    origin = f"{config['arch']}.{config['tag']}" if config.get("tag") else str(name)
+    origin = f"{config['arch']}.{config['tag']}" if config.get("tag") else private(str(name))
     save = SaveWeights(
         str(out),
         trained_on=f"{len(dm.train_rows)} items of {len(manifest.classes)} classes of the user's own, from {origin}",

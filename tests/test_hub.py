@@ -558,6 +558,42 @@ def test_weights_that_share_an_encoder_are_whole_wherever_they_go(
         assert json.loads((fetched / hub.CONFIG).read_text())["parts"]
 
 
+MIXIN = """
+import sys
+from pathlib import Path
+import emozoo
+model = emozoo.EmotionModule.from_pretrained(Path(sys.argv[1]))
+address = model.push_to_hub("acme/mixed", private=True, token=sys.argv[2])
+print(address)
+commit = address[-40:]
+again = emozoo.EmotionModule.from_pretrained("acme/mixed", token=sys.argv[2])
+pinned = emozoo.EmotionModule.from_pretrained("acme/mixed", revision=commit, local_files_only=True)
+elsewhere = emozoo.EmotionModule.from_pretrained("acme/mixed", revision=commit, token=sys.argv[2], cache_dir="other")
+print(again.name, pinned.name == elsewhere.name == again.name, again.sha256 == emozoo.load(address).sha256)
+print(Path("other").is_dir())
+try:
+    emozoo.EmotionModule.from_pretrained("acme/none", local_files_only=True)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_the_hub_classes_own_calls_publish_and_fetch(endpoint: Hub, zoo: Zoo, folder: Path, tmp_path: Path) -> None:
+    """``push_to_hub`` and ``from_pretrained``: three files in one commit, the token as an argument, hash and cache."""
+    done = zoo(folder, TOKEN, code=MIXIN)
+    assert done.returncode == 0, done.stderr
+    repo = endpoint.repositories["acme/mixed"]
+    address = f"hf://acme/mixed@{repo.branches['main']}"
+    first, second, other, missing = done.stdout.splitlines()
+    assert first == address
+    assert second == f"{address} True True"
+    assert other == "True"
+    assert "not in the cache" in missing
+    assert repo.private
+    assert set(repo.commits[address[-40:]]) == {".gitattributes", hub.WEIGHTS, hub.CONFIG, hub.CARD}
+    assert TOKEN not in done.stdout + done.stderr
+
+
 @pytest.mark.slow  # loads every checkpoint in a new process
 def test_the_whole_zoo_is_published_by_one_command(endpoint: Hub, zoo: Zoo) -> None:
     """What whoever owns the hub account runs on the first day."""

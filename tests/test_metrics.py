@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,18 @@ def test_pictures_without_a_teacher_do_not_count() -> None:
     kept = distillation(logits[[0, 2]], teacher[[0, 2]])
     assert torch.allclose(distillation(logits, teacher), kept)
     assert distillation(logits, torch.full((3, 4), float("nan"))).item() == 0.0
+
+
+def test_processes_add_their_sums_up(tmp_path: Path) -> None:
+    """ddp: two processes, one of which saw no item, both say the concordance of all frames."""
+    job = [sys.executable, str(Path(__file__).with_name("metrics_job.py"))]
+    both = [
+        subprocess.Popen([*job, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    told = [json.loads(process.communicate(timeout=240)[0]) for process in both]
+    g = torch.Generator().manual_seed(0)
+    x, t = torch.randn(6, 5, 2, generator=g), torch.randn(6, 5, 2, generator=g)
+    alone = PooledConcordance()
+    alone.update(x, t, torch.ones(6, 5, dtype=torch.bool))
+    assert told == [alone.compute()] * 2

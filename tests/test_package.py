@@ -1,6 +1,7 @@
 """The wheel works by itself: no checkout, no other folder, no network."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,38 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.slow
+
+USER = """
+import emozoo
+from emozoo.data.clips import Batch
+from emozoo.models.layers import Output
+from torch import Tensor
+
+reveal_type(emozoo.load("ceflnet"))
+reveal_type(emozoo.predict("clip.mp4", "ceflnet"))
+reveal_type(emozoo.predict(["clip.mp4"], emozoo.load("ceflnet")))
+reveal_type(emozoo.EmotionModule.from_pretrained("ceflnet"))
+reveal_type(emozoo.list_weights("ceflnet"))
+
+
+def ask(model: emozoo.EmotionModule, batch: Batch, inputs: dict[str, Tensor]) -> tuple[Output, Output]:
+    return model.forward(batch), model.forward(inputs, {})
+"""
+
+
+def test_types_are_visible_to_users(tmp_path):
+    """Protects editors and type checkers: the example and a user's lines pass ``mypy --strict``, with our types."""
+    (tmp_path / "user.py").write_text(USER, encoding="utf-8")
+    files = [str(ROOT / "examples" / "typed.py"), str(tmp_path / "user.py")]
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "--follow-imports", "silent"]
+    environment = os.environ | {"MYPYPATH": str(ROOT)}
+    found = subprocess.run([*command, *files], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    told = re.findall(r'Revealed type is "(.+)"', found.stdout)
+    assert told == [
+        "emozoo.module.EmotionModule", "emozoo.inference.Prediction", "list[emozoo.inference.Prediction]",
+        "emozoo.module.EmotionModule", "list[str]",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +92,7 @@ def test_wheel_content(wheel):
     for part in ("checkpoints/", "benchmarks/recipes/", "benchmarks/results/", "benchmarks/leaderboards/"):
         assert any(n.startswith(f"emozoo/_packaged/{part}") for n in names), part
     assert any(n.endswith("licenses/LICENSE") for n in names)
+    assert "emozoo/py.typed" in names, "type checkers look into a package only where this file says so"
     assert sum(i.file_size for i in archive.infolist() if i.filename.endswith(".safetensors")) <= 30e6
     assert not [n for n in names if n.endswith((".pt", ".pth", ".ckpt", ".pkl")) or n.startswith("tests")]
 

@@ -25,6 +25,21 @@ def test_list(emozoo):
         assert all({"name", "licence", "sha256"} <= set(w) for w in m["weights"])
 
 
+def test_list_shows_models_to_use_and_what_they_answer(emozoo):
+    """Protects from controls taken for models, and from a paper's task where the weights answer more."""
+    models = {m["name"]: m for m in json.loads(emozoo("list", "--json").out)["models"]}
+    text = emozoo("list").out
+    controls = [w for m in models.values() for w in m["weights"] if w["control_of"]]
+    assert {w["control_of"] for w in controls} <= {w["name"] for m in models.values() for w in m["weights"]}
+    assert len(controls) >= 4
+    assert not [w["name"] for w in controls if w["name"] in text]
+    joint = models["recursive_joint_attention"]
+    assert joint["tasks"] == ["emotion", "va"]
+    assert all(w["tasks"] == ["emotion", "va"] for w in joint["weights"] if w["classes"])
+    assert models["ceflnet"]["tasks"] == ["emotion"]
+    assert "→ emotion, va" in text
+
+
 @pytest.mark.parametrize(
     ("arch", "wiring", "parameters"),
     [

@@ -125,6 +125,8 @@ def _from_json(path: Path, classes: Sequence[str]) -> Split:
         for video, entry in entries.items():
             label = class_of(entry["annotations"]["label"], classes, path)
             found[f"{label}/{video}"] = (label, parts[entry["subset"]], (video,))
+    except DatasetError:  # says what is wrong already
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise DatasetError(
             f"{path}: not a list of the form {{'database': {{video: {{'subset', 'annotations'}}}}}} ({e!r})"

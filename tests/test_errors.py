@@ -1,0 +1,45 @@
+"""Errors are caught as people catch them: by the built-in class, by our own, and from worker processes alike."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from emozoo.errors import (
+    DatasetError,
+    EmozooError,
+    ManifestError,
+    UnknownModelError,
+    UsageError,
+    VideoError,
+    WeightsError,
+)
+
+ERRORS = [
+    (UsageError("no 'x'"), (ValueError,), "no 'x'"),
+    (UnknownModelError("no model 'x'; did you mean 'y'?"), (ValueError, KeyError), "no model 'x'; did you mean 'y'?"),
+    (VideoError("a/b.mp4", "no such file", "missing"), (OSError,), "a/b.mp4: no such file"),
+    (WeightsError("w: sha256 is wrong"), (OSError, ValueError), "w: sha256 is wrong"),
+    (DatasetError("d: nothing there"), (FileNotFoundError, ValueError), "d: nothing there"),
+    (ManifestError("m.csv", 3, "no label"), (FileNotFoundError, ValueError), "m.csv, line 3: no label"),
+]
+
+
+@pytest.mark.parametrize(("error", "parents", "text"), ERRORS, ids=lambda x: type(x).__name__)
+def test_errors_are_also_the_built_in_ones(error: EmozooError, parents: tuple[type, ...], text: str) -> None:
+    """Protects ``except ValueError`` and ``except OSError`` around our calls; the text stays one plain line."""
+    for parent in (EmozooError, *parents):
+        with pytest.raises(parent) as caught:
+            raise error
+        assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("error", [e for e, *_ in ERRORS], ids=lambda x: type(x).__name__)
+def test_errors_cross_processes(error: EmozooError) -> None:
+    """Protects workers: an error that is pickled or copied says the same and keeps what it knows."""
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert (type(again), str(again), again.exit_code) == (type(error), str(error), error.exit_code)
+        for word in ("path", "reason", "code", "line"):
+            assert getattr(again, word, None) == getattr(error, word, None)

@@ -1,0 +1,234 @@
+"""What ``emozoo train`` leaves behind: the configuration that ran, a log, and weights that say how they were made."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import yaml
+
+from emozoo import packaged
+from emozoo.card import told
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.module import EmotionModule
+from emozoo.train import SaveWeights, changes, private, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def pictures(make_pictures: Callable[[int], Path]) -> Path:
+    return make_pictures(8)
+
+
+@pytest.fixture
+def work(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder as users have them, with the data in it by a relative name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine").symlink_to(pictures)
+    return tmp_path
+
+
+def recipe(folder: Path, name: str = "mine", save: dict[str, Any] | None = None, **trainer: Any) -> Path:
+    settings = {
+        "seed_everything": 1,
+        "model": {
+            "model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "lr": 0.001,
+            "options": {"backbone": "vgg_tiny"},
+        },
+        "data": {"dataset": "folder", "root": "data/mine", "val_share": 0.25, "batch_size": 4},
+        "trainer": {
+            "max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1, **trainer,
+            "callbacks": [
+                {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}},
+                {
+                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                    "init_args": {
+                        "filename": "last", "save_on_train_epoch_end": True, "enable_version_counter": False,
+                    },
+                },
+                {"class_path": "emozoo.train.SaveWeights", "init_args": save or {}},
+            ],
+        },
+    }  # fmt: skip
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def card_of(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_recipe_that_was_followed_says_so(work: Path) -> None:
+    """Protects the sentence "recipe R": without a change it stands alone, and the run lies in ``runs/<recipe>``."""
+    before = set(work.iterdir()) | {recipe(work)}
+    assert train(["--config", "mine.yaml"]) == 0
+    assert set(work.iterdir()) - before == {work / "runs"}, "nothing else is left in the working folder"
+    run = work / "runs" / "mine"
+    found = config_of(run / "last")
+    assert (found["recipe"], found["changed"]) == ("mine.yaml", {})
+    assert "Recipe: `mine.yaml`.\n" in card_of(run / "last")
+    assert found["settings"]["model"]["lr"] == 0.001
+    assert found["settings"]["data"]["root"] == "data/mine"
+    assert found["settings"]["callbacks"]["EMAWeightAveraging"]["decay"] == 0.8
+    assert found["settings"]["seed_everything"] == 1
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["lr"] == 0.001
+    with (run / "metrics.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert any(r["val_WAR"] for r in rows)
+    assert any(r["loss"] for r in rows)
+    assert (run / "checkpoints" / "last.ckpt").is_file(), "where --ckpt_path is told to look"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model.lr", "0.0003"], {"model.lr": [0.001, 0.0003]}),
+        (["--data.batch_size", "2", "--seed_everything", "7"], {"seed_everything": [1, 7], "data.batch_size": [4, 2]}),
+        (["--trainer.precision", "bf16-mixed"], {"trainer.precision": [None, "bf16-mixed"]}),
+        (["--model.options", '{"backbone": "vgg_lite"}'], {"model.options.backbone": ["vgg_tiny", "vgg_lite"]}),
+        (["--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping", "--trainer.callbacks.monitor", "val_WAR"],
+         None),
+        (["--data.num_workers", "0", "--trainer.default_root_dir", "elsewhere", "--trainer.logger", "false"], {}),
+    ],
+)  # fmt: skip
+def test_what_was_changed_is_said(work: Path, words: list[str], said: dict[str, Any] | None) -> None:
+    """Protects the same sentence from runs that did not follow it: every changed argument, in config and card."""
+    assert train(["--config", str(recipe(work, save={"folder": "out"})), *words]) == 0
+    found, card = config_of(work / "out"), card_of(work / "out")
+    if said is None:
+        assert any(k.startswith("callbacks.EarlyStopping") for k in found["changed"])
+    else:
+        assert found["changed"] == said
+    assert told(found["changed"]) in card
+    assert ("changed:" in card) == bool(found["changed"])
+
+
+def test_a_committed_recipe_is_what_runs_are_compared_with(work: Path, pictures: Path) -> None:
+    """Also where an edited copy is run: SaveWeights names the committed one, and what differs from it is said."""
+    committed = packaged.folder("benchmarks/recipes") / "emotion_fan__afew.yaml"
+    plan = yaml.safe_load(committed.read_text(encoding="utf-8"))
+    plan["model"]["lr"] = 0.5
+    (work / "edited.yaml").write_text(yaml.safe_dump(plan))
+    words = ["--config", "edited.yaml", "--model.size", "lite", "--model.classes", "[angry,calm]"]
+    words += ["--model.options", '{"backbone": "vgg_tiny"}', "--model.spec", "null", "--data.dataset", "folder"]
+    words += ["--data.root", str(pictures), "--data.batch_size", "4", "--data.num_workers", "0", "--data.preload", "0"]
+    words += ["--data.val_share", "0.25", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    assert train([*words, "--trainer.enable_progress_bar", "false"]) == 0
+    (file,) = work.rglob("last/config.json")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["recipe"] == "benchmarks/recipes/emotion_fan__afew.yaml"
+    assert found["changed"]["model.lr"][1] == 0.5
+    assert found["changed"]["data.root"] == ["data/afew", f"…/{pictures.name}"]
+    text = file.read_text(encoding="utf-8") + card_of(file.parent)
+    assert str(pictures) not in text, "nothing that would be published says where the user's files lie"
+    assert str(work) not in text
+
+
+def test_without_a_recipe_the_card_says_so(work: Path, pictures: Path) -> None:
+    """Runs of a bare command line, and of a Trainer of the user's own, name no recipe but keep their settings."""
+    words = ["--model", "emotion_fan", "--model.size", "lite", "--model.classes", "[angry,calm]"]
+    words += ["--model.options", '{"backbone": "vgg_tiny"}', "--data.dataset", "folder", "--data.root", str(pictures)]
+    words = ["--model.model" if w == "--model" else w for w in words]
+    words += [
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.callbacks",
+        "emozoo.train.SaveWeights",
+    ]
+    assert train([*words, "--trainer.enable_progress_bar", "false"]) == 0
+    assert (work / "runs" / "emotion_fan" / "metrics.csv").is_file()
+    module = EmotionModule(
+        "emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"}, lr=0.02
+    )
+    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    L.Trainer(max_epochs=1, callbacks=[SaveWeights("own")], **quiet).fit(module, dm)  # type: ignore[arg-type]
+    for folder in (work / "runs" / "emotion_fan" / "last", work / "own"):
+        found = config_of(folder)
+        assert found["recipe"] == ""
+        assert found["settings"]["data"]["root"] == f"…/{pictures.name}"
+        assert "Trained without a recipe" in card_of(folder)
+    assert config_of(work / "own")["settings"]["model"]["lr"] == 0.02
+    assert config_of(work / "own")["settings"]["trainer"]["max_epochs"] == 1
+
+
+def test_a_run_that_goes_on_keeps_its_log_and_says_what_changed(work: Path) -> None:
+    """``--ckpt_path`` with other settings: the first part's log stays, and the weights say what both parts had."""
+    path = recipe(work)
+    assert train(["--config", str(path)]) == 0
+    run = work / "runs" / "mine"
+    first = (run / "metrics.csv").read_text()
+    more = [
+        "--ckpt_path",
+        str(run / "checkpoints" / "last.ckpt"),
+        "--trainer.max_epochs",
+        "2",
+        "--data.batch_size",
+        "2",
+    ]
+    assert train(["--config", str(path), *more]) == 0
+    assert (run / "metrics_1.csv").read_text() == first
+    assert (run / "metrics.csv").is_file()
+    found = config_of(run / "last")
+    assert found["resumed"]["data.batch_size"] == [4, 2]
+    assert "Went on from a checkpoint of a run with other settings: " in card_of(run / "last")
+
+
+def test_a_trial_run_writes_nothing(work: Path) -> None:
+    """``--trainer.fast_dev_run`` leaves no file."""
+    path = recipe(work)
+    assert train(["--config", str(path), "--trainer.fast_dev_run", "1"]) == 0
+    assert {p.name for p in work.iterdir()} == {"data", "mine.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("/home/joe/clips", "…/clips"), ("/home/joe/clips/", "…/clips"), ("~/clips", "…/clips"),
+        ("C:\\Users\\joe\\clips", "…/clips"), ("\\\\server\\joe\\clips", "…/clips"), ("file:///home/joe/x", "…/x"),
+        ("data/afew", "data/afew"), ("$EMOZOO_SHARED/data", "$EMOZOO_SHARED/data"), (Path("/home/joe"), "…/joe"),
+        ({"/home/joe/w": {"backbone": "backbone"}}, {"…/w": {"backbone": "backbone"}}),
+        ([{"root": "/data/joe"}, 3, None, True, 0.5], [{"root": "…/joe"}, 3, None, True, 0.5]),
+        ("hf://acme/mine@main", "hf://acme/mine@main"),
+    ],
+)  # fmt: skip
+def test_published_settings_say_no_place_on_this_machine(value: Any, said: Any) -> None:
+    """Protects people: names of users and servers are in paths; relative names are what recipes say."""
+    assert private(value) == said
+
+
+def test_changes_name_every_argument() -> None:
+    """Nested arguments by their full name, in the order of the recipe; what was taken away or added has None."""
+    before = {"model": {"lr": 1, "options": {"a": 1}}, "data": {"also": [1]}}
+    after = {"model": {"lr": 2, "options": {"b": 1}}, "data": {"also": [1]}}
+    assert changes(before, after) == {"model.lr": [1, 2], "model.options.a": [1, None], "model.options.b": [None, 1]}
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_configuration(work: Path) -> None:
+    """ddp: ``config.yaml``, the log and the weights are written once, by the first process."""
+    path = recipe(work)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "emozoo", "train", "--config", str(path), "--trainer.devices", "2"]
+    done = subprocess.run([*command, "--trainer.strategy", "ddp"], env=env, capture_output=True, text=True, cwd=work)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = work / "runs" / "mine"
+    assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.csv", "hparams.yaml", "checkpoints", "last"}
+    assert config_of(run / "last")["changed"] == {"trainer.devices": ["auto", "2"], "trainer.strategy": ["auto", "ddp"]}
