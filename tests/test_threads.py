@@ -110,7 +110,7 @@ def test_detectors_are_never_shared_at_work(clips):
 
 
 def test_a_module_in_training_keeps_its_mode(clips):
-    """Protects dropout: a module in training mode answers as in eval mode in every thread, and is given back as it was."""
+    """Protects dropout: a module in training mode answers as in eval mode in every thread, and keeps its mode."""
     module = small()
     expected = answer(inference.predict(clips[2], module))
     module.train()
@@ -138,7 +138,7 @@ def test_plots_in_threads(clips, tmp_path):
         found[i % len(found)].plot(tmp_path / f"{i}.png")
         return (tmp_path / f"{i}.png").read_bytes()
 
-    together = in_threads(draw, 16)
+    together = in_threads(draw, 10)
     for i, picture in enumerate(together):
         assert picture == (tmp_path / f"alone{i % len(found)}.png").read_bytes()
     assert dict(matplotlib.rcParams) == settings

@@ -76,7 +76,7 @@ class Track:
 
 
 class _Pool:
-    """A detector that any number of threads may call: OpenCV's are not re-entrant, so each is at work for one at a time.
+    """A detector that any number of threads may call: OpenCV's are not re-entrant, so each works for one at a time.
 
     There are never more of them than calls at once; ``make`` builds one more where all are busy.
     """
@@ -225,9 +225,10 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
                 found.append((score, side / scale))
         return max(found)
 
-    tries: dict[str, list[tuple[float, float]]] = {
-        turn: [best(detect(np.ascontiguousarray(np.rot90(p, k, (1, 0))))) for p in pictures] for k, turn in TURNS.items()
-    }
+    def turned(picture: np.ndarray, turns: int) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(picture, turns, (1, 0)))
+
+    tries = {words: [best(detect(turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
     if min(height, width) >= SMALL:
         tries["border"] = [best(detect(pad(p))) for p in pictures]
         tries["small"] = [enlarged(p) for p in pictures]
