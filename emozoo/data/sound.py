@@ -11,6 +11,7 @@ from av.error import FFmpegError
 
 from emozoo.data.container import Header, Warn, open_container
 
+os.environ.setdefault("PATH", os.defpath)  # decord asks for it when it is imported, and some services have none
 try:
     import decord
 except ImportError:  # no wheels for macOS on ARM and Linux on aarch64
@@ -73,7 +74,12 @@ class Sound:
                 samples = reader[:].asnumpy()[0]
                 if len(samples) / self.rate > self._announced - 0.25:
                     return samples
-            except (RuntimeError, decord.DECORDError, IndexError):
+            except (
+                RuntimeError,
+                decord.DECORDError,
+                IndexError,
+                UnicodeEncodeError,
+            ):  # the last: of names not in UTF-8
                 pass
         return _decode_sound(self.path, self.rate)
 
