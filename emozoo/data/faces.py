@@ -237,11 +237,11 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
     limit = f"faces smaller than {least} pixels are not looked for in a picture of {width} x {height}"
     counts = {k: (sum(side > 0 for _, side in found), sum(score for score, _ in found)) for k, found in tries.items()}
     chosen = max(counts, key=counts.__getitem__)
-    if 2 * counts[chosen][0] <= len(pictures):
+    if 2 * counts[chosen][0] <= len(pictures) or (chosen == "small" and counts[chosen][0] < len(pictures)):
         return f"{limit}: crop or enlarge it{other}"
     if chosen == "small":
         side = float(np.median([side for _, side in tries[chosen] if side > 0]))
-        return f"a face of about {side:.0f} pixels was found in an enlarged part; {limit}: crop or enlarge it{other}"
+        return f"what may be a face of {side:.0f} pixels was found in an enlarged part; {limit}: crop or enlarge it{other}"
     if chosen == "border":
         return f"a face was found at the border when the picture got more room: leave room around the face{other}"
     return f"a face was found after turning {chosen}: turn the picture or video"

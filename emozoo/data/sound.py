@@ -74,12 +74,7 @@ class Sound:
                 samples = reader[:].asnumpy()[0]
                 if len(samples) / self.rate > self._announced - 0.25:
                     return samples
-            except (
-                RuntimeError,
-                decord.DECORDError,
-                IndexError,
-                UnicodeEncodeError,
-            ):  # the last: of names not in UTF-8
+            except (RuntimeError, decord.DECORDError, IndexError, ValueError):  # ValueError: a name not in UTF-8
                 pass
         return _decode_sound(self.path, self.rate)
 
