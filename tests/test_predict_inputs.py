@@ -79,7 +79,7 @@ def test_what_a_decoder_throws_is_the_files_fault(face, module, tmp_path, monkey
 
     monkeypatch.setattr(clips, "Still", broken)
     with caplog.at_level(logging.DEBUG, logger="emozoo"):
-        found = inference.predict([path, tmp_path / "missing.png"], module)
+        found = inference.predict([path, tmp_path / "missing.mp4"], module)
     assert [p.error["code"] for p in found] == [code, "missing"]
     assert "\n" not in found[0].error["text"]
     if code == "internal":
@@ -214,7 +214,7 @@ NAMES = {
     "latin": b"caf\xe9.png",
     "lines": b"two\nlines\t\x1b[31m\r.png",
     "formula": b"$x^$_{.png",
-    "markup": b"[/red]a[b.png",
+    "markup": b"[red]a[b[.png",
     "turned": "\u202egnp.png".encode(),
     "long": b"n" * 251 + b".png",
     "wide": "é".encode() * 125 + b".png",
