@@ -304,8 +304,9 @@ def predict(
     from rich.progress import Progress
 
     from emozoo import inference
+    from emozoo.data.find import MAX_NAME, find_media, one_line
 
-    items = inference.find_media(paths)
+    items = find_media(paths)
     ask = inference.Predictor(
         model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=device
     )
@@ -317,7 +318,7 @@ def predict(
         number = 0
 
         def progress(share: float) -> None:
-            name = escape(inference.one_line(items[number].path.name))
+            name = escape(one_line(items[number].path.name))
             bar.update(task, completed=number + 0.9 * share, description=name)
 
         for number, item in enumerate(items):
@@ -329,7 +330,7 @@ def predict(
                 found = ask.failed(item.path, "internal", _bug(error))
             failed = found.error is not None
             if found.error:
-                _note(f"error: {inference.one_line(found.file)}: {found.error['text']}")
+                _note(f"error: {one_line(found.file)}: {found.error['text']}")
             if as_json:
                 print(found.to_json(), flush=True)
             elif not found.error:
@@ -341,10 +342,11 @@ def predict(
                     if context.obj:
                         raise
                     why = error.strerror if isinstance(error, OSError) and error.strerror else _bug(error)
-                    _note(f"error: {inference.one_line(found.file)}: results were not written ({why})")
+                    _note(f"error: {one_line(found.file)}: results were not written ({why})")
                     failed = True
-                if not item.path.name.startswith(Path(item.name).name):
-                    _note(f"note: {inference.one_line(found.file)}: the name is long; results are called {item.name}")
+                long = len(os.fsencode(item.path.name)) > MAX_NAME
+                if long and not item.path.name.startswith(Path(item.name).name):
+                    _note(f"note: {one_line(found.file)}: the name is long; results are called {item.name}")
             bad += failed
             bar.update(task, completed=number + 1)
     return 1 if bad else 0

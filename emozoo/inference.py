@@ -360,21 +360,24 @@ def predict(
     'missing'
     """
     files, single = _asked(paths)
-    ask = Predictor(
-        model,
-        every=every,
-        prior=prior,
-        min_confidence=min_confidence,
-        detector=detector,
-        device=device,
-        batch_size=batch_size,
+    answers = list(
+        stream(
+            files,
+            model,
+            every=every,
+            prior=prior,
+            min_confidence=min_confidence,
+            detector=detector,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
     )
-    answers = [ask.about(file, progress) for file in files]
     return answers[0] if single else answers
 
 
 def stream(
-    paths: Iterable[MediaPath],
+    paths: Iterable[MediaPath | Clip],
     model: str | EmotionModule = "ceflnet",
     *,
     every: float = 1.0,
@@ -385,7 +388,10 @@ def stream(
     batch_size: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Predictions of files one after the other, each as soon as it is done. Arguments and errors as :func:`predict`."""
+    """Predictions of files or clips one after the other, each as soon as it is done.
+
+    Arguments and errors as :func:`predict`; a folder is taken for the frames of one clip.
+    """
     ask = Predictor(
         model,
         every=every,
@@ -437,8 +443,7 @@ def _to_device(module: EmotionModule, device: str) -> EmotionModule:
     """Moves the module, while no thread runs it. Raises UsageError before anything moved, or with all moved back."""
     before = module.device
     try:
-        wanted = torch.zeros(1, device=torch.device(device)).add(1).cpu()  # asks the device before anything moves
-        assert wanted.item() == 1.0
+        torch.zeros(1, device=torch.device(device)).add(1).item()  # asks the device before anything moves
     except Exception as error:  # each device has errors of its own
         raise UsageError(_no_device(device, error)) from error
     with _TURN:

@@ -241,7 +241,9 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
         return f"{limit}: crop or enlarge it{other}"
     if chosen == "small":
         side = float(np.median([side for _, side in tries[chosen] if side > 0]))
-        return f"what may be a face of {side:.0f} pixels was found in an enlarged part; {limit}: crop or enlarge it{other}"
+        return (
+            f"what may be a face of {side:.0f} pixels was found in an enlarged part; {limit}: crop or enlarge it{other}"
+        )
     if chosen == "border":
         return f"a face was found at the border when the picture got more room: leave room around the face{other}"
     return f"a face was found after turning {chosen}: turn the picture or video"

@@ -149,9 +149,8 @@ def test_an_account_without_home_and_name(folder_of, media, for_all):
     how: dict = {"env": {"PYTHONPATH": str(ROOT)}, "cwd": for_all}
     if os.getuid() == 0:  # only then can another account be had; it must be able to read the installation
         with suppress(OSError, subprocess.CalledProcessError):
-            subprocess.run(
-                [sys.executable, "-c", "import emozoo.cli"], capture_output=True, check=True, user=54321, **how
-            )
+            trial = [sys.executable, "-c", "import emozoo.cli"]
+            subprocess.run(trial, capture_output=True, check=True, user=54321, **how)
             how["user"] = 54321
     arguments = ["face.mp4", "--model", "./weights", "--out", "out", "--json", "--plot", "--video"]
     done = subprocess.run(
