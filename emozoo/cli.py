@@ -7,8 +7,10 @@ interrupted. Results go to stdout; progress, notes and errors to stderr, an erro
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import tempfile
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -45,6 +47,9 @@ def main() -> int:
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"] or ["--help"]
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be no text
+    if debug:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("emozoo").setLevel(logging.DEBUG)  # causes of what is one line in a result
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of libraries; ours are part of results
     try:
@@ -55,7 +60,7 @@ def main() -> int:
             case ["leaderboard", name] | ["leaderboard", name, "--json"] if name[:1] != "-":
                 code = leaderboard(name, "--json" in arguments)
             case _:
-                code = app(arguments, prog_name="emozoo", standalone_mode=False)
+                code = app(arguments, prog_name="emozoo", standalone_mode=False, obj=debug)
         if code == 130:
             _note("interrupted")
         sys.stdout.flush()
@@ -72,13 +77,17 @@ def main() -> int:
         if debug:
             raise
         known = isinstance(error, EmozooError)
-        text = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
+        text = str(error) if known else _bug(error)
         return _fail(text, getattr(error, "exit_code", 3) if known else 3)
 
 
 def _fail(text: str, code: int) -> int:
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     return code
+
+
+def _bug(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _note(text: str) -> None:
@@ -264,6 +273,7 @@ def _results(name: str) -> list[dict[str, Any]]:
 
 @app.command()
 def predict(
+    context: typer.Context,
     paths: Annotated[
         list[Path], typer.Argument(help="Videos, sound files, pictures, or folders of them.", show_default=False)
     ],
@@ -289,7 +299,7 @@ def predict(
 ) -> int:
     """Emotions in videos, sound files and pictures: one answer per file, and a timeline per face.
 
-    A folder stands for all media files in it. Exit code 1: some file could not be read.
+    A folder stands for all media files in it. Exit code 1: some file could not be read or answered.
 
     \b
     Example: emozoo predict clip.mp4 --model ceflnet --out results --json --csv --plot --video
@@ -297,14 +307,19 @@ def predict(
     if out is None and (as_csv or plot or video):
         raise UsageError("--csv, --plot and --video write files: say where with --out DIR")
     _check_name(model)
+    if out is not None:
+        _try_folder(out)
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     from emozoo import inference
-    from emozoo.module import load
+    from emozoo.data.find import MAX_NAME, find_media, one_line
 
-    items = inference.find_media(paths)
-    module = load(model)
+    items = find_media(paths)
+    ask = inference.Predictor(
+        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=device
+    )
     bad = 0
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     quiet = not console.is_terminal
@@ -313,30 +328,50 @@ def predict(
         number = 0
 
         def progress(share: float) -> None:
-            bar.update(task, completed=number + 0.9 * share, description=items[number].path.name)
+            name = escape(one_line(items[number].path.name))
+            bar.update(task, completed=number + 0.9 * share, description=name)
 
-        answers = inference.stream(
-            [item.path for item in items],
-            module,
-            every=every,
-            prior=prior,
-            min_confidence=min_confidence,
-            detector=detector,
-            device=device,
-            progress=progress,
-        )
-        for number, (item, found) in enumerate(zip(items, answers, strict=True)):
+        for number, item in enumerate(items):
+            try:
+                found = ask.about(item.path, progress)
+            except Exception as error:  # a bug, of our code or of the network's: the other files are answered
+                if context.obj:
+                    raise
+                found = ask.failed(item.path, "internal", _bug(error))
+            failed = found.error is not None
             if found.error:
-                bad += 1
-                _note(f"error: {found.file}: {found.error['text']}")
+                _note(f"error: {one_line(found.file)}: {found.error['text']}")
             if as_json:
                 print(found.to_json(), flush=True)
             elif not found.error:
                 print(_sentence(found), flush=True)
             if out is not None:
-                _write(found, out / item.name, as_json or not (as_csv or plot or video), as_csv, plot, video)
+                try:
+                    _write(found, out / item.name, as_json or not (as_csv or plot or video), as_csv, plot, video)
+                except Exception as error:  # a full disk, say; answers of other files may still find a place
+                    if context.obj:
+                        raise
+                    why = error.strerror if isinstance(error, OSError) and error.strerror else _bug(error)
+                    _note(f"error: {one_line(found.file)}: results were not written ({why})")
+                    failed = True
+                long = len(os.fsencode(item.path.name)) > MAX_NAME
+                if long and not item.path.name.startswith(Path(item.name).name):
+                    _note(f"note: {one_line(found.file)}: the name is long; results are called {item.name}")
+            bad += failed
             bar.update(task, completed=number + 1)
     return 1 if bad else 0
+
+
+def _try_folder(out: Path) -> None:
+    """Writes into the folder for results before anything is predicted. Raises EmozooError where that fails."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; give a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise EmozooError(f"--out {out}: nothing can be written there ({error.strerror or error})") from error
 
 
 def _check_name(model: str) -> None:
@@ -347,6 +382,8 @@ def _check_name(model: str) -> None:
 
 def _sentence(found: Prediction) -> str:
     """A prediction for people: one line, and one more for each warning."""
+    from emozoo.data.find import one_line
+
     parts = []
     if found.scores:
         first, *rest = sorted(found.scores, key=found.scores.__getitem__, reverse=True)[:3]
@@ -363,28 +400,24 @@ def _sentence(found: Prediction) -> str:
         parts.append(f"{len(found.tracks)} faces")
     if found.streams_used:
         parts.append(f"seen: {', '.join(found.streams_used)}")
-    lines = [f"{found.file}: {'; '.join(parts)}"]
+    lines = [f"{one_line(found.file)}: {'; '.join(parts)}"]
     return "\n".join(lines + [f"  {w['code']}: {w['text']}" for w in found.warnings])
 
 
 def _write(found: Prediction, stem: Path, as_json: bool, as_csv: bool, plot: bool, video: bool) -> None:
     """The files asked for. Of a file that could not be read there is only the JSON that says so."""
+    from emozoo.data.find import is_ours, one_line
     from emozoo.errors import VideoError
     from emozoo.hub import write_atomic
 
     def target(suffix: str) -> Path:
+        """Never over the media itself, nor another file of the user's, as `--out .` in its own folder would."""
         path = stem.with_name(stem.name + suffix)
-        source = Path(found.file)
-        # Never write over the media itself, as `--out .` in its own folder would.
-        return (
-            stem.with_name(f"{stem.name}.emozoo{suffix}")
-            if path.exists() and source.exists() and path.samefile(source)
-            else path
-        )
+        return stem.with_name(f"{stem.name}.emozoo{suffix}") if path.exists() and not is_ours(path) else path
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     if as_json:
-        write_atomic(target(".json"), (found.to_json(indent=1) + "\n").encode(errors="backslashreplace"))
+        write_atomic(target(".json"), (found.to_json(indent=1) + "\n").encode())
     if found.error:
         return
     if as_csv:
@@ -395,7 +428,7 @@ def _write(found: Prediction, stem: Path, as_json: bool, as_csv: bool, plot: boo
         try:
             found.video(target(".mp4"))
         except VideoError as error:
-            _note(f"note: no video written for {error}")
+            _note(f"note: no video written for {one_line(str(error))}")
 
 
 # -- training and measuring ----------------------------------------------------------------------------------------

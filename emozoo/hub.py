@@ -31,8 +31,16 @@ _log = logging.getLogger(__name__)  # without a handler of the user's, one plain
 
 
 def home() -> Path:
-    """The only folder outside a chosen output that the zoo writes to: ``EMOZOO_HOME``, else ``~/.cache/emozoo``."""
-    return Path(os.environ.get("EMOZOO_HOME") or Path.home() / ".cache" / "emozoo")
+    """The only folder outside a chosen output that the zoo writes to: ``EMOZOO_HOME``, else ``~/.cache/emozoo``.
+
+    An account without a home folder, as containers have them, gets one in the folder for temporary files.
+    """
+    if chosen := os.environ.get("EMOZOO_HOME"):
+        return Path(chosen)
+    try:
+        return Path.home() / ".cache" / "emozoo"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"emozoo-{os.getuid()}"
 
 
 def sha256_of(data: bytes) -> str:
@@ -53,7 +61,7 @@ def locate(entry: registry.Weights) -> Path:
     if registry.HUB_REPO is None or entry.revision is None:
         raise WeightsError(
             f"{entry.name}: no weights in the package or in {cached}, and no hub repository exists for them yet; "
-            f"put {WEIGHTS} there or give load() a folder"
+            f"put {WEIGHTS} there (EMOZOO_HOME moves the place) or give load() a folder"
         )
     if not _COMMIT.fullmatch(entry.revision):
         raise WeightsError(f"{entry.name}: hub revision '{entry.revision}' is not a full 40-digit commit")

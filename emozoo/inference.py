@@ -11,34 +11,49 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 from emozoo import hub
+from emozoo.data import faces
 from emozoo.data.clips import MAIN, ClipReader, RawClip, Warn, to_batch
 from emozoo.data.faces import Track
-from emozoo.data.faces import detector as find_detector
-from emozoo.data.manifest import MEDIA
-from emozoo.errors import EmozooError, UsageError, VideoError
+from emozoo.data.find import Item, find_media, one_line
+from emozoo.data.images import FOLDER_FPS
+from emozoo.errors import EmozooError, UsageError
 from emozoo.module import EmotionModule, load
 from emozoo.spec import ClipSpec
 
+__all__ = [
+    "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
+    "stream",
+]  # fmt: skip
+
 AGGREGATION = "mean over time of the longest track"
-# A passer-by is seen for less than this; the main face always gets its timeline.
+# A passer-by is seen for less than this, and for less than half of a shorter file; the main face always gets its
+# timeline.
 MIN_TRACK_S = 1.0
 MAX_TRACKS = 8
 # What one batch of windows may take, as floats of the input, before the batch is made smaller.
 BATCH_BYTES = 128 * 2**20
 
 MediaPath = str | PathLike[str]
+Picture = np.ndarray | Image.Image
+
+_log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
 
 @dataclass
@@ -80,6 +95,7 @@ class FaceTrack:
 class Prediction:
     """What one model says about one file.
 
+    ``file`` is the path as it was given; ``<array>``, ``<image>`` or ``<frames>`` where pictures were given.
     ``label`` and ``scores`` are the means over the track with most face frames, ``valence`` and ``arousal`` likewise;
     what the model does not answer is None. ``error`` is None or ``{"code", "text"}``; a broken file has no result.
     """
@@ -136,12 +152,19 @@ class Prediction:
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """One compact line, or indented text."""
+        """One compact line, or indented text. Bytes of a file's name that are no text become \\udcXX escapes.
+
+        ``os.fsencode(json.loads(line)["file"])`` is the name again.
+        """
         separators = (",", ":") if indent is None else None
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        return text.encode(errors="backslashreplace").decode()
 
     def to_csv(self, path: MediaPath) -> None:
-        """One line per track and moment: times, label, a column per class, valence, arousal, box in pixels."""
+        """One line per track and moment: times, label, a column per class, valence, arousal, box in pixels.
+
+        Line breaks, control characters and bytes that are no text are written as escapes in the file's name.
+        """
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
         fixed = ["file", "model", "track", "start_s", "end_s", "label"]
@@ -149,7 +172,7 @@ class Prediction:
         for t in self.tracks:
             for m in t.timeline:
                 scores = [_short(m.scores[c]) if m.scores else None for c in self.classes]
-                row = [self.file, self.model, t.id, _short(m.start_s), _short(m.end_s), m.label, *scores]
+                row = [one_line(self.file), self.model, t.id, _short(m.start_s), _short(m.end_s), m.label, *scores]
                 table.writerow([*row, _short(m.valence), _short(m.arousal), *(_short(m.box) or [None] * 4)])
         hub.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
 
@@ -181,63 +204,125 @@ def _short(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-class Item(NamedTuple):
-    """A file to predict, and the name (without suffix, sub-folders kept) of what is written about it."""
+# -- pictures in memory --------------------------------------------------------------------------------------------
 
-    path: Path
+
+class Frames:
+    """Pictures in memory as one clip, ``FOLDER_FPS`` a second; one alone is a still. RGB uint8 (H, W, 3) each."""
+
+    def __init__(self, pictures: Sequence[np.ndarray]) -> None:
+        self._pictures = pictures
+        self.size: tuple[int, int] = (pictures[0].shape[1], pictures[0].shape[0])
+        self.stamps = np.arange(len(pictures)) / FOLDER_FPS
+        self.warnings: list[Warn] = []
+
+    def check(self, first: int, last: int) -> np.ndarray:
+        """All of them are whole."""
+        return np.ones(last - first + 1, dtype=bool)
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+        """Those of the indices, one at a time."""
+        return (self._pictures[i] for i in indices)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+_WANTED = (
+    "predict takes a path, a list of paths, a picture (RGB uint8 array (H, W, 3) or PIL image) or a list of pictures, "
+    "the frames of one clip"
+)
+
+
+def _picture(value: Any) -> np.ndarray:
+    """RGB uint8 (H, W, 3) of an array or PIL image, this turned as its EXIF data say. Raises UsageError."""
+    if isinstance(value, Image.Image):
+        if value.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"):
+            raise UsageError(f"{_WANTED}; got a PIL image of mode {value.mode}: convert it to RGB")
+        value = np.asarray(ImageOps.exif_transpose(value).convert("RGB"))
+    if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3 or not value.size:
+        raise UsageError(f"{_WANTED}; got an array of {value.dtype} {value.shape}")
+    return np.ascontiguousarray(value)
+
+
+def _what(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, PathLike) and isinstance(os.fspath(value), str))
+
+
+class Clip(NamedTuple):
+    """Pictures in memory to predict, and what stands for a file's name in the answer."""
+
     name: str
+    pictures: Frames
 
 
-def find_media(paths: Sequence[MediaPath]) -> list[Item]:
-    """Files as given, and for a folder all media files in it and below, sorted; hidden ones are passed over.
-
-    Raises UsageError for a folder without any media file.
-    """
-    found: list[tuple[Path, Path]] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append((path, Path(path.name)))
-            continue
-        inside = [p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in MEDIA and not p.is_dir()]
-        visible = sorted(p for p in inside if not any(part.startswith(".") for part in p.parts))
-        if not visible:
-            raise UsageError(f"{path}: no media file in this folder (looked for {', '.join(sorted(MEDIA))})")
-        found += [(path / p, p) for p in visible]
-    count = Counter(str(name.with_suffix("")) for _, name in found)
-    items, taken = [], Counter[str]()
-    for path, name in found:
-        short = str(name.with_suffix(""))
-        full = short if count[short] == 1 else str(name)  # a.mov beside a.mp4 keeps its suffix
-        taken[full] += 1
-        items.append(Item(path, full if taken[full] == 1 else f"{full}-{taken[full]}"))
-    return items
+def _asked(value: Any) -> tuple[list[MediaPath | Clip], bool]:
+    """What is to be predicted, and whether one answer is wanted instead of a list. Raises UsageError by type."""
+    if _is_path(value):
+        if os.path.isdir(value):
+            return [item.path for item in find_media([value])], False
+        return [value], True
+    if isinstance(value, np.ndarray | Image.Image):
+        name = "<image>" if isinstance(value, Image.Image) else "<array>"
+        return [Clip(name, Frames([_picture(value)]))], True
+    if not isinstance(value, list | tuple | Iterator) or isinstance(value, io.IOBase):
+        raise UsageError(f"{_WANTED}; got {_what(value)}")
+    values = list(value)
+    if values and all(isinstance(v, np.ndarray | Image.Image) for v in values):
+        frames = [_picture(v) for v in values]
+        if len({f.shape for f in frames}) > 1:
+            raise UsageError("the frames of one clip must be of one size; ask for each picture alone")
+        return [Clip("<frames>", Frames(frames))], True
+    for v in values:
+        if not _is_path(v):
+            raise UsageError(f"{_WANTED}; got a {_what(value)} with {_what(v)} in it")
+    files: list[MediaPath | Clip] = []
+    for v in values:
+        files += [item.path for item in find_media([v])] if os.path.isdir(v) else [v]
+    return files, False
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
 
 
 @overload
-def predict(paths: MediaPath, model: str | EmotionModule = ..., **options: Any) -> Prediction: ...
+def predict(  # type: ignore[overload-overlap]  # an empty list is a list of files
+    paths: MediaPath | Picture | Sequence[np.ndarray] | Sequence[Image.Image],
+    model: str | EmotionModule = ...,
+    *,
+    every: float = ...,
+    prior: str = ...,
+    min_confidence: float = ...,
+    detector: str | None = ...,
+    device: str | None = ...,
+    batch_size: int | None = ...,
+    progress: Callable[[float], None] | None = ...,
+) -> Prediction: ...
 @overload
-def predict(paths: Sequence[MediaPath], model: str | EmotionModule = ..., **options: Any) -> list[Prediction]: ...
 def predict(
-    paths: MediaPath | Sequence[MediaPath], model: str | EmotionModule = "ceflnet", **options: Any
-) -> Prediction | list[Prediction]:
-    """What a model says about a video, sound file, picture or folder of frames; for a list, a list in the same order.
-
-    Options are those of :func:`stream`. A file that cannot be read never raises: its Prediction carries the error.
-
-    >>> import emozoo
-    >>> emozoo.predict("nowhere.mp4", emozoo.load("ceflnet", size="lite", weights=None)).error["code"]
-    'missing'
-    """
-    if isinstance(paths, str | PathLike):
-        return next(stream([paths], model, **options))
-    return list(stream(paths, model, **options))
-
-
-def stream(
-    paths: Sequence[MediaPath],
+    paths: Sequence[MediaPath] | Iterator[MediaPath],
+    model: str | EmotionModule = ...,
+    *,
+    every: float = ...,
+    prior: str = ...,
+    min_confidence: float = ...,
+    detector: str | None = ...,
+    device: str | None = ...,
+    batch_size: int | None = ...,
+    progress: Callable[[float], None] | None = ...,
+) -> list[Prediction]: ...
+def predict(
+    paths: MediaPath
+    | Picture
+    | Sequence[np.ndarray]
+    | Sequence[Image.Image]
+    | Sequence[MediaPath]
+    | Iterator[MediaPath],
     model: str | EmotionModule = "ceflnet",
     *,
     every: float = 1.0,
@@ -247,8 +332,15 @@ def stream(
     device: str | None = None,
     batch_size: int | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Iterator[Prediction]:
-    """Predictions one after the other, each as soon as its file is done.
+) -> Prediction | list[Prediction]:
+    """What a model says about a video, sound file or picture; for a list of paths, a list in the same order.
+
+    A folder stands for all media files in it and below, as for the command, and gives a list too (which type checkers
+    cannot know). Pictures may be given themselves, RGB uint8 (H, W, 3) or PIL images: one alone as a still, a list of
+    them as the frames of one clip, 25 a second.
+
+    A file that cannot be read never raises: its Prediction carries the error. What goes wrong inside the network does
+    raise. Any number of threads may ask one module at the same time; it keeps its training mode.
 
     Args:
         model: a name, the path of a weights folder, or a loaded module.
@@ -262,27 +354,113 @@ def stream(
 
     Raises:
         UsageError, UnknownModelError, WeightsError: for the request; files never raise.
+
+    >>> import emozoo
+    >>> emozoo.predict("nowhere.mp4", emozoo.load("ceflnet", size="lite", weights=None)).error["code"]
+    'missing'
     """
-    if not (math.isfinite(every) and every > 0):
-        raise UsageError(f"every must be a positive number of seconds, got {every}")
-    if not 0 <= min_confidence <= 1:
-        raise UsageError(f"min_confidence is a probability from 0 to 1, got {min_confidence:g}")
-    module = model if isinstance(model, EmotionModule) else load(model)
-    if device is not None:
-        module = _to_device(module, device)
-    spec = module.spec.with_detector(detector) if detector else module.spec
-    if spec.needs_face:
-        find_detector(spec.detector)  # a detector that cannot be had is the request's fault, not each file's
-    ask = _Question(module.eval(), spec, every, prior, min_confidence, batch_size or _batch_size(spec))
+    files, single = _asked(paths)
+    answers = list(
+        stream(
+            files,
+            model,
+            every=every,
+            prior=prior,
+            min_confidence=min_confidence,
+            detector=detector,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    )
+    return answers[0] if single else answers
+
+
+def stream(
+    paths: Iterable[MediaPath | Clip],
+    model: str | EmotionModule = "ceflnet",
+    *,
+    every: float = 1.0,
+    prior: str = "train",
+    min_confidence: float = 0.0,
+    detector: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[Prediction]:
+    """Predictions of files or clips one after the other, each as soon as it is done.
+
+    Arguments and errors as :func:`predict`; a folder is taken for the frames of one clip.
+    """
+    ask = Predictor(
+        model,
+        every=every,
+        prior=prior,
+        min_confidence=min_confidence,
+        detector=detector,
+        device=device,
+        batch_size=batch_size,
+    )
     for path in paths:
-        yield ask.about(path, progress or (lambda share: None))
+        yield ask.about(path, progress)
+
+
+class _Use:
+    """What threads that ask one module share: how many run it now, and the modes of its parts to go back to."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.training: list[torch.nn.Module] = []
+
+
+_USES: WeakKeyDictionary[EmotionModule, _Use] = WeakKeyDictionary()
+_TURN = threading.Condition()
+
+
+@contextmanager
+def _in_eval_mode(module: EmotionModule) -> Iterator[None]:
+    """The module in eval mode while any thread runs it; the last one gives back the modes that it had."""
+    with _TURN:
+        use = _USES.setdefault(module, _Use())
+        use.running += 1
+        training = [m for m in module.modules() if m.training]
+        use.training += training
+        for part in training:
+            part.training = False
+    try:
+        yield
+    finally:
+        with _TURN:
+            use.running -= 1
+            if not use.running:
+                for part in use.training:
+                    part.training = True
+                use.training = []
+            _TURN.notify_all()
 
 
 def _to_device(module: EmotionModule, device: str) -> EmotionModule:
+    """Moves the module, while no thread runs it. Raises UsageError before anything moved, or with all moved back."""
+    before = module.device
     try:
-        return module.to(torch.device(device))
-    except (RuntimeError, AssertionError, TypeError) as error:  # TypeError: a device without float64
-        raise UsageError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
+        torch.zeros(1, device=torch.device(device)).add(1).item()  # asks the device before anything moves
+    except Exception as error:  # each device has errors of its own
+        raise UsageError(_no_device(device, error)) from error
+    with _TURN:
+        use = _USES.setdefault(module, _Use())
+        _TURN.wait_for(lambda: not use.running)
+        try:
+            return module.to(torch.device(device))
+        except (RuntimeError, TypeError) as error:  # too little memory; a device without float64
+            module.to(before)
+            raise UsageError(_no_device(device, error)) from error
+
+
+def _no_device(device: str, error: Exception) -> str:
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    why = next(iter(str(error).splitlines()), type(error).__name__)
+    return f"device '{device}' cannot be used here ({why[:200]}); there is: {', '.join(there)}"
 
 
 def _batch_size(spec: ClipSpec) -> int:
@@ -290,6 +468,28 @@ def _batch_size(spec: ClipSpec) -> int:
         spec.clips * s.frames * math.prod(s.size) * (1 if s.source == "audio" else 3) for s in spec.streams.values()
     )
     return min(16, max(1, BATCH_BYTES // (4 * floats)))
+
+
+class _Unread(Exception):
+    """A file, or a part of it, could not be read; ``code`` and ``text`` say why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    """What is thrown while a file is read is the file's fault, whatever it is; what nobody foresaw is logged."""
+    try:
+        yield
+    except EmozooError as error:
+        raise _Unread(getattr(error, "code", "failed"), getattr(error, "reason", str(error))) from error
+    except OSError as error:
+        raise _Unread("unreadable", f"cannot be read ({error.strerror or error})") from error
+    except Exception as error:
+        _log.debug("%s: not foreseen while the file was read", one_line(file), exc_info=True)
+        raise _Unread("internal", f"{type(error).__name__}: {error}") from error
 
 
 class _Window(NamedTuple):
@@ -326,44 +526,72 @@ class _File:
     passed: int
 
 
-class _Question:
-    """A model and how it is asked; :meth:`about` answers for one file and never raises for what is in the file."""
+class Predictor:
+    """A model and how it is asked: arguments and errors of the request as :func:`predict`."""
 
     def __init__(
-        self, module: EmotionModule, spec: ClipSpec, every: float, prior: str, least: float, batch_size: int
+        self,
+        model: str | EmotionModule = "ceflnet",
+        *,
+        every: float = 1.0,
+        prior: str = "train",
+        min_confidence: float = 0.0,
+        detector: str | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
     ) -> None:
-        self.module, self.spec, self.every, self.prior, self.batch_size = module, spec, every, prior, batch_size
-        self.least = least
+        if not (math.isfinite(every) and every > 0):
+            raise UsageError(f"every must be a positive number of seconds, got {every}")
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence is a probability from 0 to 1, got {min_confidence:g}")
+        module = model if isinstance(model, EmotionModule) else load(model)
+        kinds = {p.dtype for p in module.net.parameters() if p.is_floating_point()}
+        if kinds and torch.float32 not in kinds:
+            names = ", ".join(sorted(str(k).removeprefix("torch.") for k in kinds))
+            raise UsageError(f"the module is in {names}, predict asks in float32: give it module.float()")
+        if device is not None:
+            module = _to_device(module, device)
+        spec = module.spec.with_detector(detector) if detector else module.spec
+        if spec.needs_face:
+            faces.detector(spec.detector)  # a detector that cannot be had is the request's fault, not each file's
+        self.module, self.spec, self.every, self.prior, self.least = module, spec, every, prior, min_confidence
+        self.batch_size = batch_size or _batch_size(spec)
         if module.classes:
             module.scores(torch.zeros(1, len(module.classes), device=module.device), prior)  # refuses a wrong prior now
 
-    def about(self, path: MediaPath, progress: Callable[[float], None]) -> Prediction:
-        module, spec = self.module, self.spec
-        detector = spec.detector if spec.needs_face else None
-        found = Prediction(str(path), module.name, module.sha256, detector, list(module.classes))
+    def about(self, file: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
+        """The answer for one file or clip; never raises for what is in a file, but for what the network throws."""
+        name, pictures = file if isinstance(file, Clip) else (str(file), None)
+        found = self._nothing(name)
         try:
-            self._answer(found, progress)
-        except EmozooError as error:
-            found = self._failed(found, getattr(error, "code", "failed"), getattr(error, "reason", str(error)))
-        except Exception as error:  # a file must not end the batch, whatever a decoder throws
-            found = self._failed(found, "internal", f"{type(error).__name__}: {error}")
-        progress(1.0)
+            self._answer(found, pictures, progress or (lambda share: None))
+        except _Unread as error:
+            found = self.failed(name, error.code, error.text)
+        if progress is not None:
+            progress(1.0)
         return found
 
-    @staticmethod
-    def _failed(found: Prediction, code: str, text: str) -> Prediction:
-        error = {"code": code, "text": " ".join(text.split())}
-        return Prediction(
-            found.file, found.model, found.sha256, found.detector, found.classes, warnings=found.warnings, error=error
-        )
+    def failed(self, file: MediaPath, code: str, text: str) -> Prediction:
+        """The answer that says why there is none."""
+        return replace(self._nothing(str(file)), error={"code": code, "text": " ".join(text.split())})
 
-    def _answer(self, found: Prediction, progress: Callable[[float], None]) -> None:
+    def _nothing(self, name: str) -> Prediction:
+        detector = self.spec.detector if self.spec.needs_face else None
+        return Prediction(name, self.module.name, self.module.sha256, detector, list(self.module.classes))
+
+    def _answer(self, found: Prediction, pictures: Frames | None, progress: Callable[[float], None]) -> None:
         spec = self.spec
-        with ClipReader(found.file, spec) as reader:
+        with _reading(found.file):
+            reader = ClipReader(found.file, spec, pictures=pictures)
+        with reader:
             found.duration_s = float(reader.duration)
             found.fps = float(reader.fps) if reader.fps else None
-            faces: list[Track] = list(reader.tracks) if spec.needs_face else []
-            shown = faces[:1] + [t for t in faces[1:] if t.end - t.start >= MIN_TRACK_S][: MAX_TRACKS - 1]
+            seen: list[Track] = []
+            if spec.needs_face:
+                with _reading(found.file):
+                    seen = list(reader.tracks)
+            long = [t for t in seen[1:] if t.end - t.start >= min(MIN_TRACK_S, found.duration_s / 2)]
+            shown = seen[:1] + long[: MAX_TRACKS - 1]
             file = _File(reader, set(), [], 0, 0)
             for number, face in enumerate(shown or [None]):
                 windows = self._windows(found.duration_s, face if number else None)
@@ -371,14 +599,14 @@ class _Question:
                 def done(share: float, number: int = number) -> None:
                     progress((number + share) / max(1, len(shown)))
 
-                answers = self._ask(file, windows, face if number and face else MAIN, done)
+                answers = self._ask(file, windows, face, not number, done)
                 moments = [m for a in answers for m in self._moments(a, len(windows) == 1)]
                 if moments:
                     found.tracks.append(
                         _track(len(found.tracks), [replace(m, least=self.least) for m in moments], face)
                     )
             found.streams_used = [s for s in spec.streams if s in file.used]
-            found.warnings = self._warnings(file, faces, len(shown))
+            found.warnings = self._warnings(file, seen, len(long), len(shown))
         if found.tracks:
             main = found.tracks[0]
             found.label, found.scores = main.label, main.scores or None
@@ -389,8 +617,11 @@ class _Question:
             found.valence = _mean(main.timeline, lambda m: m.valence)
             found.arousal = _mean(main.timeline, lambda m: m.arousal)
 
-    def _warnings(self, file: _File, faces: list[Track], shown: int) -> list[dict[str, str]]:
-        """What the reader of the result should know, each code once."""
+    def _warnings(self, file: _File, seen: list[Track], long: int, shown: int) -> list[dict[str, str]]:
+        """What the reader of the result should know, each code once.
+
+        ``seen``: all faces; ``long``: how many beside the main one were seen long enough; ``shown``: with a timeline.
+        """
         texts: dict[str, str] = {}
         for w in [*file.reader.warnings, *file.warnings]:
             texts.setdefault(w.code, w.text)
@@ -399,7 +630,7 @@ class _Question:
         if self.spec.needs_face and faceless and file.reader.size != (0, 0):
             others = [s for s in self.spec.streams if s in file.used]
             how = f"the answer comes from: {', '.join(others)}" if others else "this model answers from faces alone"
-            texts["no_face"] = f"no face was found; {how}"
+            texts["no_face"] = "; ".join(filter(None, ["no face was found", how, None if seen else self._hint(file)]))
         if "no_audio" in texts and any(self.spec.streams[s].source == "audio" for s in file.used):
             texts.setdefault("short_audio", "a part of the file has no sound")
             del texts["no_audio"]
@@ -407,11 +638,25 @@ class _Question:
             texts["gaps"] = (
                 f"{file.passed} of {file.asked} moments have no answer: no face, or nothing that could be decoded"
             )
-        if len(faces) > shown:
-            texts["more_faces"] = (
-                f"{len(faces) - shown} more faces, seen for a short time, got no timeline of their own"
-            )
+        if len(seen) > shown:
+            brief, more = len(seen) - 1 - long, 1 + long - shown
+            least = min(MIN_TRACK_S, file.reader.duration / 2)
+            most = "with most face frames" if file.reader.duration else "that are largest"
+            reasons = [f"{brief} seen for less than {least:.2g} s"] * bool(brief)
+            reasons += [f"{more} beyond the {MAX_TRACKS} {most}"] * bool(more)
+            what = "1 more face" if brief + more == 1 else f"{brief + more} more faces"
+            texts["more_faces"] = f"{what} got no timeline: {', '.join(reasons)}"
         return [{"code": code, "text": text} for code, text in texts.items()]
+
+    def _hint(self, file: _File) -> str | None:
+        """What would help the detector, from a few of the file's pictures; None where they cannot be read again."""
+        reader = file.reader
+        with suppress(_Unread), _reading(reader.path):
+            whole = reader.offered(0.0, reader.duration)
+            at = sorted({int(len(whole) * (i + 0.5) / faces.HINT_PICTURES) for i in range(faces.HINT_PICTURES)})
+            assert reader.pictures is not None
+            return faces.hint(list(reader.pictures.frames(whole[at])), self.spec.detector)
+        return None
 
     def _windows(self, duration: float, face: Track | None) -> list[_Window]:
         """The windows of a file; for a face beside the main one, those in which it is seen."""
@@ -429,17 +674,26 @@ class _Question:
         return windows
 
     def _ask(
-        self, file: _File, windows: list[_Window], face: Track, done: Callable[[float], None]
+        self, file: _File, windows: list[_Window], face: Track | None, main: bool, done: Callable[[float], None]
     ) -> Iterator[_Answer]:
-        """Reads and answers windows, a batch at a time; windows in which no stream is real are passed over."""
-        failure: VideoError | None = None
+        """Reads and answers windows, a batch at a time; those in which no stream is real are passed over.
+
+        So are those whose own entry of the timeline does not show the face, where nothing else can answer.
+        """
+        failure: _Unread | None = None
         answered = 0
+        others = any(
+            file.reader.sound is not None if s.source == "audio" else s.source != "face"
+            for s in self.spec.streams.values()
+        )
         for first in range(0, len(windows), self.batch_size):
             chunk: list[tuple[_Window, RawClip]] = []
             for window in windows[first : first + self.batch_size]:
+                if face is not None and not others and len(windows) > 1 and not _in_sight(face, window):
+                    continue
                 try:
-                    raw = file.reader.read(window.read_from, window.read_to, track=face)
-                except VideoError as error:  # a damaged or silent part; the rest of the file still counts
+                    raw = self._read(file.reader, window, face, main)
+                except _Unread as error:  # a damaged or silent part; the rest of the file still counts
                     failure = error
                     continue
                 file.warnings += [w for w in raw.warnings if w not in file.warnings]
@@ -457,13 +711,23 @@ class _Question:
             done(min(1.0, (first + self.batch_size) / len(windows)))
         if failure is not None and not answered:
             raise failure
-        if face is MAIN:  # a passer-by is expected to be out of sight
+        if main:  # a passer-by is expected to be out of sight
             file.asked, file.passed = len(windows), len(windows) - answered
+
+    def _read(self, reader: ClipReader, window: _Window, face: Track | None, main: bool) -> RawClip:
+        """The clip of a window; where its frames miss the face, although it is there, that of the face's stretch."""
+        track = MAIN if main or face is None else face
+        with _reading(reader.path):
+            raw = reader.read(window.read_from, window.read_to, track=track)
+            if raw.no_face and face is not None and (stretch := _stretch(face, window, reader.duration)):
+                raw = reader.read(*stretch, track=track)
+        return raw
 
     @torch.inference_mode()
     def _run(self, chunk: list[tuple[_Window, RawClip]]) -> list[_Answer]:
         batch = to_batch([raw for _, raw in chunk], self.spec, ids=[str(i) for i in range(len(chunk))])
-        out = self.module.predict_step(batch.to(self.module.device), 0)
+        with _in_eval_mode(self.module):
+            out = self.module.predict_step(batch.to(self.module.device), 0)
         scores = None if out["logits"] is None else self.module.scores(out["logits"], self.prior).cpu().numpy()
         va = None if out["va"] is None else out["va"].float().cpu().numpy()
         return [
@@ -498,6 +762,24 @@ class _Question:
         nearest = real[np.argmin(abs(answer.times[real] - middle))]
         v, a = map(float, answer.va[inside or [nearest]].mean(0))
         return [Moment(window.start, window.end, scores, v, a, _box(answer, window.start, window.end))]
+
+
+def _in_sight(face: Track, window: _Window) -> bool:
+    """Whether the face has a box somewhere in the window's own entry of the timeline."""
+    count = math.ceil(2 * (window.end - window.start) / (face.step or 1.0)) + 1
+    times = np.linspace(window.start, window.end, count, endpoint=False)
+    return any(face.box_at(float(t)) is not None for t in times)
+
+
+def _stretch(face: Track, window: _Window, duration: float) -> tuple[float, float] | None:
+    """Seconds of the longest stretch inside a window in which the face was found; None without one."""
+    start = 0.0 if window.read_from is None else window.read_from
+    end = duration if window.read_to is None else window.read_to
+    times = face.times[(face.times >= start) & (face.times < end)]
+    if not len(times) or not face.step:
+        return None
+    part = max(np.split(times, np.flatnonzero(np.diff(times) > faces.GAP_S) + 1), key=len)
+    return max(start, float(part[0]) - face.step), min(end, float(part[-1]) + face.step)
 
 
 def _box(answer: _Answer, start: float, end: float) -> list[float] | None:

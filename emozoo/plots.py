@@ -25,6 +25,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image, ImageDraw, ImageFont
 
 from emozoo.data import media
+from emozoo.data.find import MARK, one_line
 from emozoo.errors import VideoError
 from emozoo.labels import canonical
 
@@ -78,24 +79,25 @@ def timeline(found: Prediction, path: Path) -> None:
         hspace=0.55 * len(heights) / sum(heights), top=1 - top / figure.get_figheight(),
         bottom=0.5 / figure.get_figheight(),
     )  # fmt: skip
-    with matplotlib.rc_context({"font.size": 9, "axes.edgecolor": FAINT, "text.color": INK, "xtick.color": FAINT}):
-        _title(figure, found)
-        until = max(found.duration_s or 0.0, found.timeline[-1].end_s)
-        if strip:
-            _draw_strip(figure, grid[0, 0].get_position(figure), strip, air)
-        for row, t in enumerate(emotion):
-            left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
-            _draw_bands(left, t, until, several=len(found.tracks) > 1)
-            _draw_means(right, t)
-        if va:
-            _draw_va(figure.add_subplot(grid[-1, 0]), found.timeline, until)
-            _draw_plane(figure.add_subplot(grid[-1, 1]), found.timeline)
-        _save(figure, path)
+    _title(figure, found)
+    until = max(found.duration_s or 0.0, found.timeline[-1].end_s)
+    if strip:
+        _draw_strip(figure, grid[0, 0].get_position(figure), strip, air)
+    for row, t in enumerate(emotion):
+        left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
+        _draw_bands(left, t, until, several=len(found.tracks) > 1)
+        _draw_means(right, t)
+    if va:
+        _draw_va(figure.add_subplot(grid[-1, 0]), found.timeline, until)
+        _draw_plane(figure.add_subplot(grid[-1, 1]), found.timeline)
+    _save(figure, path)
 
 
 def _title(figure: Figure, found: Prediction) -> None:
     height = figure.get_figheight()
-    figure.text(0.065, 1 - 0.3 / height, Path(found.file).name, fontsize=13, fontweight="bold", va="center")
+    name = one_line(Path(found.file).name)
+    name = name if len(name) <= 70 else f"{name[:42]} … {name[-25:]}"
+    _text(figure, 0.065, 1 - 0.3 / height, name, fontsize=13, fontweight="bold")
     answer = []
     if found.label and found.scores:
         answer.append(f"{found.label} {found.scores[found.label]:.2f}")
@@ -103,21 +105,30 @@ def _title(figure: Figure, found: Prediction) -> None:
         answer.append("no label")
     if found.valence is not None and found.arousal is not None:
         answer.append(f"valence {found.valence:+.2f}, arousal {found.arousal:+.2f}")
-    figure.text(0.975, 1 - 0.3 / height, "   ".join(answer), fontsize=13, va="center", ha="right")
-    notes = [found.model, f"seen: {', '.join(found.streams_used)}"]
+    _text(figure, 0.975, 1 - 0.3 / height, "   ".join(answer), fontsize=13, ha="right")
+    notes = [one_line(found.model), f"seen: {', '.join(found.streams_used)}"]
     if found.detector:
         notes.append(f"faces by {found.detector}")
     hidden = len(found.tracks) - MAX_PANELS
     if hidden > 0 and found.label:
         notes.append(f"{hidden} more faces not drawn")
     notes += [w["code"].replace("_", " ") for w in found.warnings]
-    figure.text(0.065, 1 - 0.58 / height, " · ".join(notes), fontsize=9, va="center", color=FAINT)
+    _text(figure, 0.065, 1 - 0.58 / height, " · ".join(notes), fontsize=9, color=FAINT)
+
+
+def _text(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
+    """Text as it is: a dollar sign in a name begins no formula."""
+    figure.text(x, y, text, **{"va": "center", "color": INK, "parse_math": False, **how})
 
 
 def _plain(ax: Axes) -> None:
+    """Two sides and small ticks. Colours are set here: matplotlib's own settings are shared by all threads."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
+    for spine in ax.spines.values():
+        spine.set_edgecolor(FAINT)
     ax.tick_params(length=3, labelsize=8)
+    ax.tick_params(axis="x", colors=FAINT)
 
 
 def _span(ax: Axes, until: float) -> None:
@@ -215,7 +226,9 @@ def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None
     if until:
         ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
     if several:
-        ax.set_title(f"face {track.id}: {track.label or 'no label'}", loc="left", fontsize=9, pad=4)
+        ax.set_title(
+            f"face {track.id}: {track.label or 'no label'}", loc="left", fontsize=9, pad=4, color=INK, parse_math=False
+        )
     _plain(ax)
 
 
@@ -234,6 +247,7 @@ def _name_band(ax: Axes, name: str, colour: str, edges: np.ndarray, base: np.nda
             fontsize=8,
             color="white" if _dark(colour) else INK,
             clip_on=True,
+            parse_math=False,
         )
 
 
@@ -250,7 +264,7 @@ def _draw_means(ax: Axes, track: FaceTrack) -> None:
     for i, (n, v) in enumerate(zip(names, values, strict=True)):
         weight = "bold" if n == track.label else "normal"
         ax.text(v + 0.02, i, f"{v:.2f}", va="center", fontsize=8, color=INK, fontweight=weight)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     for label in ax.get_yticklabels():
         label.set_color(INK)
         label.set_fontweight("bold" if label.get_text() == track.label else "normal")
@@ -272,7 +286,7 @@ def _draw_va(ax: Axes, moments: list[Moment], until: float) -> None:
                 ms=3.5, label=name,
             )  # fmt: skip
     lines = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(lines.values(), lines.keys(), loc="lower left", ncols=2, frameon=False, fontsize=8)
+    ax.legend(lines.values(), lines.keys(), loc="lower left", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
     ax.set_ylim(-1.02, 1.02)
     ax.set_yticks([-1, -0.5, 0, 0.5, 1])
     ax.set_ylabel("valence, arousal", fontsize=8, color=FAINT)
@@ -304,7 +318,8 @@ def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replaced(path) as part:
-        figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
+        kind = path.suffix[1:] or "png"
+        figure.savefig(part, dpi=130, format=kind, metadata={"Software": MARK} if kind == "png" else None)
 
 
 class _replaced:
@@ -314,7 +329,8 @@ class _replaced:
         self.path = path
 
     def __enter__(self) -> Path:
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}.", suffix=self.path.suffix)
+        start = f".{self.path.stem[:40]}."  # a name may be as long as the file system allows
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=start, suffix=self.path.suffix)
         os.close(handle)
         os.chmod(name, 0o644)
         self.part = Path(name)
@@ -354,6 +370,7 @@ def _write_video(found: Prediction, pictures: media.Pictures, part: Path, progre
     painter = _Painter(found, width, height)
     unit = Fraction(1, 90000)
     with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        out.metadata["comment"] = MARK
         rate = Fraction(media.frame_rate(pictures.stamps)).limit_denominator(1001)
         stream: Any = out.add_stream("libx264", rate=rate, options={"crf": "19", "preset": "veryfast"})
         stream.width, stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides

@@ -82,6 +82,7 @@ class ClipReader:
             is a face crop already, four zeros that there is no face.
         beside: another media file with the sound that belongs to the pictures; to those of a folder also the video
             that they were taken from, whose frame rate is then theirs. A still picture has no sound.
+        pictures: frames that are there already; ``path`` is their name then, and nothing is opened.
         start, end: seconds of the labelled part; frames and sound outside do not exist for this reader.
 
     Raises:
@@ -98,6 +99,7 @@ class ClipReader:
         start: float | None = None,
         end: float | None = None,
         beside: str | os.PathLike[str] | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         self.path, self.spec = os.fspath(path), spec
         self._own_warnings: list[Warn] = []
@@ -106,7 +108,9 @@ class ClipReader:
         self._box = None if box is None else np.asarray(box, dtype=np.float32)
         self._heard: tuple[str, Header | None] = (self.path, None)  # the file with the sound
         self._lead = 0.0
-        if found := store.find(self.path):
+        if pictures is not None:
+            self._choose(True, False, lambda: pictures, lambda: None, len(pictures.stamps) == 1)
+        elif found := store.find(self.path):
             self._open_stored(*found)
         else:
             check_file(path)

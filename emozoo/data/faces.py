@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,11 @@ YUNET_HELP = (
 )
 
 Detector = Callable[[np.ndarray], np.ndarray]
+
+# Where no face was found at all, a few pictures are looked at again, turned or enlarged, to say what would help.
+HINT_PICTURES = 3
+TURNS = {1: "by 90° clockwise", 2: "by 180°", 3: "by 90° anticlockwise"}  # by numpy.rot90 with axes (1, 0)
+PART = 0.6  # side of the enlarged parts, of the picture's
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,28 @@ class Track:
         return np.asarray(self.boxes[before] * (1 - part) + self.boxes[after] * part)
 
 
+class _Pool:
+    """A detector that any number of threads may call: OpenCV's are not re-entrant, so each works for one at a time.
+
+    There are never more of them than calls at once; ``make`` builds one more where all are busy.
+    """
+
+    def __init__(self, make: Callable[[], Detector]) -> None:
+        self._make, self._free = make, deque([make()])
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        try:
+            detect = self._free.pop()
+        except IndexError:
+            detect = self._make()
+        try:
+            return detect(picture)
+        finally:
+            self._free.append(detect)
+
+
 def detector(name: str) -> Detector:
-    """The detector of that name, ready to use. Raises UsageError, WeightsError."""
+    """The detector of that name, ready to use in any thread. Raises UsageError, WeightsError."""
     if name == "cascade":
         return _cascade()
     if name == "yunet":
@@ -80,6 +106,10 @@ def detector(name: str) -> Detector:
 
 @lru_cache(maxsize=1)
 def _cascade() -> Detector:
+    return _Pool(_make_cascade)
+
+
+def _make_cascade() -> Detector:
     model = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
 
     def once(grey: np.ndarray, smallest: int) -> np.ndarray:
@@ -124,6 +154,10 @@ def _yunet(path: str) -> Detector:
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if digest != YUNET_SHA256:
         raise WeightsError(f"{path}: sha256 {digest} is not that of the YuNet face detector: {YUNET_HELP}")
+    return _Pool(lambda: _make_yunet(path))
+
+
+def _make_yunet(path: str) -> Detector:
     model = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=0.7)
 
     def detect(picture: np.ndarray) -> np.ndarray:
@@ -154,6 +188,69 @@ def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
         height, width = picture.shape[:2]
         return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=how)
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how)
+
+
+def smallest(name: str, width: int, height: int) -> int:
+    """Side in pixels of the smallest face that the detector looks for in a picture of that size."""
+    short, scale = min(width, height), min(1.0, LONG_SIDE / max(width, height))
+    if name == "yunet":
+        return round(10 / (scale if short >= TINY else TINY / short))
+    if short < SMALL:
+        return round(short * 0.4)
+    return round(max(24, round(short * scale / 12)) / scale)
+
+
+def hint(pictures: Sequence[np.ndarray], name: str) -> str:
+    """What would help with pictures in which the detector sees no face, in words.
+
+    They are looked at once more: turned, with space around them, and in enlarged parts. The try that shows a face in
+    most of them, and the surest one, is told; without any, how small a face may be.
+    """
+    detect = detector(name)
+    height, width = pictures[0].shape[:2]
+
+    def pad(picture: np.ndarray) -> np.ndarray:
+        y, x = height // 4, width // 4
+        return cv2.copyMakeBorder(picture, y, y, x, x, cv2.BORDER_REPLICATE)
+
+    def best(found: np.ndarray) -> tuple[float, float]:
+        """Score and side of the surest face; 0 and 0 without one."""
+        row = found[found[:, 4].argmax()] if len(found) else np.zeros(5)
+        return float(row[4]), float(row[2] - row[0])
+
+    def enlarged(picture: np.ndarray) -> tuple[float, float]:
+        h, w = int(height * PART), int(width * PART)
+        scale = max(1.0, LONG_SIDE / max(h, w))
+        found = []
+        for y in (0, height - h):
+            for x in (0, width - w):
+                part = cv2.resize(picture[y : y + h, x : x + w], None, fx=scale, fy=scale)
+                score, side = best(detect(part))
+                found.append((score, side / scale))
+        return max(found)
+
+    def turned(picture: np.ndarray, turns: int) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(picture, turns, (1, 0)))
+
+    tries = {words: [best(detect(turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
+    if min(height, width) >= SMALL:
+        tries["border"] = [best(detect(pad(p))) for p in pictures]
+        tries["small"] = [enlarged(p) for p in pictures]
+    least = smallest(name, width, height)
+    other = ", or try the detector yunet" if name == "cascade" else ""
+    limit = f"faces smaller than {least} pixels are not looked for in a picture of {width} x {height}"
+    counts = {k: (sum(side > 0 for _, side in found), sum(score for score, _ in found)) for k, found in tries.items()}
+    chosen = max(counts, key=counts.__getitem__)
+    if 2 * counts[chosen][0] <= len(pictures) or (chosen == "small" and counts[chosen][0] < len(pictures)):
+        return f"{limit}: crop or enlarge it{other}"
+    if chosen == "small":
+        side = float(np.median([side for _, side in tries[chosen] if side > 0]))
+        return (
+            f"what may be a face of {side:.0f} pixels was found in an enlarged part; {limit}: crop or enlarge it{other}"
+        )
+    if chosen == "border":
+        return f"a face was found at the border when the picture got more room: leave room around the face{other}"
+    return f"a face was found after turning {chosen}: turn the picture or video"
 
 
 def _inside(found: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -48,6 +48,7 @@ from emozoo.data.images import (
 from emozoo.data.sound import Sound
 from emozoo.errors import VideoError
 
+os.environ.setdefault("PATH", os.defpath)  # decord asks for it when it is imported, and some services have none
 try:
     import decord
 except ImportError:  # no wheels for macOS on ARM and Linux on aarch64
@@ -409,7 +410,7 @@ class DecordVideo:
             self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
             stamps = np.asarray(self._reader.get_frame_timestamp(range(len(self._reader))), dtype=np.float64)[:, 0]
             height, width, depth = self._reader[0].shape
-        except (RuntimeError, decord.DECORDError, IndexError) as e:
+        except (RuntimeError, decord.DECORDError, IndexError, ValueError) as e:  # ValueError: a name not in UTF-8
             raise RuntimeError(f"decord: {e}") from None
         if depth != 3:  # small pictures, 48 x 48 say: decord takes the padding of rows for a fourth colour
             raise RuntimeError(f"decord: {depth} colours")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -354,6 +355,7 @@ class Store:
                 "prepare it anew"
             )
         self.cover = Cover.from_dict(self.meta["covers"])
+        self._one_at_a_time = threading.Lock()  # litdata's reader is made for one thread
         self.boxes_known = bool(self.lines) and all(line["row"]["box"] is not None for line in self.lines)
 
     @cached_property
@@ -382,8 +384,9 @@ class Store:
     def item(self, number: int) -> Item:
         """The parts of an item, as they were written. Raises VideoError where the store is damaged."""
         try:
-            item: Item = self._data[number]
-            return {leaf: item[leaf] for leaf in LEAVES}
+            with self._one_at_a_time:
+                item: Item = self._data[number]
+                return {leaf: item[leaf] for leaf in LEAVES}
         except Exception as error:  # litdata lets through what the disk, the network or a cut-off chunk raise
             reason = f"its item in the store {self.root} cannot be read ({type(error).__name__}: {error})"
             raise VideoError(self.lines[number]["file"], reason, "broken") from error

@@ -1,0 +1,149 @@
+"""Which files are to be predicted, what the results are called, and which files are results of an earlier run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+from PIL import Image
+
+from emozoo.data.manifest import MEDIA
+from emozoo.errors import UsageError
+
+# Folders of systems and players that hold no media of the user's; hidden ones (.name) are passed over too.
+NO_MEDIA = frozenset(
+    {"@eaDir", "__MACOSX", "#recycle", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN", "System Volume Information"}
+)
+MARK = "made by emozoo predict"  # in the pictures and videos that are written, so that they are never taken for input
+MAX_NAME = 200  # bytes of a result's name: with suffix and temporary name it stays below the 255 of file systems
+
+_log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
+
+
+def one_line(name: str | PathLike[str]) -> str:
+    """A file's name as printable text on one line: what is none of it becomes a backslash escape."""
+    text = str(name).encode(errors="backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Item(NamedTuple):
+    """A file to predict, and the name (without suffix, sub-folders kept) of what is written about it."""
+
+    path: Path
+    name: str
+
+
+def find_media(paths: Sequence[str | PathLike[str]]) -> list[Item]:
+    """Files as given, and for a folder all media files in it and below, sorted.
+
+    Hidden files and folders, those of systems (``NO_MEDIA``), and pictures and videos that an earlier run wrote are
+    passed over. Links to folders are followed, but no folder is looked through twice. What cannot be listed, and what
+    else was passed over, is logged; a folder given by name that cannot be listed stays as an item, whose answer says
+    so. Names longer than ``MAX_NAME`` bytes are cut and end in a hash of the whole name.
+
+    Raises UsageError for a folder without any media file.
+    """
+    found: list[tuple[Path, Path]] = []
+    for path in map(Path, paths):
+        if not os.path.isdir(path):
+            found.append((path, Path(path.name)))
+            continue
+        try:
+            inside = _media_in(path)
+        except OSError:
+            found.append((path, Path(path.name)))
+            continue
+        if not inside:
+            raise UsageError(f"{path}: no media file in this folder (looked for {', '.join(sorted(MEDIA))})")
+        found += [(path / p, p) for p in inside]
+    count = Counter(str(name.with_suffix("")) for _, name in found)
+    items, taken = [], set[str]()
+    for path, name in found:
+        short = str(name.with_suffix(""))
+        full = _cut(short if count[short] == 1 else str(name))  # a.mov beside a.mp4 keeps its suffix
+        number, free = 1, full
+        while free in taken:
+            number += 1
+            free = f"{full}-{number}"
+        taken.add(free)
+        items.append(Item(path, free))
+    return items
+
+
+def _cut(name: str) -> str:
+    """A name whose last part fits into ``MAX_NAME`` bytes: cut, with a hash of the whole name behind it."""
+    folder, last = os.path.split(name)
+    data = os.fsencode(last)
+    if len(data) <= MAX_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    start = data[: MAX_NAME - 13].decode(errors="ignore")
+    return os.path.join(folder, f"{start}-{digest}")
+
+
+def _media_in(root: Path) -> list[Path]:
+    """Media files below a folder, relative to it, sorted. Raises OSError where the folder itself cannot be listed."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    made = 0
+    folders, links = [Path()], list[Path]()
+    while folders or links:
+        inner = folders.pop() if folders else links.pop(0)  # links last: a folder is named by where it really lies
+        folder = root / inner
+        try:
+            info = folder.stat()
+            known = (info.st_dev, info.st_ino) in seen
+            seen.add((info.st_dev, info.st_ino))
+            if known:
+                _log.warning("%s: a link to a folder that is looked through already; passed over", one_line(folder))
+                continue
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda e: e.name)
+        except OSError as error:
+            if folder == root:
+                raise
+            _log.warning("%s: cannot be listed (%s); passed over", one_line(folder), error.strerror)
+            continue
+        for entry in listed:
+            if entry.name.startswith(".") or entry.name in NO_MEDIA:
+                continue
+            path = inner / entry.name
+            if os.path.isdir(folder / entry.name):
+                (links if entry.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in MEDIA:
+                if is_ours(root / path):
+                    made += 1
+                else:
+                    found.append(path)
+    if made:
+        what = "1 picture or video" if made == 1 else f"{made} pictures and videos"
+        _log.warning("%s: %s written by an earlier run passed over", one_line(root), what)
+    return sorted(found)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether that is a picture, video, table or JSON file that predict wrote; False where it cannot be read."""
+    with suppress(Exception):  # whatever a damaged file makes its reader throw, it is not ours
+        if not path.is_file():
+            return False
+        match path.suffix.lower():
+            case ".png":
+                with Image.open(path) as picture:
+                    return picture.info.get("Software") == MARK
+            case ".mp4":
+                with av.open(str(path)) as box:
+                    return box.metadata.get("comment") == MARK
+            case ".json" | ".csv" as suffix:
+                start = {".json": r'\{\s*"schema": 1,\s*"file": ', ".csv": "file,model,track,start_s,end_s,label,"}
+                with path.open(encoding="utf-8") as file:
+                    return re.match(start[suffix], file.read(80)) is not None
+    return False
