@@ -544,6 +544,7 @@ class Predictor:
             raise UsageError(f"every must be a positive number of seconds, got {every}")
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is a probability from 0 to 1, got {min_confidence:g}")
+        model = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper the module
         module = model if isinstance(model, EmotionModule) else load(model)
         kinds = {p.dtype for p in module.net.parameters() if p.is_floating_point()}
         if kinds and torch.float32 not in kinds:

@@ -32,8 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emozoo.data import datasets, faces, store
-from emozoo.data.datasets.layout import of_the_system
-from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, read_va, some
+from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, read_va, some
 from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError, VideoError
 

@@ -16,13 +16,9 @@ from typing import NamedTuple
 import av
 from PIL import Image
 
-from emozoo.data.manifest import MEDIA
+from emozoo.data.manifest import MEDIA, of_the_system
 from emozoo.errors import UsageError
 
-# Folders of systems and players that hold no media of the user's; hidden ones (.name) are passed over too.
-NO_MEDIA = frozenset(
-    {"@eaDir", "__MACOSX", "#recycle", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN", "System Volume Information"}
-)
 MARK = "made by emozoo predict"  # in the pictures and videos that are written, so that they are never taken for input
 MAX_NAME = 200  # bytes of a result's name: with suffix and temporary name it stays below the 255 of file systems
 
@@ -45,7 +41,7 @@ class Item(NamedTuple):
 def find_media(paths: Sequence[str | PathLike[str]]) -> list[Item]:
     """Files as given, and for a folder all media files in it and below, sorted.
 
-    Hidden files and folders, those of systems (``NO_MEDIA``), and pictures and videos that an earlier run wrote are
+    Hidden files and folders, those of systems, and pictures and videos that an earlier run wrote are
     passed over. Links to folders are followed, but no folder is looked through twice. What cannot be listed, and what
     else was passed over, is logged; a folder given by name that cannot be listed stays as an item, whose answer says
     so. Names longer than ``MAX_NAME`` bytes are cut and end in a hash of the whole name.
@@ -114,7 +110,7 @@ def _media_in(root: Path) -> list[Path]:
             _log.warning("%s: cannot be listed (%s); passed over", one_line(folder), error.strerror)
             continue
         for entry in listed:
-            if entry.name.startswith(".") or entry.name in NO_MEDIA:
+            if of_the_system(entry.name):
                 continue
             path = inner / entry.name
             if os.path.isdir(folder / entry.name):

@@ -60,10 +60,24 @@ SOUNDS = frozenset({
 })
 # fmt: on
 MEDIA = PICTURES | VIDEOS | SOUNDS
+# What servers, archives and systems leave beside the data; names that begin with "." or "__" are theirs, too.
+_SYSTEM = frozenset(
+    {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+     "system volume information"}
+)  # fmt: skip
 _KNOWN = {"path", "label", "valence", "arousal", "split", "fold", "start", "end", *BOX_COLUMNS, *GROUP_COLUMNS}
 _PATH_COLUMNS, _LABEL_COLUMNS = ("file", "filename", "filepath"), ("class", "labels", "emotion")
 _SPLIT_LIKE = ("set", "subset", "dataset", "usage", "partition", "phase")  # columns that often hold a split
 _SHOWN = 5  # names listed in one finding
+
+
+def of_the_system(name: str) -> bool:
+    """Whether a file or folder of this name is none of the data: hidden, or left behind by a system.
+
+    >>> of_the_system("@eaDir"), of_the_system("._clip.mp4"), of_the_system("clip.mp4")
+    (True, True, False)
+    """
+    return name.startswith((".", "__")) or name.lower() in _SYSTEM
 
 
 def missing(text: str) -> bool:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from emozoo.data.datasets.layout import of_the_system
 from emozoo.data.manifest import (
     MEDIA,
     PICTURES,
@@ -26,6 +25,7 @@ from emozoo.data.manifest import (
     class_names,
     key,
     missing,
+    of_the_system,
     some,
     split_name,
     unique_ids,

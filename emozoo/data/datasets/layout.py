@@ -13,28 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-from emozoo.data.manifest import MEDIA, PICTURES, Row, key
+from emozoo.data.manifest import MEDIA, PICTURES, Row, key, of_the_system
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import canonical
 
 Box = tuple[float, float, float, float]
 NO_FACE: Box = (0.0, 0.0, 0.0, 0.0)
-
-
-# What servers, archives and systems leave beside the data; names that begin with "." or "__" are theirs, too.
-_SYSTEM = frozenset(
-    {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
-     "system volume information"}
-)  # fmt: skip
-
-
-def of_the_system(name: str) -> bool:
-    """Whether a file or folder of this name is none of the data: hidden, or left behind by a system.
-
-    >>> of_the_system("@eaDir"), of_the_system("._clip.mp4"), of_the_system("clip.mp4")
-    (True, True, False)
-    """
-    return name.startswith((".", "__")) or name.lower() in _SYSTEM
 
 
 def within(root: Path, *names: str) -> Path:
