@@ -664,6 +664,8 @@ class EmotionDataModule(L.LightningDataModule):
         self.skipped: list[str] = []
         self._sets: dict[str, ClipDataset] = {}
         self._drawn_from: int | None = None
+        self._training: TrainLoader | None = None
+        self._begun: dict[str, int] | None = None  # of a checkpoint: what the next training loader goes on with
         self._epochs = -1
 
     # -- rows ------------------------------------------------------------------------------------------------------
@@ -782,11 +784,15 @@ class EmotionDataModule(L.LightningDataModule):
     # -- loaders ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the seed that the draws of every epoch follow from."""
-        return {"draws": self._draws()}
+        """What a checkpoint keeps: the seed that the draws of every epoch follow from, and how far the epoch is.
+
+        Lightning keeps the loader's state too, but does not load it where the loader is made before, as it is when the
+        number of steps is asked for.
+        """
+        return {"draws": self._draws(), "training": self._training.state_dict() if self._training else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._drawn_from = state_dict["draws"]
+        self._drawn_from, self._begun = state_dict["draws"], state_dict.get("training")
 
     def _draws(self) -> int:
         if self._drawn_from is None:  # the run's seed, which is the same in all of its processes
@@ -936,7 +942,12 @@ class EmotionDataModule(L.LightningDataModule):
         return RandomSampler(range(len(rows)))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader("train", "training")
+        loader = self._loader("train", "training")
+        assert isinstance(loader, TrainLoader)
+        if self._begun is not None:
+            loader.load_state_dict(self._begun)
+        self._training, self._begun = loader, None
+        return loader
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("val", "validation") if self.val_rows else []
