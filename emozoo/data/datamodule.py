@@ -28,7 +28,7 @@ from torch.utils.data.distributed import DistributedSampler
 from emozoo import hub
 from emozoo.data import datasets, splits, store
 from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
-from emozoo.data.manifest import Manifest, Row, read_va, split_key
+from emozoo.data.manifest import Manifest, Row, read_va
 from emozoo.data.media import is_picture
 from emozoo.data.splits import fold_of as fold_of
 from emozoo.data.transforms import Augment
@@ -706,7 +706,6 @@ class EmotionDataModule(L.LightningDataModule):
         if self.manifest is not None:
             return
         manifest = datasets.load(self.dataset, self.root)
-        self.split = None if self.split is None else split_key(self.split)
         if self.folds is not None or (self.fold is None and (self.split is None or stage in (None, "fit"))):
             manifest.require_known_splits(self.split)
         if store.is_store(self.root):

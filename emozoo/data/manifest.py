@@ -586,7 +586,7 @@ def read_manifest(path: Path | str) -> Manifest:
     rows = unique_ids(rows, root)
     findings += [] if vote_columns else _unlabelled(rows, written)  # else the raters named no class
     findings += _odd_splits(rows)
-    findings += _unread(beside, {c: {r.extra[c] for r in rows} for c in others if "split" not in header})
+    findings += _unread(beside, {c: {r.extra.get(c, "") for r in rows} for c in others if "split" not in header})
     if any(r.split for r in rows):
         rows = [replace(r, split="train") if r.split is None else r for r in rows]
     return Manifest(path.parent.resolve().name, root, classes, tuple(rows), findings=tuple(findings))
