@@ -44,6 +44,7 @@ from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule, place
 from emozoo.data.manifest import Row
 from emozoo.data.synthetic import Mix, compose
+from emozoo.data.synthetic.compose import VERSION as MADE_BY
 from emozoo.labels import BASIC7, canonical
 from emozoo.module import EmotionModule, load
 
@@ -171,7 +172,7 @@ def logits(said: Said, voice: int) -> torch.Tensor:
 def compared(said: Said, views: tuple[str, str], part: str) -> list[dict[str, Any]]:
     """Records of what networks said of a set: the fused one, then others with ``delta`` = fused minus this one."""
     protocol = f"composed_{'_'.join(views)}_{part}_{VERSION[views]}"
-    name = {"dataset": "composed", "protocol": protocol, "fold": None, "seed": 1}
+    name = {"dataset": "composed", "protocol": protocol, "protocol_version": MADE_BY, "fold": None, "seed": 1}
     outcomes = [said.outcome(v, "train") for v in range(len(said.voices))]
     found = [record(said, v, outcome, "train") | name for v, outcome in enumerate(outcomes)]
     for one, outcome in zip(found[1:], outcomes[1:], strict=True):

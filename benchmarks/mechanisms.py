@@ -832,18 +832,19 @@ EXPERIMENTS: dict[str, tuple[str, Callable[[Data, int], Iterator[Unit]]]] = {
     "caer": ("caer_cross_attention", caer),
     "caer_agreement": ("caer_cross_attention", agreement),
 }
-COLUMNS = ("experiment", "variant", "seed", "metric", "value", "n", "groups")
+COLUMNS = ("experiment", "variant", "seed", "metric", "value", "n", "groups", "version")
 
 
 def rows_of(experiment: str, seed: int, found: Mapping[str, Per], groups: np.ndarray) -> list[dict[str, Any]]:
-    """Lines of the table. ``groups`` there: the metric in each group of people, nan where it has no clip."""
+    """Lines of the table. ``groups`` there: the metric in each group of people, nan where it has no clip; ``version``:
+    that of the drawn clips."""
     lines = []
     for variant, metrics in found.items():
         for metric, values in metrics.items():
             if not isinstance(values, Pooled):
                 values = mean_by_group(values, groups)
             parts = " ".join("nan" if math.isnan(v) else f"{v:.4f}" for v in values.groups)
-            line = (experiment, variant, seed, metric, f"{values.value:.5f}", values.n, parts)
+            line = (experiment, variant, seed, metric, f"{values.value:.5f}", values.n, parts, synthetic.VERSION)
             lines.append(dict(zip(COLUMNS, line, strict=True)))
     return lines
 
@@ -884,6 +885,10 @@ def train(names: Sequence[str], seeds: Sequence[int], table: Path, workers: int)
     for name in names:
         arch, units = EXPERIMENTS[name]
         have = read(table)
+        if (have["version"] != synthetic.VERSION).any():
+            sys.exit(
+                f"{table}: holds runs on another version of the drawn clips than {synthetic.VERSION}; move it away"
+            )
         done = set(zip(have["experiment"], have["variant"], have["seed"], strict=True))
         for seed in seeds:
             if arch not in loaded:
@@ -1149,7 +1154,9 @@ def page(table: pd.DataFrame) -> str:
             continue
         title, about = ABOUT[name]
         lines += [f"## {title}", "", *textwrap.wrap(about, 120, break_on_hyphens=False), ""]
-        lines += [f"{some.seed.nunique()} seeds, {int(some.n.max())} test clips.", "", *markdown(some), ""]
+        drawn = " and ".join(map(str, sorted(some.version.unique())))
+        lines += [f"{some.seed.nunique()} seeds, {int(some.n.max())} test clips, drawn by version {drawn} of SynthEmo."]
+        lines += ["", *markdown(some), ""]
         for claim in claims:
             delta = difference(table, name, claim.more, claim.less)
             if delta is None:

@@ -258,6 +258,11 @@ def arousal() -> str:
 
 def composed(views: str) -> str:
     """A fused network on composed clips, beside it without a view, single views and late fusion."""
+    found = [
+        r for r in sorted(results(), key=lambda r: r["protocol"], reverse=True)
+        if r["protocol"].startswith(f"composed_{views}_")
+    ]  # fmt: skip
+    versions = " and ".join(sorted({r["protocol_version"] for r in found}))
     rows = (
         [
             r["protocol"].removeprefix(f"composed_{views}_").rpartition("_v")[0],
@@ -267,12 +272,11 @@ def composed(views: str) -> str:
             interval(r, "UAR"),
             difference(r, "delta") if r["delta"] else "–",
         ]
-        for r in sorted(results(), key=lambda r: r["protocol"], reverse=True)
-        if r["protocol"].startswith(f"composed_{views}_")
+        for r in found
     )
-    return markdown(
-        ["Clips", "Answers of", "Input", "n", "UAR", "Fused minus this (95 %)"], rows, "Nothing measured yet."
-    )
+    head = ["Clips", "Answers of", "Input", "n", "UAR", "Fused minus this (95 %)"]
+    table = markdown(head, rows, "Nothing measured yet.")
+    return f"{table}\n\nMeasured on composed clips of version {versions}." if found else table
 
 
 TABLES: dict[str, Callable[[], str]] = {

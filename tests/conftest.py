@@ -20,8 +20,14 @@ def shared() -> Path:
     """The folder of real material (``EMOZOO_SHARED``, else ``../shared`` beside the repository); skips without it."""
     folder = Path(os.environ.get("EMOZOO_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "data").is_dir():
-        pytest.skip(f"no real material at {folder}: set EMOZOO_SHARED to the folder that holds data/ and golden/")
+        pytest.skip(f"no real material at {folder}: set EMOZOO_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden_values() -> Path:
+    """The folder of reference values: what public code computes from drawn weights and inputs, and exact arithmetic."""
+    return REPOSITORY / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")

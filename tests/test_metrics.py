@@ -15,9 +15,9 @@ from emozoo.losses import concordance, concordance_loss, cross_entropy, distilla
 from emozoo.metrics import Confusion, PooledConcordance, concordance_of, concordance_sums, recalls, scores_of
 
 
-def test_concordance_equals_the_reference_table(shared: Path) -> None:
+def test_concordance_equals_the_reference_table(golden_values: Path) -> None:
     """The loss and the metric are the population CCC of the table, gradients included."""
-    table = json.loads((shared / "golden" / "ccc.json").read_text())
+    table = json.loads((golden_values / "ccc.json").read_text())
     for case in table["cases"]:
         x = torch.tensor(case["prediction"], dtype=torch.float64, requires_grad=True)
         y = torch.tensor(case["label"], dtype=torch.float64)
@@ -36,9 +36,9 @@ def test_concordance_equals_the_reference_table(shared: Path) -> None:
             assert torch.allclose(x.grad, torch.tensor(gradient, dtype=torch.float64), atol=1e-7), case["name"]
 
 
-def test_war_uar_f1_equal_the_reference_table(shared: Path) -> None:
+def test_war_uar_f1_equal_the_reference_table(golden_values: Path) -> None:
     """Averages run over classes that occur, so an absent class neither helps nor harms."""
-    table = json.loads((shared / "golden" / "war_uar.json").read_text())
+    table = json.loads((golden_values / "war_uar.json").read_text())
     for case in table["cases"]:
         found = scores_of(np.array(case["confusion"]))
         assert found["WAR"] == pytest.approx(case["war"], abs=1e-12)

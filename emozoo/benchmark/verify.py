@@ -24,6 +24,7 @@ from emozoo.benchmark.run import PRIORS, Result, complete, measure
 from emozoo.benchmark.statistics import METRICS, Outcome, group_numbers
 from emozoo.data.datamodule import place
 from emozoo.data.protocols import protocol
+from emozoo.data.synthetic.compose import STAMP
 from emozoo.errors import EmozooError, UsageError
 
 if TYPE_CHECKING:
@@ -105,8 +106,11 @@ def measured(
             num_workers=num_workers, batch_size=batch_size,
         )  # fmt: skip
     if source.named:
+        made = place(source.root).parent / STAMP
+        version = json.loads(made.read_text(encoding="utf-8"))["version"] if made.is_file() else None
         for record in result.records:
             record |= {"dataset": first["dataset"], "protocol": first["protocol"]}
+            record |= {"protocol_version": version} if version is not None else {}
     return result
 
 

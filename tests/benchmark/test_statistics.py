@@ -40,9 +40,9 @@ def test_calibration_error() -> None:
     assert calibration_error(np.ones(3), np.zeros(3)) == 1
 
 
-def test_golden_confusions(shared: Path) -> None:
+def test_golden_confusions(golden_values: Path) -> None:
     """Protects WAR, UAR, F1 and the values per class against exact rational arithmetic, absent classes included."""
-    table = json.loads((shared / "golden" / "war_uar.json").read_text())
+    table = json.loads((golden_values / "war_uar.json").read_text())
     for case in table["cases"]:
         o = of_matrix(case["confusion"])
         metrics, _ = evaluate(o)
@@ -56,9 +56,9 @@ def test_golden_confusions(shared: Path) -> None:
                 assert c[mine] is None if value is None else c[mine] == pytest.approx(value, abs=1e-12)
 
 
-def test_golden_concordance(shared: Path) -> None:
+def test_golden_concordance(golden_values: Path) -> None:
     """Protects the pooled CCC (population form) against exact rational arithmetic."""
-    for case in json.loads((shared / "golden" / "ccc.json").read_text())["cases"]:
+    for case in json.loads((golden_values / "ccc.json").read_text())["cases"]:
         p, t = np.array(case["prediction"]), np.array(case["label"])
         if case["ccc_population"] is None:
             continue  # 0/0: the convention is the metric's own

@@ -97,6 +97,23 @@ def test_clips_that_a_script_makes(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert all(c.state == verify.NOT and "benchmarks/composed.py makes them" in c.why for c in checks)
 
 
+def test_clips_of_another_version(
+    line: dict[str, str], weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects comparisons: numbers of composed clips belong to the version that made them, which lies beside them."""
+    found = measure([str(weights)], "csv", data)
+    monkeypatch.setattr(verify, "measure", lambda *a, **k: found)
+    source = verify.Source("csv", str(data / "manifest.csv"), named=True)
+    committed = line | {"dataset": "composed", "protocol": "composed_face_voice_varied_v2"}
+    for stamp, state in ((None, verify.SAME), ({"version": 1}, verify.SAME), ({"version": 2}, verify.DIFFERS)):
+        if stamp:
+            (data / "composed.json").write_text(json.dumps(stamp))
+        (new,) = report.to_csv_rows(verify.measured([committed], source).records)
+        check = verify.compared(committed, {verify.key_of(new): verify.New(new)})
+        assert check.state == state
+    assert "protocol_version 1 -> 2" in check.why
+
+
 @pytest.fixture
 def submitted(weights: Path, folded: Path, tmp_path: Path) -> Path:
     """A record file of three folds, their sum and their mean, as somebody would hand it in for a board."""

@@ -12,12 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import recorded
 import trees
 
 from emozoo.data import datasets
 from emozoo.data.clips import ClipReader
 from emozoo.data.manifest import Row
 from emozoo.data.synthetic import Mix, compose
+from emozoo.data.synthetic.clip import write_media
 from emozoo.data.synthetic.compose import Material, Recipe, pictures, plan, waveform
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7
@@ -66,6 +68,14 @@ def test_same_seed_same_clips(material: tuple[list[Row], list[Row]], tmp_path: P
     assert first == [(tmp_path / "few" / n).read_bytes() for n in names]
     with pytest.raises(DatasetError, match="composed otherwise"):
         compose(tmp_path / "few", 3, 5, faces=faces[1:], voices=voices, **SIZE)  # type: ignore[arg-type]
+
+
+def test_a_clip_is_the_same_on_any_machine(material: tuple[list[Row], list[Row]], tmp_path: Path) -> None:
+    """Protects repeatability between machines: pictures, sound and file of composed clips have the committed hashes."""
+    found = recipes(material, 40, views=("face", "scene", "voice"), spoil=0.7, strangers=0.5)
+    frames, waves = np.concatenate([pictures(r) for r in found]), np.concatenate([waveform(r) for r in found])
+    write_media(tmp_path / "a.mp4", frames, waves, 16000, 10.0, 26)
+    recorded.assert_as_recorded("composed", tmp_path / "a.mp4", frames, waves)
 
 
 def test_something_is_always_whole(material: tuple[list[Row], list[Row]]) -> None:

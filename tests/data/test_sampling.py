@@ -23,9 +23,9 @@ def test_overlap_test_indices_are_those_of_the_published_code():
     assert plan.mask.all()
 
 
-def test_overlap_meets_the_golden_table(shared):
+def test_overlap_meets_the_golden_table(golden_values):
     """Protects the sampler against the table that was made by running the public code."""
-    golden = json.loads((shared / "golden" / "ceflnet_sampling.json").read_text())
+    golden = json.loads((golden_values / "ceflnet_sampling.json").read_text())
     case = golden["cases"][0]
     plan = sampling.plan(even(case["video_frames"]), "overlap", 7, case["frames_per_clip"])
     assert plan.indices.tolist() == case["test_frame_indices"]
@@ -142,9 +142,9 @@ def test_a_stream_takes_its_share_of_a_clip():
     assert sampling.subset(16, 4, "all").tolist() == [2, 6, 10, 14]
 
 
-def test_aff_wild2_windows_meet_the_golden_table(shared):
+def test_aff_wild2_windows_meet_the_golden_table(golden_values):
     """Protects the literal Aff-Wild2 windows: counts, ends and sampled frames as the public code made them."""
-    golden = json.loads((shared / "golden" / "rja_windows.json").read_text())
+    golden = json.loads((golden_values / "rja_windows.json").read_text())
     for case in golden["cases"]:
         n, missing = case["video_frames"], case.get("frames_without_label") or []
         unlabelled = {f for lo, hi in missing for f in range(lo, hi + 1)}

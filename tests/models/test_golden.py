@@ -16,11 +16,6 @@ from emozoo.models import caer_net_s, ceflnet, emotion_fan, recursive_joint_atte
 FRAMES_LAST = (0, 5, 4, 1, 2, 3)  # the authors' (B, 3, H, W, F, C) to ours (B, C, F, 3, H, W)
 
 
-@pytest.fixture(scope="module")
-def folder(shared: Path) -> Path:
-    return shared / "golden"
-
-
 def load(module: ModuleType, net: nn.Module, state: dict[str, torch.Tensor], strict: bool = True) -> nn.Module:
     net = net.double().eval()
     missing, unexpected = net.load_state_dict(module.convert_official(state), strict=strict)
@@ -43,9 +38,9 @@ def cross_entropy(logits: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["ceflnet_official", "ceflnet_official_b1"])
-def test_ceflnet(folder: Path, name: str) -> None:
+def test_ceflnet(golden_values: Path, name: str) -> None:
     """Protects: CEFLNet computes what its authors' code computes, gradients included."""
-    want = golden.read(folder, name)
+    want = golden.read(golden_values, name)
     atol = want["tolerance"]["float64_outputs_abs"]
     net = load(ceflnet, ceflnet.CEFLNet(7, bn_mode="per_frame"), golden.state_dict(want))
     features = net.encode({"face": golden.inputs(want)["video"].permute(FRAMES_LAST)})
@@ -61,9 +56,9 @@ def test_ceflnet(folder: Path, name: str) -> None:
     assert_gradients(ceflnet, net, want)
 
 
-def test_ceflnet_batch_statistics(folder: Path) -> None:
+def test_ceflnet_batch_statistics(golden_values: Path) -> None:
     """Protects: wiring ``official`` normalises per (clip, frame) position and moves running statistics C·F times."""
-    want = golden.read(folder, "ceflnet_official")
+    want = golden.read(golden_values, "ceflnet_official")
     net = load(ceflnet, ceflnet.CEFLNet(7, bn_mode="per_frame"), golden.state_dict(want)).train()
     for module in net.modules():
         if isinstance(module, nn.Dropout):
@@ -80,9 +75,9 @@ def test_ceflnet_batch_statistics(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 3])
-def test_recursive_joint_attention(folder: Path, iterations: int) -> None:
+def test_recursive_joint_attention(golden_values: Path, iterations: int) -> None:
     """Protects: wiring ``official`` computes what the authors' fusion code computes, for one to three recursions."""
-    want = golden.read(folder, f"rja_official_n{iterations}")
+    want = golden.read(golden_values, f"rja_official_n{iterations}")
     atol = want["tolerance"]["float64_outputs_abs"]
     net = recursive_joint_attention.RecursiveJointAttention(
         encoders={"face": "r2plus1d_18", "audio": "resnet18_audio"},
@@ -106,9 +101,9 @@ def test_recursive_joint_attention(folder: Path, iterations: int) -> None:
     assert_gradients(recursive_joint_attention, net, want)
 
 
-def test_caer_net_s(folder: Path) -> None:
+def test_caer_net_s(golden_values: Path) -> None:
     """Protects: CAER-Net-S with pooled batch norm computes what the public re-implementation computes."""
-    want = golden.read(folder, "caer_net_s")
+    want = golden.read(golden_values, "caer_net_s")
     atol = want["tolerance"]["float64_outputs_abs"]
     net = load(caer_net_s, caer_net_s.CAERNetS(7), golden.state_dict(want))
     out = net({name: x[:, None, None] for name, x in golden.inputs(want).items()})
@@ -120,9 +115,9 @@ def test_caer_net_s(folder: Path) -> None:
     assert_gradients(caer_net_s, net, want)
 
 
-def test_emotion_fan(folder: Path) -> None:
+def test_emotion_fan(golden_values: Path) -> None:
     """Protects: Emotion-FAN's relation attention computes what the authors' three-frame path computes."""
-    want = golden.read(folder, "fan_relation")
+    want = golden.read(golden_values, "fan_relation")
     atol = want["tolerance"]["float64_outputs_abs"]
     net = load(emotion_fan, emotion_fan.EmotionFAN(7), golden.state_dict(want))
     out = net({"face": golden.inputs(want)["video"].permute(0, 4, 1, 2, 3).unsqueeze(2)})
@@ -133,9 +128,9 @@ def test_emotion_fan(folder: Path) -> None:
     assert_gradients(emotion_fan, net, want)
 
 
-def test_conversion_refuses_what_does_not_fit(folder: Path) -> None:
+def test_conversion_refuses_what_does_not_fit(golden_values: Path) -> None:
     """Protects: only parameters known to be dead are dropped; a foreign or missing one is an error that names it."""
-    state = golden.state_dict(golden.read(folder, "ceflnet_official_b1"))
+    state = golden.state_dict(golden.read(golden_values, "ceflnet_official_b1"))
     net = ceflnet.CEFLNet(7)
     with pytest.raises(RuntimeError, match=r"surprise\.weight"):
         net.load_state_dict(ceflnet.convert_official({**state, "surprise.weight": torch.zeros(1)}))

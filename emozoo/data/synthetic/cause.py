@@ -15,7 +15,7 @@ from emozoo.errors import UsageError
 from emozoo.labels import CIRCLE
 
 # Grows whenever the same seed gives other pixels or sounds; weights and results name it.
-VERSION = 1
+VERSION = 2
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 VIEWS = ("face", "scene", "voice", "action")
 

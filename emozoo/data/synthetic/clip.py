@@ -23,7 +23,7 @@ from emozoo.data.synthetic.head import Head
 from emozoo.data.synthetic.person import AU_INDEX, Person, person
 from emozoo.data.synthetic.scene import Scene
 from emozoo.data.synthetic.skull import LEFT, TOP
-from emozoo.data.synthetic.voice import RATE, STEP, speak
+from emozoo.data.synthetic.voice import RATE, STEP, in_16_bits, speak
 from emozoo.errors import DatasetError
 
 COLUMNS = (
@@ -48,7 +48,7 @@ class Rendered:
 
 
 def render(cause: Cause) -> Rendered:
-    """Draws and speaks one clip, without writing anything. The same cause gives the same bytes."""
+    """Draws and speaks one clip, without writing anything. The same cause gives the same bytes on any processor."""
     run = course(cause)
     who = person(cause.person)
     waveform, opening = speak(who.pitch, cause.shows[2], run.strength, cause.seconds, cause.rng(3))
@@ -114,7 +114,7 @@ def _screen(cause: Cause) -> Picture:
 
 
 def write_clip(clip: Rendered, path: Path) -> None:
-    """Writes H.264 / AAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
+    """Writes H.264 / FLAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
     table = path.with_suffix(".va.csv")
     part = table.with_name(f".{table.name}.part")
     part.write_text("valence,arousal\n" + "".join(f"{v:.4f},{a:.4f}\n" for v, a in clip.va), encoding="utf-8")
@@ -123,25 +123,29 @@ def write_clip(clip: Rendered, path: Path) -> None:
 
 
 def write_media(path: Path, frames: Picture, waveform: Array, rate: int, fps: float, crf: int) -> None:
-    """Writes H.264 / AAC mp4 by renaming: RGB uint8 (F, h, w, 3), float32 (n,) in -1..1 at ``rate`` Hz, mono."""
+    """Writes H.264 / FLAC mp4 by renaming: RGB uint8 (F, h, w, 3), float32 (n,) in -1..1 at ``rate`` Hz, mono.
+
+    Same pictures, sound and library versions give the same bytes on any processor: x264 is kept from shortcuts that
+    only some have, and sound is stored without loss, by integers alone; encoders of AAC compute in floating point.
+    """
     import av
 
     temporary = path.with_name(f".{path.stem}.part")
-    with av.open(str(temporary), "w", format="mp4") as out:
+    with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as out:
         video = out.add_stream(
             "libx264",
             rate=Fraction(fps).limit_denominator(1001),
-            options={"crf": str(crf), "preset": "veryfast", "threads": "1"},
+            options={"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"},
         )
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        audio = out.add_stream("aac", rate=rate, layout="mono")
-        audio.bit_rate = 48000
+        audio = out.add_stream("flac", rate=rate, layout="mono", options={"lpc_type": "fixed"})  # integers alone
         for picture in frames:
             out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(video.encode())
+        samples = np.rint(in_16_bits(waveform) * 32768).astype(np.int16)
         step = 1024
-        for i in range(0, len(waveform), step):
-            sound = av.AudioFrame.from_ndarray(waveform[None, i : i + step], format="fltp", layout="mono")
+        for i in range(0, len(samples), step):
+            sound = av.AudioFrame.from_ndarray(samples[None, i : i + step], format="s16", layout="mono")
             sound.sample_rate, sound.pts, sound.time_base = rate, i, Fraction(1, rate)
             out.mux(audio.encode(sound))
         out.mux(audio.encode())

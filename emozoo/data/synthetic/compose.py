@@ -41,10 +41,11 @@ from emozoo.data.synthetic.clip import write_media
 from emozoo.data.synthetic.draw import Array, Picture
 from emozoo.data.synthetic.places import PLACES
 from emozoo.data.synthetic.scene import TYPICAL, Scene
+from emozoo.data.synthetic.voice import in_16_bits
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7, canonical, circle_point
 
-VERSION = 1
+VERSION = 2
 STAMP = "composed.json"
 VIEWS = ("face", "scene", "voice")
 SPOILT = {
@@ -219,7 +220,7 @@ def pictures(recipe: Recipe) -> Picture:
             img[:] = (150, 152, 156)
         if face is not None:
             face.lay(img, i, t)
-        noise = grain.standard_normal((h, w, 1), np.float32) * recipe.mix.noise
+        noise = grain.standard_normal((h, w, 1), np.float32).astype(float) * recipe.mix.noise
         frames[i] = (img * float(light[i]) + noise).clip(0, 255)
     return frames
 
@@ -245,7 +246,7 @@ class _Face:
         if self.calm is not None:
             self.calm = _spoil(self.calm, self.state, recipe.rng(6))
         self.path = np.stack([by * _waves(r, count) for by in (0.05, 0.05, 0.05, 0.06)], 1)  # x, y, log zoom, radians
-        edge = np.zeros((self.side, self.side), np.float32)
+        edge = np.zeros((self.side, self.side))
         rim = max(1, self.side // 16)
         edge[rim:-rim, rim:-rim] = 1
         self.edge = cv2.GaussianBlur(edge, (0, 0), rim / 1.5)
@@ -312,7 +313,8 @@ def _headphones(img: Picture, r: np.random.Generator) -> None:
 
 
 def waveform(recipe: Recipe) -> Array:
-    """The sound of a clip, float32 (n,) in -1..1 at 16 kHz: the part of the recording around its loudest stretch."""
+    """The sound of a clip, float32 (n,) in -1..1 in steps of 16 bits, at 16 kHz: the part of the recording around its
+    loudest stretch."""
     from emozoo.data.media import Sound, read_header
 
     n = round(recipe.seconds * RATE)
@@ -324,21 +326,21 @@ def waveform(recipe: Recipe) -> Array:
         raise VideoError(path, "has no sound track: leave it out of the voices", "no_audio")
     sound = Sound(path, RATE, header)
     first, last = recipe.voice.start or sound.offset, recipe.voice.end or sound.offset + sound.duration
-    wave = sound.read(first, max(first, last))
+    wave = sound.read(first, max(first, last)).astype(float)
     r = recipe.rng(3)
-    power = np.cumsum(np.square(wave.astype(np.float64)))
+    power = np.cumsum(np.square(wave))
     centre = int(np.searchsorted(power, power[-1] / 2)) if len(wave) else 0
     start = centre - n // 2 + int(r.uniform(-0.1, 0.1) * RATE)
-    out: Array = np.zeros(n, np.float32)
+    out: Array = np.zeros(n)
     lo, hi = max(start, 0), min(start + n, len(wave))
     if hi > lo:
         out[lo - start : hi - start] = wave[lo:hi]
-    out *= np.float32(10 ** (r.uniform(-4, 4) / 20))
+    out *= 10 ** (r.uniform(-4, 4) / 20)
     if recipe.states[0] == "stranger":
         out = _telephone(out, r)
     level = float(np.sqrt(np.mean(np.square(out))) + 1e-6)
     if recipe.states[2] == "noise":
-        out = out + _pink(n, r) * level * np.float32(10 ** (r.uniform(4, 9) / 20))
+        out = out + _pink(n, r) * level * 10 ** (r.uniform(4, 9) / 20)
     elif recipe.states[2] == "muffle":
         spectrum = np.fft.rfft(out)
         pitch = np.fft.rfftfreq(n, 1 / RATE)
@@ -348,7 +350,7 @@ def waveform(recipe: Recipe) -> Array:
         step = RATE // 10
         kept = np.repeat(r.random(n // step + 1) < 0.22, step)[:n]
         out = np.where(kept, out, 0)
-    return np.asarray(np.clip(out, -1, 1), np.float32)
+    return in_16_bits(out)
 
 
 def _telephone(wave: Array, r: np.random.Generator) -> Array:
@@ -360,14 +362,14 @@ def _telephone(wave: Array, r: np.random.Generator) -> Array:
     heard = np.fft.irfft(np.fft.rfft(wave) * passed, n)
     heard *= level / (float(np.sqrt(np.mean(np.square(heard)))) + 1e-9)
     hiss = np.fft.irfft(np.fft.rfft(r.standard_normal(n)) * passed, n)
-    return np.asarray(heard + hiss * level * 10 ** (r.uniform(-26, -20) / 20), np.float32)
+    return np.asarray(heard + hiss * level * 10 ** (r.uniform(-26, -20) / 20))
 
 
 def _pink(n: int, r: np.random.Generator) -> Array:
     """Noise whose power falls with the frequency, as in most places; root mean square 1."""
     spectrum = np.fft.rfft(r.standard_normal(n)) / np.sqrt(np.maximum(1, np.arange(n // 2 + 1)))
     noise = np.fft.irfft(spectrum, n)
-    return np.asarray(noise / np.sqrt(np.mean(noise**2)), np.float32)
+    return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

@@ -109,8 +109,8 @@ class Head(Skull):
             xs, ys = self.axes()
             xs, ys = xs[:, columns] - self.sin_yaw * 0.8, ys[self.row(0.0) : self.row(0.62)]
             glow = np.exp(-(((np.abs(xs) - 0.56) / 0.19) ** 2)) * np.exp(-(((ys - 0.30) / 0.14) ** 2))
-            tint = np.array([26, 12, 8], np.float32) * (rise * (0.55 + 0.9 * self.who.blush))
-            added = glow[..., None] * tint * (part[..., 3:] / np.float32(255))
+            tint = np.array([26, 12, 8]) * (rise * (0.55 + 0.9 * self.who.blush))
+            added = glow[..., None] * tint * (part[..., 3:] / 255)
             part[..., :3] = np.minimum(part[..., :3] + added, 255)
 
     def _inlay(self, img: Picture, shape: Points, paint: Picture, corner: Points) -> None:
@@ -119,8 +119,8 @@ class Head(Skull):
         fill(cover, shape - corner, 255)
         x, y = int(corner[0]), int(corner[1])
         roi = img[y : y + paint.shape[0], x : x + paint.shape[1], :3]
-        c = cover[..., None].astype(np.float32) / 255
-        roi[:] = roi + c * (paint.astype(np.float32) - roi)
+        c = cover[..., None] / 255
+        roi[:] = roi + c * (paint.astype(float) - roi)
 
     def _eye(self, img: Picture, side: int, a: Units, gaze: tuple[float, float]) -> None:
         w, s = self.who, self.s

@@ -81,17 +81,15 @@ class Scene:
         self.weather = "none" if one_spot else self.mood.weather
         mood = MOODS["neutral"] if one_spot else self.mood
         amount = mood.amount * (0.3 if one_spot else rng.uniform(0.75, 1.15))
-        grey = cv2.cvtColor(base, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-        picture = grey + (base.astype(np.float32) - grey) * (
-            0.9 if one_spot else mood.saturation * rng.uniform(0.9, 1.1)
-        )
-        picture = picture * (1 - amount) + np.array(mood.tint, np.float32) * (0.35 + 0.65 * grey / 255) * amount
-        ys, xs = np.mgrid[0 : self.h, 0 : self.w].astype(np.float32)
+        grey = cv2.cvtColor(base, cv2.COLOR_RGB2GRAY)[..., None].astype(float)
+        picture = grey + (base - grey) * (0.9 if one_spot else mood.saturation * rng.uniform(0.9, 1.1))
+        picture = picture * (1 - amount) + np.array(mood.tint) * (0.35 + 0.65 * grey / 255) * amount
+        ys, xs = np.mgrid[0 : self.h, 0 : self.w].astype(float)
         ys, xs = ys / self.h - 0.5, xs / self.w - 0.5
         picture *= (mood.light * rng.uniform(0.93, 1.07) * (1 - mood.vignette * 2.0 * (xs**2 + ys**2)))[..., None]
         if self.weather == "sunshine":
             corner = np.hypot(xs - rng.choice([-0.42, 0.42]), ys + 0.42)
-            picture += (np.exp(-((corner / 0.34) ** 2))[..., None]) * np.array([96, 76, 30], np.float32)
+            picture += (np.exp(-((corner / 0.34) ** 2))[..., None]) * np.array([96, 76, 30])
         self.base: Picture = picture.clip(0, 255).astype(np.uint8)
         names = [self.mood.things[int(i)] for i in rng.permutation(3)]
         self.things = [
@@ -107,9 +105,7 @@ class Scene:
         ]
         self.fog: Picture | None = None
         if self.weather == "mist":
-            noise = cv2.resize(
-                rng.random((5, 9)).astype(np.float32), (self.w * 2, self.h), interpolation=cv2.INTER_CUBIC
-            )
+            noise = cv2.resize(rng.random((5, 9)), (self.w * 2, self.h), interpolation=cv2.INTER_CUBIC)
             self.fog = (noise.clip(0, 1) * 70).astype(np.uint8)
 
     def frame(self, t: float) -> Picture:

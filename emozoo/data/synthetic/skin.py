@@ -38,7 +38,7 @@ def skin(k: Skull) -> Picture:
     nz = np.sqrt(np.clip(1 - (x / 1.12) ** 2 - (y / 1.62) ** 2, 0, 1))
     tone = 0.51 + 0.28 * nz + (0.14 * k.light) * x - 0.06 * y  # a softened Lambert term on an ellipsoid
     small = cv2.resize(mask, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    edge = cv2.resize(cv2.GaussianBlur(small, (0, 0), 0.035 * s), (k.width, k.height)).astype(np.float32) / 255
+    edge = cv2.resize(cv2.GaussianBlur(small, (0, 0), 0.035 * s), (k.width, k.height)) / 255
     tone += 0.19 * np.clip((edge - 0.42) / 0.5, 0, 1)  # the head turns away at its edge
 
     def blob(cx: float, cy: float, rx: float, ry: float) -> Array:
@@ -62,7 +62,7 @@ def skin(k: Skull) -> Picture:
     tone -= 0.17 * blob(0, 0.53, 0.18, 0.035) + 0.06 * blob(0, 0.60, 0.045, 0.06)  # below the nose, philtrum
     tone += 0.07 * blob(0.05 * k.light, w.chin - 0.16, 0.2, 0.11)
     tone -= 0.11 * blob(0, w.chin - 0.32, 0.24, 0.05)
-    fine = k.rng.standard_normal((k.height // 2, k.width // 2), np.float32)
+    fine = k.rng.standard_normal((k.height // 2, k.width // 2), np.float32).astype(float)
     tone += 0.007 * cv2.resize(cv2.GaussianBlur(fine, (0, 0), 1.0), (k.width, k.height)) / 0.28
     dark = np.clip(0.92 - tone, 0, 1)  # shadows on skin are warm
     red = w.blush * (blob(0.54, 0.33, 0.26, 0.2) + blob(-0.54, 0.33, 0.26, 0.2) + 0.5 * blob(0, 0.38, 0.14, 0.1))
@@ -104,9 +104,9 @@ def _beard(k: Skull, img: Picture, x: Array, y: Array) -> None:
     moustache = np.exp(-((x / 0.36) ** 4) - ((y - 0.59 - 0.12 * x**2) / 0.075) ** 4)
     lips = np.exp(-((x / 0.38) ** 4) - ((y - 0.76) / 0.11) ** 4)
     cover = moustache if w.beard == "moustache" else np.maximum(outer * (1 - lips), moustache)
-    white = k.rng.standard_normal((k.height, k.width), np.float32)
+    white = k.rng.standard_normal((k.height, k.width), np.float32).astype(float)
     blurred = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.5, 0.008 * k.s), sigmaY=max(0.7, 0.025 * k.s))
     grain = blurred / max(1e-6, float(blurred.std()))
     amount = np.clip((0.36 if w.beard == "stubble" else 0.88) * cover * np.clip(1 + 0.22 * grain, 0, 1.2), 0, 1)
-    hair = np.array(scaled(w.hair, 0.95), np.float32) * (1 + 0.14 * grain[..., None])
+    hair = np.array(scaled(w.hair, 0.95)) * (1 + 0.14 * grain[..., None])
     img[..., :3] = np.clip(img[..., :3] + amount[..., None] * (hair - img[..., :3]), 0, 255)

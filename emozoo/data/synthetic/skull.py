@@ -56,9 +56,9 @@ class Skull:
         return np.zeros((self.height, self.width), np.uint8)
 
     def axes(self) -> tuple[Array, Array]:
-        """x of every column (1, w) and y of every row (h, 1), as float32."""
-        x = (np.arange(self.width, dtype=np.float32) + 0.5) / self.s + LEFT
-        y = (np.arange(self.height, dtype=np.float32) + 0.5) / self.s + TOP
+        """x of every column (1, w) and y of every row (h, 1), float64."""
+        x = (np.arange(self.width) + 0.5) / self.s + LEFT
+        y = (np.arange(self.height) + 0.5) / self.s + TOP
         return x[None], y[:, None]
 
     def outline(self) -> Points:

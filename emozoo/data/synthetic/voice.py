@@ -53,11 +53,16 @@ PROSODY: dict[str, Prosody] = {
 }
 
 
+def in_16_bits(wave: Array) -> Array:
+    """Samples rounded to what a file of 16 bits holds, float32 in -1..1: a processor's last digits vanish in it."""
+    return np.asarray(np.clip(np.rint(wave * 32768), -32768, 32767) / 32768, np.float32)
+
+
 def speak(pitch: float, shows: str, strength: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """A voice of ``pitch`` Hz that shows an emotion as strongly as ``strength`` (0..1, at even times over the clip).
 
-    Returns the waveform (n,), mono at ``RATE``, within -1..1, and how far the mouth is open (0..1) every ``STEP``
-    samples.
+    Returns the waveform (n,), mono at ``RATE``, in steps of 16 bits within -1..1, and how far the mouth is open (0..1)
+    every ``STEP`` samples.
     """
     n = round(seconds * RATE)
     t = np.arange(n // STEP + 2) * (STEP / RATE)
@@ -112,11 +117,11 @@ def speak(pitch: float, shows: str, strength: Array, seconds: float, rng: np.ran
         x = freq / formants[:, m, None]
         gain = gain / np.hypot(1 - x**2, _BANDWIDTHS[m] / formants[:, m, None] * x * (1.0 if m else 1.3))
     level = 10 ** (blend("level") / 20) * envelope
-    gain = (gain * level[:, None]).astype(np.float32)
+    gain = gain * level[:, None]
 
     # cos(k p) from cos((k-1) p) and cos((k-2) p): one multiplication per harmonic and sample.
     blocks = len(t) - 1
-    ramp = (np.arange(STEP, dtype=np.float32) / STEP)[None]
+    ramp = (np.arange(STEP) / STEP)[None]
     f_sample = (f0[:-1, None] + np.diff(f0)[:, None] * ramp).ravel()
     phase = 2 * np.pi * np.cumsum(f_sample) / RATE
     c1 = np.cos(phase).reshape(blocks, STEP)
@@ -133,4 +138,4 @@ def speak(pitch: float, shows: str, strength: Array, seconds: float, rng: np.ran
     hush = (blend("breath") * level * 1.6 + burst * 0.9 * 10 ** (blend("level") / 20))[:-1, None]
     out = (wave * (1 - 0.5 * blend("breath")[:-1, None]) * 0.045 + hiss * hush * 0.055).ravel()[:n]
     out = np.tanh(out * 1.2) * 0.8 + 0.0012 * rng.standard_normal(n)
-    return out.astype(np.float32), np.clip(envelope * (1 - 0.35 * (formants[:, 0] < 400)), 0, 1)
+    return in_16_bits(out), np.clip(envelope * (1 - 0.35 * (formants[:, 0] < 400)), 0, 1)
