@@ -86,13 +86,13 @@ def _bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size > MOST_BYTES:
-                raise VideoError(path, f"the file is too large for an image ({size / 1e9:.1f} GB); make it smaller")
-            data = file.read()
+            data = file.read() if size <= MOST_BYTES else b""
     except FileNotFoundError:
         raise VideoError(path, "no such file", "missing") from None
     except OSError as e:
         raise VideoError(path, f"cannot be opened ({e.strerror})") from None
+    if size > MOST_BYTES:
+        raise VideoError(path, f"the file is too large for an image ({size / 1e9:.1f} GB); make it smaller")
     if not data:
         raise VideoError(path, "the file is empty (0 bytes)", "empty")
     return data

@@ -417,7 +417,11 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
         return
     try:
         with path.open("rb") as raw:
-            _refuse_foreign(path, raw.read(512))
+            head = raw.read(512)
+    except OSError as e:
+        raise DatasetError(f"{path}: cannot be read ({e.strerror})") from e
+    _refuse_foreign(path, head)
+    try:
         with path.open(newline="", encoding="utf-8-sig") as f:
             reader = csv.reader(f, skipinitialspace=True)
             for cells in reader:
