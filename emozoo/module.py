@@ -145,8 +145,8 @@ class EmotionModule(L.LightningModule):
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
         flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
-        init_from: a safetensors file or weights folder whose parts start this network, or several with their parts,
-            ``{file: {"theirs": "ours"}}``.
+        init_from: a safetensors file, weights folder or packaged encoder (``speech_tiny.v1``) whose parts start this
+            network, or several with their parts, ``{file: {"theirs": "ours"}}``.
         init_parts: parts of that one file to take, ``{"theirs": "ours"}``, default the backbone; all must fit exactly,
             but a class head of a weights folder may know more classes than ours.
     """
@@ -574,7 +574,8 @@ class EmotionModule(L.LightningModule):
         found: str | Mapping[str, dict[str, str]] = self.hparams["init_from"] or {}
         if isinstance(found, str):
             found = {found: self.hparams["init_parts"] or {"backbone": "backbone"}}
-        return {place(file): parts for file, parts in found.items()}
+        encoders = registry.encoders()
+        return {hub.locate(encoders[f]) if f in encoders else place(f): parts for f, parts in found.items()}
 
     def _start_from(self, path: Path, parts: Mapping[str, str]) -> None:
         state = hub.read_state(path) if path.is_dir() else hub.read_weights(path, None)

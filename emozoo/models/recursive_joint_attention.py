@@ -53,6 +53,7 @@ from emozoo.models.backbones import (
 )
 from emozoo.models.layers import (
     EncoderNet,
+    LayerPool,
     Masks,
     Output,
     at_least_fp32,
@@ -70,7 +71,8 @@ class RecursiveJointAttention(EncoderNet):
 
     Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). A picture encoder for the face sees each frame
     alone and is averaged over the clip, a clip encoder sees all F. A speech model for the sound (``sound_encoder`` in
-    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. ``head`` also takes features made
+    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
+    (``speech_tiny_layers``) is followed by learnt weights over them. ``head`` also takes features made
     elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
     ``audio`` (B, L, D_a).
 
@@ -127,6 +129,11 @@ class RecursiveJointAttention(EncoderNet):
         self.seq_len, self.num_iter, self.va = seq_len, num_iter, va
         self.audio_width, self.face_width = audio_width, face_width * (regions if self.grid else 1)
 
+        stacked = getattr(built["audio"][0], "stacked", 1) if "audio" in built else 1
+        self.layer_pool = None
+        if stacked > 1:
+            audio_width //= stacked
+            self.layer_pool = LayerPool(stacked, audio_width)
         self.audio_lstm = ResidualBiLSTM(audio_width, width, hidden, dropout=0.1)
         if self.grid:
             self.guide = AudioGuided(face_width, width, regions, legacy_layout)
@@ -183,6 +190,8 @@ class RecursiveJointAttention(EncoderNet):
         m_any = m_v | m_a
         maps: dict[str, Tensor] = {}
 
+        if self.layer_pool is not None:
+            audio = self.layer_pool(audio, m_a)
         v, a = fn.normalize(zero_masked(face, m_v), dim=-1), fn.normalize(zero_masked(audio, m_a), dim=-1)
         a = self.audio_lstm(a, m_a)  # (B, L, w)
         if self.grid:
