@@ -80,6 +80,7 @@ class RecursiveJointAttention(EncoderNet):
     remains computes exactly what it computes beside a masked stream.
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
+    ``dropout`` stands before the classes.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
     Attention maps: ``regions`` (B, L, G) with ``"grid"``: alpha, sums to 1 over regions; ``stream_share`` (B, L, 2):
@@ -101,6 +102,7 @@ class RecursiveJointAttention(EncoderNet):
         seq_len: int = 16,
         width: int = 512,
         hidden: int = 256,
+        dropout: float = 0.6,
         va: bool = True,
         freeze: bool = True,
         encoder_weights: Mapping[str, Path_] | None = None,
@@ -145,7 +147,7 @@ class RecursiveJointAttention(EncoderNet):
         if va:
             self.valence, self.arousal = _regressor(width), _regressor(width)
         if num_classes:
-            self.classifier = nn.Sequential(nn.Dropout(0.6), nn.Linear(width, num_classes))
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
         self.num_classes = num_classes
         for name, parameter in self.named_parameters():  # the authors' initialisation; encoders and LSTMs keep theirs
             if not name.startswith("encoders.") and "lstm.first" not in name and "lstm.second" not in name:

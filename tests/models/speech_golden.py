@@ -1,4 +1,4 @@
-"""What transformers makes of a signal with the shipped speech encoder's weights: writes ``tests/golden/speech_tiny.json``.
+"""What transformers makes of a signal with the shipped speech encoder: writes ``tests/golden/speech_tiny.json``.
 
 python tests/models/speech_golden.py        needs pip install 'emozoo[speech]'
 """

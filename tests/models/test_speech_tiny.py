@@ -1,4 +1,4 @@
-"""The speech encoder that comes with the package: the same arithmetic as its publishers', its weights, and who reads it."""
+"""The speech encoder that comes with the package: the arithmetic of its publishers, its weights, and who reads it."""
 
 from __future__ import annotations
 
