@@ -80,7 +80,7 @@ class RecursiveJointAttention(EncoderNet):
     remains computes exactly what it computes beside a masked stream.
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
-    ``dropout`` stands before the classes.
+    ``dropout`` stands before the classes, and behind the weights over layers.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
     Attention maps: ``regions`` (B, L, G) with ``"grid"``: alpha, sums to 1 over regions; ``stream_share`` (B, L, 2):
@@ -135,7 +135,7 @@ class RecursiveJointAttention(EncoderNet):
         self.layer_pool = None
         if stacked > 1:
             audio_width //= stacked
-            self.layer_pool = LayerPool(stacked, audio_width)
+            self.layer_pool = LayerPool(stacked, audio_width, dropout)
         self.audio_lstm = ResidualBiLSTM(audio_width, width, hidden, dropout=0.1)
         if self.grid:
             self.guide = AudioGuided(face_width, width, regions, legacy_layout)
