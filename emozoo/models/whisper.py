@@ -36,6 +36,9 @@ class WhisperEncoder(nn.Module):
     Raises ValueError for windows of more than 30 s or less than 25 ms.
     """
 
+    filters: Tensor
+    positions: Tensor
+
     def __init__(self, width: int = 384, blocks: int = 2, statistics: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(MELS, width, 3, padding=1)
