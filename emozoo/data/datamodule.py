@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import lru_cache
 from multiprocessing import get_context
@@ -121,8 +122,9 @@ class ClipDataset(Dataset[Sample]):
         ]
         todo = [i for i, key in enumerate(keys) if key not in _DECODED]
         jobs = [(self.rows[i], self.spec, wanted) for i in todo]
-        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
-            found = pool.map(_preload_one, jobs, chunksize=16)
+        # Without workers in this process: starting others takes seconds.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext() as pool:
+            found = map(_preload_one, jobs) if pool is None else pool.map(_preload_one, jobs, chunksize=16)
             for i, raws in zip(todo, track(found, "decoding", len(todo), disable=not todo), strict=True):
                 _DECODED[keys[i]] = [_spread(raw) for raw in raws]
         self.kept = [_DECODED[key] for key in keys]
