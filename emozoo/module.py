@@ -112,6 +112,18 @@ def _same_views(a: ClipSpec, b: ClipSpec) -> bool:
     return views[0] == views[1]
 
 
+def _check_stream(name: str, x: Any, *, sound: bool) -> None:
+    """Raises UsageError for what no network can take as a stream: other axes or types are not always noticed inside."""
+    if not isinstance(x, Tensor):
+        raise UsageError(f"stream '{name}' is a {type(x).__name__}, not a tensor: convert it with torch.as_tensor")
+    axes = "(B, C, 1, M, S)" if sound else "(B, C, F, 3, H, W)"
+    if x.ndim != axes.count(",") + 1 or (not sound and x.shape[3] != 3):
+        kept = "batch, clips, 1, bins, steps" if sound else "batch, clips, frames, RGB, height, width"
+        raise UsageError(f"stream '{name}' must be {axes}: {kept}; got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise UsageError(f"stream '{name}' must be floating point, normalised as the spec says; got {x.dtype}")
+
+
 def _trained(name: str) -> str:
     """What weights of that name are called once they are trained on: never by the name alone."""
     if name.endswith(" (untrained)"):
@@ -254,6 +266,8 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             raise UsageError(f"{self.arch} also looks at {', '.join(lacking)}: call {call}")
         if masks is not None and not isinstance(masks, Mapping):
             raise UsageError(f"masks are one for each stream, {{'{streams[0]}': (B, C, F) of true = real}}, or None")
+        for name, stream in self.spec.streams.items():
+            _check_stream(name, batch[name], sound=stream.source == "audio")
         with self._precision():
             inputs = self._cast(batch)
             out: Output = self.net(inputs, masks)
@@ -400,8 +414,13 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
     # -- training --------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Freezes before Lightning wraps the network: DDP waits for gradients of all that asked for them then."""
+        """Freezes before Lightning wraps the network: DDP waits for gradients of all that asked for them then.
+
+        Raises UsageError for data of other classes or another spec than this network's.
+        """
+        self._check_data(getattr(self.trainer, "datamodule", None))
         if stage == "fit":
+            self.train()  # before Lightning looks: it warns of what it finds in eval mode, as :func:`load` gives it
             names = [n for n, _ in self.net.named_parameters()]
             for part in self.hparams["lr_scale"] or {}:
                 if not any(n.startswith(f"{part}.") for n in names):
@@ -410,12 +429,43 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             for part in self._frozen():
                 self.net.get_submodule(part).requires_grad_(False)
 
+    def _check_data(self, *loaders: Any) -> None:
+        """Refuses a data module, or loaders of one, whose labels or pictures are not those that this network knows."""
+        for data in loaders:
+            if isinstance(data, list | tuple):
+                self._check_data(*data)
+                continue
+            classes, spec = getattr(data, "classes", None), getattr(data, "spec", None)
+            if self.classes and classes is not None and tuple(classes) != self.classes:
+                raise UsageError(
+                    f"the data number the classes {', '.join(classes)} and the model {', '.join(self.classes)}: "
+                    "make the EmotionDataModule with classes=model.classes"
+                )
+            if isinstance(spec, ClipSpec) and spec != self.spec:
+                raise UsageError(
+                    "the data show other pictures or sounds than the model looks at (another ClipSpec): make the "
+                    "EmotionDataModule with spec=model.spec"
+                )
+
+    def on_validation_start(self) -> None:
+        self._check_data(self.trainer.val_dataloaders)
+
+    def on_test_start(self) -> None:
+        self._check_data(self.trainer.test_dataloaders)
+
+    def on_predict_start(self) -> None:
+        self._check_data(self.trainer.predict_dataloaders)
+
     def on_fit_start(self) -> None:
-        """Takes the class prior of the training labels; it is stored with the weights."""
+        """Takes the class prior of the training labels; it is stored with the weights.
+
+        The temperature of loaded weights goes: the loss knows none, so answers are scored without from here on.
+        """
         data = getattr(self.trainer, "datamodule", None)
-        prior = getattr(data, "class_prior", None)
-        if self.classes and prior is not None:
-            self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
+        if self.classes:
+            self.log_prior.copy_((self.log_prior * self.temperature).log_softmax(-1))  # as it was before calibration
+            self.temperature.fill_(1.0)
+            self._take_prior(data)
         if self.hparams["teacher"] and not self.hparams["distill"]:
             raise UsageError("teacher= is only asked with distill= above 0, the weight of its answers")
         if self.hparams["distill"] and not (self.hparams["teacher"] or getattr(data, "teacher_files", None)):
@@ -432,8 +482,17 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 raise UsageError(f"teacher {teacher.name} has other streams or classes than this network")
         self._teachers = tuple(t.to(self.device) for t in teachers)
 
+    def _take_prior(self, labels: Any) -> None:
+        """The class prior of a data module, or of one of its loaders; of anything else none is known."""
+        prior = getattr(labels, "class_prior", None)
+        if self.classes and prior is not None:
+            self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
+
     def on_train_start(self) -> None:
         """Some strategies (FSDP) read a checkpoint only now. What is trained is no longer what its name stood for."""
+        if getattr(self.trainer, "datamodule", None) is None:
+            self._check_data(self.trainer.train_dataloader)
+            self._take_prior(self.trainer.train_dataloader)
         self.name, self.sha256 = _trained(self.name), ""
         if self._random is not None:
             self._set_random()
@@ -713,10 +772,18 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 rows = [named.index(c) for c in self.classes]
                 head = {k.removeprefix(f"{ours}.") for k in self.head_keys() if k.startswith(f"{ours}.")}
                 part |= {k: part[k][rows] for k in head & set(part) if len(part[k]) == len(named)}
-            try:
-                self.net.get_submodule(ours).load_state_dict(part)
-            except RuntimeError as error:
-                raise WeightsError(f"{path}: its '{theirs}' does not fit this network's '{ours}' ({error})") from error
+            names = {name for name, _ in self.net.named_modules()}
+            if ours not in names:
+                tops = ", ".join(name for name, _ in self.net.named_children())
+                raise UsageError(f"init_parts: {self.arch} has no part '{ours}'; it has {tops} and what is in them")
+            own = self.net.get_submodule(ours).state_dict()
+            keys = sorted(own.keys() | part.keys())
+            if odd := [k for k in keys if k not in own or k not in part or own[k].shape != part[k].shape]:
+                raise WeightsError(
+                    f"{path}: its '{theirs}' does not fit this network's '{ours}' (options: "
+                    f"{self.hparams['options'] or 'none'}): {len(odd)} of {len(keys)} keys, first {', '.join(odd[:3])}"
+                )
+            self.net.get_submodule(ours).load_state_dict(part)
 
     def head_keys(self) -> set[str]:
         """Names of the parameters that belong to the classes: those whose shape changes with their number."""

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
@@ -22,12 +23,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from emozoo import hub, packaged
+from emozoo import hub, packaged, registry
 from emozoo.card import card, private
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.images import is_picture
-from emozoo.errors import DatasetError, UsageError
+from emozoo.errors import DatasetError, EmozooError, UsageError
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.module import EmotionModule, clip_spec, load
 
@@ -352,8 +353,22 @@ class EmozooCLI(LightningCLI):
         parser.link_arguments(
             ("model.model", "model.size", "model.spec"), "data.spec", compute_fn=_spec_of, apply_on="parse"
         )
-        parser.link_arguments("model.classes", "data.classes", apply_on="parse")
+        parser.link_arguments(
+            ("model.model", "model.classes"), "data.classes", compute_fn=_classes_of, apply_on="parse"
+        )
         parser.set_defaults({"trainer.enable_model_summary": False})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Lightning's own, but that a wrong argument is one line, without the list of all that there are."""
+        for each in (parser, *getattr(self, "_subcommand_parsers", {}).values()):
+            each.exit_on_error = False
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            said: BaseException | None = error
+            while said is not None and not isinstance(said, EmozooError):  # our own words, where it is about them
+                said = said.__cause__ or said.__context__
+            raise UsageError(str(said or f"{error.message} (see `emozoo train --help`)")) from error
 
     def before_instantiate_classes(self) -> None:
         run = self._run_config()
@@ -389,15 +404,12 @@ class EmozooCLI(LightningCLI):
     def _compared(self, base: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """How settings differ from those of recipes; None where these cannot be read any more."""
         words = [w for file in base for w in ("--config", file)]
-        parser, exits = self.parser, self.parser.exit_on_error
-        parser.exit_on_error = False
+        parser = self.parser
         try:
             found = parser.parse_args(words if self.subcommand is None else [self.subcommand, *words])
         except Exception as error:  # whatever a file of another version holds
             _log.warning("%s: not compared with what was run (%s)", ", ".join(base), " ".join(str(error).split())[:200])
             return None
-        finally:
-            parser.exit_on_error = exits
         return changes(compact(self._dumped(found if self.subcommand is None else found[self.subcommand])), settings)
 
     def _dumped(self, config: Any) -> dict[str, Any]:
@@ -428,6 +440,11 @@ def _recipe_file(word: str) -> Path | None:
 
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
     return json.loads(json.dumps(clip_spec(model, size, changes).to_dict()))  # lists, as a YAML file would have them
+
+
+def _classes_of(model: str, classes: list[str] | None) -> list[str]:
+    """The network's classes in its own order, which labels follow: the data's own may be another."""
+    return list(registry.model(model).classes if classes is None else classes)
 
 
 def _recipe(word: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 
 import emozoo
 from emozoo import hub, registry
@@ -274,6 +275,11 @@ def test_a_batch_of_stills_or_features_is_asked_by_the_same_call() -> None:
         (lambda m, b: m({"scene": b.inputs["face"]}), "face"),
         (lambda m, b: m(b, b.masks), "masks"),
         (lambda m, b: m(b.inputs, b.masks["face"]), "masks"),
+        (lambda m, b: m({"face": b.inputs["face"].numpy()}), "'face' is a ndarray"),
+        (lambda m, b: m({"face": b.inputs["face"][:, 0]}), r"\(B, C, F, 3, H, W\).*got \(2, 3, 3, 48, 48\)"),
+        (lambda m, b: m({"face": b.inputs["face"][0, 0]}), r"\(B, C, F, 3, H, W\).*got \(3, 3, 48, 48\)"),
+        (lambda m, b: m({"face": b.inputs["face"].movedim(3, -1)}), r"got \(2, 3, 3, 48, 48, 3\)"),
+        (lambda m, b: m({"face": b.inputs["face"].byte()}), "floating point"),
     ],
 )
 def test_a_wrong_call_is_shown_the_right_one(call: Callable[[Any, Batch], Any], said: str) -> None:
@@ -442,6 +448,86 @@ def test_weights_that_are_trained_further_lose_their_name(folder: Path, pictures
     trainer.fit(module, data_of(pictures, module))
     assert module.name == f"{folder} (new head, trained further)"
     assert module.sha256 == ""
+
+
+@pytest.mark.parametrize("by", ["datamodule", "loader", "own loader"])
+def test_what_is_trained_further_is_scored_as_it_was_trained(
+    folder: Path, pictures: Path, tmp_path: Path, by: str
+) -> None:
+    """Protects from the temperature of loaded weights on answers it was not fitted to, and from their prior.
+
+    The loss knows no temperature: kept, it weighs the prior otherwise in every score than in training.
+    """
+    module = load(folder)
+    assert float(module.temperature) == 2.0
+    dm = EmotionDataModule("csv", table_of(pictures, module.classes, tmp_path), spec=module.spec,
+                           classes=module.classes, batch_size=4, val_share=0.25)  # fmt: skip
+    trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False, **QUIET)
+    if by == "datamodule":
+        trainer.fit(module, datamodule=dm)
+    else:
+        dm.setup("fit")
+        loader: Any = dm.train_dataloader()
+        own = DataLoader(list(loader), batch_size=None)  # type: ignore[arg-type]
+        trainer.fit(module, loader if by == "loader" else own, dm.val_dataloader())
+    assert float(module.temperature) == 1.0
+    if by == "own loader":  # nobody knows its labels: the prior that the weights were trained with stays
+        want = (2.0 * torch.tensor(PRIOR)).log_softmax(-1)
+    else:
+        assert dm.class_prior is not None
+        want = torch.from_numpy(dm.class_prior).clamp_min(1e-6).log()
+    torch.testing.assert_close(module.log_prior, want)
+
+
+WRONG_DATA: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"classes": ["calm", "angry"]}, r"calm, angry.*angry, calm.*classes=model\.classes"),
+    ({"classes": ["happy", "sad"]}, {"classes": None}, r"angry, calm.*happy, sad"),
+    ({"classes": ["angry", "calm", "sad"]}, {"classes": None}, r"classes=model\.classes"),
+    ({}, {"spec": registry.model("ceflnet").specs["lite"]}, r"spec=model\.spec"),
+    ({"model": "caer_net_s", "options": {}}, {"spec": registry.model("ceflnet").specs["lite"]}, r"spec=model\.spec"),
+]
+
+
+STAGES = ("fit", "validate", "test", "predict")
+EVERY_WAY = [(*WRONG_DATA[0], stage, by) for stage in STAGES for by in ("datamodule", "loader")]
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_data", "said", "stage", "by"), [*EVERY_WAY, *((*w, "fit", "datamodule") for w in WRONG_DATA[1:])]
+)
+def test_data_of_other_classes_or_pictures_than_the_model_are_refused(
+    pictures: Path, of_model: dict[str, Any], of_data: dict[str, Any], said: str, stage: str, by: str
+) -> None:
+    """Protects from training one class as another, and from pictures of another size or crop: nothing would tell."""
+    settings = {"model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "options": OPTIONS} | of_model
+    module = EmotionModule(**settings)
+    dm = EmotionDataModule("folder", pictures, **({"spec": module.spec, "classes": module.classes} | of_data))
+    trainer = L.Trainer(max_steps=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0, **QUIET)
+    if by == "datamodule":
+        given: dict[str, Any] = {"datamodule": dm}
+    else:
+        dm.setup()
+        loader = {"fit": dm.train_dataloader, "validate": dm.val_dataloader}.get(stage, dm.test_dataloader)()
+        given = {"train_dataloaders" if stage == "fit" else "dataloaders": loader}
+    with pytest.raises(UsageError, match=said):
+        getattr(trainer, stage)(module, **given)
+
+
+def table_of(pictures: Path, classes: tuple[str, ...], folder: Path) -> Path:
+    """Pictures as a CSV, with labels of a network's first two classes."""
+    lines = [f"{p},{classes[int(p.parent.name == 'calm')]}" for p in sorted(pictures.glob("*/*.png"))]
+    (folder / "table.csv").write_text("\n".join(["path,label", *lines]))
+    return folder / "table.csv"
+
+
+def test_training_begins_without_a_warning_of_lightning(pictures: Path, tmp_path: Path) -> None:
+    """``load`` gives eval mode; Lightning warns of modules that begin training so, though none of ours trains in it."""
+    module = small().eval()
+    trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False, **QUIET)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trainer.fit(module, data_of(pictures, module))
+    assert not [w for w in said if "eval mode" in str(w.message)]
 
 
 def test_every_loop_of_a_trainer_takes_the_module(pictures: Path, tmp_path: Path) -> None:

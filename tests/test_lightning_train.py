@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import yaml
 
-from emozoo import packaged
+from emozoo import packaged, registry
 from emozoo.card import told
+from emozoo.cli import main
 from emozoo.data.datamodule import EmotionDataModule
+from emozoo.errors import UsageError, WeightsError
 from emozoo.module import EmotionModule
 from emozoo.train import SaveWeights, changes, private, train
 
@@ -232,3 +235,47 @@ def test_two_processes_write_one_configuration(work: Path) -> None:
     run = work / "runs" / "mine"
     assert {p.name for p in run.iterdir()} == {"config.yaml", "metrics.csv", "hparams.yaml", "checkpoints", "last"}
     assert config_of(run / "last")["changed"] == {"trainer.devices": ["auto", "2"], "trainer.strategy": ["auto", "ddp"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--model.modle", "x"], "--model.modle"),
+        (["--model.lr", "fast"], "lr"),
+        (["--model.model", "emotion_fn"], "no model 'emotion_fn'; did you mean 'emotion_fan'?"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    work: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects from the list of all arguments in front of the one line that says what is wrong."""
+    monkeypatch.setattr(sys, "argv", ["emozoo", "train", "--config", str(recipe(work)), *words])
+    assert main() == 2
+    err = capsys.readouterr().err.strip()
+    assert len(err.splitlines()) == 1
+    assert said in err
+    assert "compute_fn" not in err
+
+
+def test_a_start_that_does_not_fit_is_one_short_line(work: Path) -> None:
+    """Says which weights, which part and a few keys: not all of the hundreds, and no bare error for a wrong part."""
+    for parts, said in (({"backbone": "backbone"}, "keys, first"), ({"backbone": "bakbone"}, "no part 'bakbone'")):
+        with pytest.raises((WeightsError, UsageError), match=said) as raised:
+            EmotionModule("emotion_fan", size="lite", options={"backbone": "vgg_tiny"},
+                          init_from="emotion_fan.ferplus_v3", init_parts=parts)  # fmt: skip
+        assert len(str(raised.value)) < 400
+
+
+def test_without_classes_a_recipe_trains_on_those_of_the_paper(work: Path, pictures: Path) -> None:
+    """Protects from the data's own order, which labels one class of the network as another."""
+    names = registry.model("emotion_fan").classes
+    lines = [f"{p},{names[-1 - i % 2]}" for i, p in enumerate(sorted(pictures.glob("*/*.png")))]
+    Path("table.csv").write_text("\n".join(["path,label", *lines]))
+    train(["--model.model", "emotion_fan", "--model.size", "lite", "--model.options", '{"backbone": "vgg_tiny"}',
+           "--data.dataset", "csv", "--data.root", "table.csv", "--trainer.max_steps", "1", "--trainer.accelerator",
+           "cpu", "--trainer.callbacks+", "emozoo.train.SaveWeights"])  # fmt: skip
+    config = json.loads(Path("runs/emotion_fan/last/config.json").read_text())
+    assert tuple(config["classes"]) == names
+    shares = np.exp(config["log_prior"])
+    assert shares[-2:].sum() == pytest.approx(1.0, abs=1e-4)

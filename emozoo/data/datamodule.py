@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import lru_cache
 from multiprocessing import get_context
@@ -61,7 +62,7 @@ TRIES = 100  # clips that may take an unreadable one's place before training giv
 class Sample(NamedTuple):
     """What one number of a batch became."""
 
-    clip: RawClip | VideoError
+    clip: RawClip | EmozooError  # an error that is no VideoError ends the run
     row: int
     seed: int  # of its augmentation
     skipped: Sequence[VideoError] = ()  # rows in whose place this one stands
@@ -83,6 +84,12 @@ class ClipDataset(Dataset[Sample]):
     def __getitem__(self, item: int | tuple[int, int]) -> Sample:
         # Without a seed from the sampler: torch's generator differs per worker and epoch; albumentations' own does not.
         index, seed = item if isinstance(item, tuple) else (item, int(torch.randint(2**31, ())))
+        try:
+            return self._sample(index, seed)
+        except EmozooError as error:  # not of the clip: the detector is not to be had, say
+            return Sample(error, index, seed)
+
+    def _sample(self, index: int, seed: int) -> Sample:
         clip = self._read(index, seed)
         skipped: list[VideoError] = []
         if self.train and isinstance(clip, VideoError):
@@ -115,8 +122,9 @@ class ClipDataset(Dataset[Sample]):
         ]
         todo = [i for i, key in enumerate(keys) if key not in _DECODED]
         jobs = [(self.rows[i], self.spec, wanted) for i in todo]
-        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
-            found = pool.map(_preload_one, jobs, chunksize=16)
+        # Without workers in this process: starting others takes seconds.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else nullcontext() as pool:
+            found = map(_preload_one, jobs) if pool is None else pool.map(_preload_one, jobs, chunksize=16)
             for i, raws in zip(todo, track(found, "decoding", len(todo), disable=not todo), strict=True):
                 _DECODED[keys[i]] = [_spread(raw) for raw in raws]
         self.kept = [_DECODED[key] for key in keys]
@@ -233,6 +241,22 @@ class _Seeded(DistributedSampler[tuple[int, int]]):
 class _Raising(DataLoader[Any]):
     """Raises in this process what went wrong in another: an error that torch carries over loses its kind and line."""
 
+    @property
+    def class_prior(self) -> np.ndarray | None:
+        """Share of each class among the labels of its rows (K,); None without classes, and for kept features."""
+        collate = self.collate_fn
+        return collate.labels.prior(collate.rows) if isinstance(collate, Collate) else None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes that labels are numbers of; None for kept features."""
+        return self.collate_fn.labels.classes if isinstance(self.collate_fn, Collate) else None
+
+    @property
+    def spec(self) -> ClipSpec | None:
+        """What batches hold; None for kept features."""
+        return self.collate_fn.spec if isinstance(self.collate_fn, Collate) else None
+
     def __iter__(self) -> Any:
         for batch in super().__iter__():
             if isinstance(batch, EmozooError):
@@ -343,10 +367,19 @@ class Collate:
 
     def __call__(self, drawn: list[Sample]) -> Batch | EmozooError | None:
         """A batch, None where nothing of it could be read, or an error to raise (:class:`_Raising`)."""
+        try:
+            return self._batch(drawn)
+        except EmozooError as error:  # labels per frame that are damaged, say
+            return error
+
+    def _batch(self, drawn: list[Sample]) -> Batch | EmozooError | None:
+        for x in drawn:
+            if isinstance(x.clip, EmozooError) and not isinstance(x.clip, VideoError):
+                return x.clip
         bad = [e for x in drawn for e in (*x.skipped, x.clip) if isinstance(e, VideoError)]
         if bad and not self.skip:
             return bad[0]
-        good = [(x.clip, x.row, x.seed) for x in drawn if not isinstance(x.clip, VideoError)]
+        good = [(x.clip, x.row, x.seed) for x in drawn if not isinstance(x.clip, EmozooError)]
         if not good:
             if len(bad) > len(drawn):  # in training: other processes wait for a batch that will not come
                 return DatasetError(f"{len(bad)} clips in a row cannot be read, the last: {bad[-1]}; run emozoo check")
@@ -466,6 +499,11 @@ class Labels:
         total = float(out.sum())
         return out / total if total > 0 else out
 
+    def prior(self, rows: Sequence[Row]) -> np.ndarray | None:
+        """Share of each class among the labels of rows (K,), votes counted as such; None where none has a class."""
+        total = np.sum([self.soft_row(r) for r in rows], 0) if self.index and rows else np.zeros(1)
+        return np.asarray(total / total.sum(), np.float32) if total.sum() > 0 else None
+
     def usable(self, row: Row) -> bool:
         """Whether a row can be trained on."""
         return (
@@ -541,6 +579,24 @@ def _va_of(row: Row, raw: RawClip, trail: bool) -> np.ndarray:
     if row.valence is None or row.arousal is None:
         return np.full((clips, 2), np.nan, np.float32)
     return np.tile(np.array([row.valence, row.arousal], np.float32), (clips, 1))
+
+
+def _check_numbers(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError for numbers of an EmotionDataModule outside of their range."""
+    whole = {"batch_size": 1, "num_workers": 0, "preload": 0, "features": 0, "seed": 0}
+    for name, least in whole.items():
+        x = settings[name]
+        if isinstance(x, bool) or not isinstance(x, int) or x < least:
+            raise UsageError(f"{name} must be a whole number, {least} or more, got {x!r}")
+    ranges = {"balance": "0 or more and at most 1", "motion_share": "0 or more and at most 1"}
+    ranges |= {"share": "above 0 and at most 1", "val_share": "0 or more and below 1"}
+    for name, said in ranges.items():
+        x = settings[name]
+        if x is None and name == "val_share":
+            continue
+        number = isinstance(x, int | float) and not isinstance(x, bool)
+        if not number or not 0 <= x <= 1 or (name, x) in (("share", 0), ("val_share", 1)):
+            raise UsageError(f"{name} must be {said}, got {x!r}")
 
 
 def _read_only(name: str) -> AttributeError:
@@ -653,11 +709,12 @@ class EmotionDataModule(L.LightningDataModule):
         self.split, self.fold, self.folds, self.val_share, self.val_on_test = split, fold, folds, val_share, val_on_test
         self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
         self.circle = circle
-        self.augment = {k: Augment(**v) for k, v in augment.items()} if augment else None
+        self.augment = {k: self._augment(k, v) for k, v in augment.items()} if augment else None
         self.batch_size, self.num_workers, self.preload, self.balance = batch_size, num_workers, preload, balance
         self.features = features
         self.share, self.allow_missing, self.seed = share, allow_missing, seed
         self.motion_share = motion_share
+        _check_numbers(self.hparams)
         self.manifest: Manifest | None = None
         self._rows: dict[str, tuple[Row, ...]] = {"train": (), "val": (), "test": ()}
         self._dealt = "setup() was not called"
@@ -667,6 +724,14 @@ class EmotionDataModule(L.LightningDataModule):
         self._training: TrainLoader | None = None
         self._begun: dict[str, int] | None = None  # of a checkpoint: what the next training loader goes on with
         self._epochs = -1
+
+    def _augment(self, stream: str, settings: Mapping[str, Any]) -> Augment:
+        if stream not in self.spec.streams:
+            raise UsageError(f"augment: no stream '{stream}'; there are {', '.join(self.spec.streams)}")
+        if unknown := set(settings) - {f.name for f in fields(Augment)}:
+            known = ", ".join(f.name for f in fields(Augment))
+            raise UsageError(f"augment of '{stream}' has no {', '.join(sorted(unknown))}; there are {known}")
+        return Augment(**settings)
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -734,6 +799,10 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _further(self, extra: Mapping[str, Any], classes: Sequence[str]) -> list[Row]:
         """The rows of a further training set, labelled by the names of the first one's classes."""
+        known = ("dataset", "root", "split", "repeat", "labels", "label_map")
+        if (odd := set(extra) - set(known)) or not {"dataset", "root"} <= set(extra):
+            wrong = f"has no {', '.join(sorted(odd))}" if odd else f"needs dataset and root, got {dict(extra)}"
+            raise UsageError(f"a further training set (also=) {wrong}; it takes {', '.join(known)}")
         part = datasets.load(str(extra["dataset"]), place(extra["root"]))
         if store.is_store(place(extra["root"])):
             store.open_store(place(extra["root"])).require(self.spec)
@@ -763,7 +832,11 @@ class EmotionDataModule(L.LightningDataModule):
             return None
         found: dict[str, np.ndarray] = {}
         for file in map(place, self.teacher_files):
+            if not file.is_file():
+                raise DatasetError(f"{file}: no such file; teacher= takes tables path,<class>,...")
             table = pd.read_csv(file)
+            if "path" not in table:
+                raise DatasetError(f"{file}: no column 'path'; teacher= takes tables path,<class>,...")
             names = {canonical(c): c for c in table.columns if c != "path"}
             missing = [c for c in classes if canonical(c) not in names]
             if missing:
@@ -775,10 +848,7 @@ class EmotionDataModule(L.LightningDataModule):
     @property
     def class_prior(self) -> np.ndarray | None:
         """Share of each class among the training labels (K,), votes counted as such; None without classes."""
-        if not self.labels.index:
-            return None
-        total = sum(self.labels.soft_row(r) for r in self.train_rows)
-        return np.asarray(total / np.sum(total), np.float32)
+        return self.labels.prior(self.train_rows)
 
     # -- loaders ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import csv
 import logging
 import shutil
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
+from emozoo.data import datamodule
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.errors import DatasetError, EmozooError, UsageError
+from emozoo.errors import DatasetError, EmozooError, ManifestError, UsageError, WeightsError
 from emozoo.spec import ClipSpec, StreamSpec
 
 SPEC = ClipSpec({"face": StreamSpec("face", (48, 48))}, clips=1, sampling="segments", window_s=3.0)
@@ -320,3 +322,56 @@ def test_a_val_share_outside_of_a_split_is_refused(table: Table) -> None:
     for share in (10, 1.0, -0.1):
         with pytest.raises(UsageError, match="val_share must be"):
             parts(table(), val_share=share)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"share": 0}, "share must be above 0"),
+        ({"share": 2}, "share must be above 0 and at most 1, got 2"),
+        ({"balance": -1}, "balance must be 0 or more"),
+        ({"motion_share": 1.5}, "motion_share"),
+        ({"val_share": "x"}, "val_share must be 0 or more and below 1, got 'x'"),
+        ({"val_share": 1}, "val_share must be"),
+        ({"batch_size": 0}, "batch_size must be a whole number, 1 or more"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"num_workers": -1}, "num_workers"),
+        ({"seed": -1}, "seed"),
+        ({"augment": {"fcae": {"flip": 0.5}}}, "no stream 'fcae'; there are face"),
+        ({"augment": {"face": {"flpi": 0.5}}}, "no flpi; there are flip"),
+        ({"teacher": ["nowhere.csv"]}, "nowhere.csv: no such file"),
+        ({"also": [{"root": "more"}]}, "needs dataset and root"),
+        ({"also": [{"dataset": "csv", "root": "more", "splits": "train"}]}, "has no splits"),
+    ],
+)
+def test_settings_that_no_split_can_follow_are_refused(table: Table, options: dict[str, Any], said: str) -> None:
+    """Protects from settings that are silently without effect (a misspelt stream, a share above 1)."""
+    with pytest.raises((UsageError, DatasetError), match=said):
+        EmotionDataModule("csv", table(12), spec=SPEC, **options).setup("fit")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("where", ["reading", "labels"])
+def test_an_error_of_a_loader_over_a_split_keeps_its_kind(
+    table: Table, monkeypatch: pytest.MonkeyPatch, workers: int, where: str
+) -> None:
+    """Protects from the page that torch makes of an error in a worker process: kind and text stay what they were."""
+
+    def no_detector(*_: Any) -> Any:
+        raise WeightsError("the face detector is not to be had")
+
+    def bad_line(*_: Any) -> Any:
+        raise ManifestError("va.csv", 7, "no number")
+
+    if where == "reading":
+        monkeypatch.setattr(datamodule, "read_row", no_detector)
+    else:
+        monkeypatch.setattr(datamodule.Labels, "targets", bad_line)
+    dm = EmotionDataModule("csv", table(12), spec=SPEC, batch_size=4, num_workers=workers)
+    dm.setup("test")
+    loader = dm.test_dataloader()
+    loader.multiprocessing_context = get_context("fork") if workers else None
+    with pytest.raises(WeightsError if where == "reading" else ManifestError) as raised:
+        list(loader)
+    wanted = {"reading": "the face detector is not to be had", "labels": "va.csv, line 7: no number"}
+    assert str(raised.value) == wanted[where]
