@@ -22,7 +22,7 @@ demo: setup
 	@echo "The clip: demo_out/drawn.mp4. What emozoo says of it:" && ls demo_out/predicted/*
 
 test: setup
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
 
 test-threads: setup
 	$(BIN)/python -m pytest -q tests/test_threads.py

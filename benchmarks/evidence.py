@@ -1,6 +1,6 @@
 """What networks learn from the real material at hand, and what simpler means learn from the same.
 
-    python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [music]
+    python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [speech] [together] [music]
 
 ``faces5``   the recipes of the weights for five emotions on LFW-5, five folds by person (CEFLNet's teacher is the
              Emotion-FAN of the same fold), and CAER cross-attention on the same
@@ -10,6 +10,10 @@
              machine on statistics of the same log-mel pictures; and whether it hears intensity, which nobody taught it
 ``across``   the same network trained on English voices and asked about German ones (Berlin emotional speech), and the
              reverse: the six emotions that both name, every recording of the other language
+``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, asked about
+             speakers of the same corpus
+``together`` one such head for all four, asked about the val speakers of each; and four that leave one corpus out, asked
+             about every recording of it
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go
@@ -22,6 +26,7 @@ import argparse
 import csv
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,12 +37,13 @@ import torch
 
 from emozoo import hub
 from emozoo.benchmark import report, statistics
-from emozoo.benchmark.folds import cross_validate
+from emozoo.benchmark.folds import cross_validate, saved_elsewhere
 from emozoo.benchmark.run import complete, ends, run
 from emozoo.data import audio
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule, place
 from emozoo.data.manifest import Row, read_manifest
+from emozoo.labels import BASIC7, canonical
 from emozoo.module import EmotionModule, load
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 from emozoo.train import train
@@ -136,6 +142,67 @@ def across() -> Records:
         name = {"dataset": other, "protocol": protocol, "model": f"recursive_joint_attention, recipe {own}_voices"}
         found += [r | name for r in made]
     return found
+
+
+# -- voices on the pretrained encoder ----------------------------------------------------------------------------------
+
+CORPORA = {
+    "ravdess": VOICES,
+    "emodb": GERMAN,
+    "javased": "$EMOZOO_SHARED/data/javased_audio/manifest.csv",
+    "nemo": "$EMOZOO_SHARED/data/nemo/manifest.csv",
+}
+PROTOCOLS = {"ravdess": "ravdess_voices_actors_17_to_20"}  # the others: voices_NAME_val
+
+
+def speech() -> Records:
+    found: Records = []
+    for corpus, table in CORPORA.items():
+        folder = trained(f"recursive_joint_attention__voices_{corpus}")
+        made = run([str(folder)], "csv", place(table), split="val", prior="both")
+        name = {"dataset": corpus, "protocol": PROTOCOLS.get(corpus, f"voices_{corpus}_val")}
+        found += [r | name | {"model": f"recursive_joint_attention, recipe voices_{corpus}"} for r in made]
+    return found
+
+
+def together() -> Records:
+    recipe = "recursive_joint_attention__voices_together"
+    joined(list(CORPORA), "together")
+    folder = trained(recipe)
+    found: Records = []
+    for corpus in CORPORA:
+        made = run([str(folder)], "csv", joined([corpus], corpus), split="val", prior="both")
+        name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
+        found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
+    for left_out in CORPORA:
+        table = joined([c for c in CORPORA if c != left_out], f"without_{left_out}")
+        folder = RUNS / recipe / f"without_{left_out}"
+        if not (folder / hub.CONFIG).is_file():
+            path = RECIPES / f"{recipe}.yaml"
+            train(["--config", str(path), "--data.root", str(table), *saved_elsewhere(path, folder)])
+        made = run([str(folder)], "csv", whole(str(joined([left_out], left_out)), f"{left_out}_basic7"), prior="both")
+        name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
+        found += [
+            r | name | {"model": f"recursive_joint_attention, recipe voices_together, no {left_out}"} for r in made
+        ]
+    return found
+
+
+def joined(corpora: Sequence[str], name: str) -> Path:
+    """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name."""
+    rows = [(corpus, row) for corpus in corpora for row in read_manifest(place(CORPORA[corpus])).rows]
+    lines = [
+        [os.path.abspath(row.path), canonical(str(row.label)), f"{corpus} {row.group}", row.split]
+        for corpus, row in rows
+        if canonical(str(row.label)) in BASIC7
+    ]
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(["path", "label", "group", "split"])
+    out.writerows(lines)
+    path = RUNS / "voices" / name / "manifest.csv"
+    report.write_text(text.getvalue(), path)
+    return path
 
 
 def whole(table: str, name: str) -> Path:
@@ -246,7 +313,9 @@ def intensity(module: EmotionModule) -> None:
     report.write_text(text.getvalue(), RESULTS / "arousal.csv")
 
 
-PARTS: dict[str, Callable[[], Records]] = {f.__name__: f for f in (faces5, ferplus, lfw5, voices, across, music)}
+PARTS: dict[str, Callable[[], Records]] = {
+    f.__name__: f for f in (faces5, ferplus, lfw5, voices, across, speech, together, music)
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -313,11 +313,11 @@ def main() -> int:
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("checkpoints/*/README.md"))]
     for path in pages:
         old = path.read_text(encoding="utf-8")
-        # A card is written anew from what the weights say of themselves.
-        config = path.with_name("config.json")
-        text = written(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else old
+        # A model's card is written anew from what the weights say of themselves; that of an encoder alone stays.
+        is_card = path.parent.name in registry.weights()
+        text = written(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
         new = rendered(text, path.relative_to(ROOT))
-        if config.is_file():
+        if is_card:
             new = indexed(new, path.parent.name)
         if new != old:
             stale = True

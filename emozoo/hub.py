@@ -443,7 +443,7 @@ def _part_file(folder: Path, part: Mapping[str, str]) -> Path:
     for place in (folder / _beside(part), folder.parent / part["weights"] / WEIGHTS):
         if place.is_file():
             return place
-    owner = registry.weights().get(part["weights"])
+    owner = (registry.weights() | registry.encoders()).get(part["weights"])
     if owner is not None and owner.sha256 == part["sha256"]:
         return locate(owner) / WEIGHTS
     raise WeightsError(

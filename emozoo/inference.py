@@ -548,10 +548,6 @@ class Predictor:
             raise UsageError(f"min_confidence is a probability from 0 to 1, got {min_confidence:g}")
         model = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper the module
         module = model if isinstance(model, EmotionModule) else load(model)
-        kinds = {p.dtype for p in module.net.parameters() if p.is_floating_point()}
-        if kinds and torch.float32 not in kinds:
-            names = ", ".join(sorted(str(k).removeprefix("torch.") for k in kinds))
-            raise UsageError(f"the module is in {names}, predict asks in float32: give it module.float()")
         if device is not None:
             module = _to_device(module, device)
         spec = module.spec.with_detector(detector) if detector else module.spec

@@ -169,8 +169,9 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
         flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
-        init_from: weights whose parts start this network: a name of weights, a hub address, a weights folder or a
-            safetensors file; or several with their parts, ``{weights: {"theirs": "ours"}}``.
+        init_from: weights whose parts start this network: a name of weights or of a packaged encoder
+            (``speech_tiny.v1``), a hub address, a weights folder or a safetensors file; or several with their parts,
+            ``{weights: {"theirs": "ours"}}``.
         init_parts: parts of these one weights to take, ``{"theirs": "ours"}``, default the backbone; all must fit
             exactly, but a class head of a weights folder may know more classes than ours.
     """
@@ -1031,9 +1032,11 @@ def _source(name: str | Path) -> _Source | None:
 
 
 def _start(name: str) -> Path:
-    """The folder or file that training starts from: a name of weights, a hub address, or a path."""
+    """The folder or file that training starts from: a name of weights or of an encoder, a hub address, or a path."""
     if name.startswith(hub.SCHEME):
         return hub.fetch(name)
+    if name in registry.encoders():
+        return hub.locate(registry.encoders()[name])
     path = place(name)
     if name.partition(".")[0] in registry.MODELS:
         try:

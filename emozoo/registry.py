@@ -341,8 +341,8 @@ def wiring_and_size(arch: str, wiring: str | None = None, size: str | None = Non
 
 
 @cache
-def weights() -> dict[str, Weights]:
-    """Every weights tag that this installation knows, by full name."""
+def _tagged() -> dict[str, Weights]:
+    """Every folder of weights in the package, by full name."""
     found = {}
     for folder in sorted(packaged.folder("checkpoints").iterdir(), key=lambda p: p.name):
         config = folder / "config.json"
@@ -362,6 +362,18 @@ def weights() -> dict[str, Weights]:
             )
             found[entry.name] = entry
     return found
+
+
+@cache
+def weights() -> dict[str, Weights]:
+    """Every weights tag of a model that this installation knows, by full name."""
+    return {name: entry for name, entry in _tagged().items() if entry.arch in MODELS}
+
+
+@cache
+def encoders() -> dict[str, Weights]:
+    """Weights of encoders alone, by full name: no models, but what models start from and share (``init_from``)."""
+    return {name: entry for name, entry in _tagged().items() if entry.arch not in MODELS}
 
 
 def _version(tag: str) -> tuple[str, int]:

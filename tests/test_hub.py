@@ -166,9 +166,9 @@ def test_packaged_weights_need_no_network_and_no_cache(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*emozoo*"))
 
 
-def test_all_embedded_weights_fit_into_30_megabytes() -> None:
+def test_all_embedded_weights_fit_into_64_megabytes() -> None:
     """A wheel stays small."""
-    assert sum(f.stat().st_size for f in packaged.folder("checkpoints").rglob(f"*{hub.WEIGHTS}")) <= 30e6
+    assert sum(f.stat().st_size for f in packaged.folder("checkpoints").rglob(f"*{hub.WEIGHTS}")) <= 64e6
 
 
 def test_config_is_plain_json(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,30 @@ def emodb(root: Path) -> None:
     table(root, *rows)
 
 
+def voices(root: Path, emotions: Sequence[str]) -> None:
+    rows = []
+    for i in range(24):
+        speaker = f"s{i % 4}" if i < 16 else "s4"
+        sound(root / speaker / f"{i}.m4a", i)
+        split = "train" if i < 16 else "val"
+        rows.append(
+            {"path": f"{speaker}/{i}.m4a", "label": emotions[i % len(emotions)], "speaker": speaker, "split": split}
+        )
+    table(root, *rows)
+
+
+def javased_audio(root: Path) -> None:
+    voices(root, ("neutral", "sadness", "happiness", "surprise", "fear", "anger"))
+
+
+def nemo(root: Path) -> None:
+    voices(root, ("anger", "fear", "happiness", "neutral", "sadness", "surprise"))
+
+
+def together(root: Path) -> None:
+    voices(root, BASIC7)
+
+
 def music_video(root: Path) -> None:
     rows = []
     for i in range(18):
@@ -136,7 +160,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[s
                     composed(root / folder)
                 elif data["dataset"] == "synthemo":
                     generate(root / folder, 14, 0, size=(96, 72), seconds=0.8)
-                elif "shared" in folder.parts:
+                elif "shared" in folder.parts or folder.parts[:2] == ("runs", "voices"):
                     globals()[folder.name](root / folder)
                 else:
                     trees.TREES[data["dataset"]](root / folder)

@@ -3,7 +3,8 @@
 
 All return ``(module, width)``; the module gives maps that the networks pool themselves: pictures (N, 3, H, W) ->
 (N, D, h, w), clips (N, 3, F, H, W) -> (N, D, f, h, w), log-mel sound (N, 1, M, S) -> (N, D, h, w), samples
-(N, 1, 1, S) -> (N, D, 1, steps).
+(N, 1, 1, S) -> (N, D, 1, steps). An encoder with an attribute ``stacked`` gives that many layers one after the other
+in D, which :class:`emozoo.models.layers.LayerPool` weighs.
 
 Pretrained weights come only from a path that the user gives (``weights=``): a plain state dict, read with
 ``weights_only=True``, or safetensors.
@@ -12,6 +13,7 @@ Pretrained weights come only from a path that the user gives (``weights=``): a p
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from os import PathLike
@@ -20,6 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from emozoo.models.whisper import WhisperEncoder
 
 Path_ = str | PathLike[str]
 
@@ -282,23 +286,47 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tup
 def sound_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -> tuple[nn.Module, int]:
     """An encoder of windows of sound.
 
-    ``name``: a picture encoder, for log-mel (N, 1, M, S); or ``hf:FOLDER``, a speech model as ``save_pretrained`` of
-    transformers wrote it (wav2vec2, hubert, wavlm and others that hear samples), for waveforms (N, 1, 1, S); or the
-    mapping that :func:`portable` makes of that, which holds no weights. ``weights`` replace those of the folder.
+    ``name``: a picture encoder, for log-mel (N, 1, M, S); or for waveforms (N, 1, 1, S)
+
+    * ``speech_tiny``: convolutions and first two blocks of Whisper-tiny (4.1 million parameters, D = 384, 16 kHz),
+      ``@k`` behind it for k of its four blocks; ``speech_tiny_layers``: mean and deviation over time of each of its
+      layers instead of the last one's map (D = 768 a layer). Trained weights come with the package (``speech_tiny.v1``,
+      as ``init_from`` of training);
+    * ``hf:FOLDER``: a speech model as ``save_pretrained`` of transformers wrote it (wav2vec2, hubert, wavlm and others
+      that hear samples), or the mapping that :func:`portable` makes of that, which holds no weights. ``weights``
+      replace those of the folder.
 
     Raises ValueError for an unknown name, unusable weights, and where transformers is missing or broken.
     """
+    if isinstance(name, str) and name.startswith("speech_tiny"):
+        net, width = _speech_tiny(name)
+        if weights is not None:
+            load_encoder(net, weights)
+        return net, width
     if isinstance(name, str) and not is_speech_encoder(name):
         return picture_encoder(name, in_chans=1, weights=weights)
     return _speech_encoder(name, weights)
 
 
+def _speech_tiny(name: str) -> tuple[WhisperEncoder, int]:
+    found = re.fullmatch(r"speech_tiny(_layers)?(?:@([1-4]))?", name)
+    if found is None:
+        raise ValueError(
+            f"no sound encoder '{name}': use speech_tiny or speech_tiny_layers, @1 to @4 behind for blocks"
+        )
+    net = WhisperEncoder(blocks=int(found[2] or 2), statistics=bool(found[1]))
+    return net, net.width * 2 * net.stacked if net.statistics else net.width
+
+
 def check_sound(encoder: nn.Module, x: Tensor) -> None:
     """Raises ValueError where samples (..., 1, S) meet an encoder of log-mel pictures (..., M, S), or the reverse."""
-    if isinstance(encoder, Speech) and x.shape[-2] != 1:
+    hears = isinstance(encoder, (Speech, WhisperEncoder))
+    if hears and x.shape[-2] != 1:
         raise ValueError("a speech encoder hears samples: set the stream's audio kind to 'waveform' (it is log-mel)")
-    if not isinstance(encoder, Speech) and x.shape[-2] == 1:
-        raise ValueError("this sound encoder sees log-mel pictures, its stream is a waveform: use 'hf:FOLDER' for one")
+    if not hears and x.shape[-2] == 1:
+        raise ValueError(
+            "this sound encoder sees log-mel pictures, its stream is a waveform: use speech_tiny or 'hf:FOLDER' for one"
+        )
 
 
 def portable(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -155,6 +155,33 @@ class PooledBatchNorm(nn.BatchNorm1d):
         return super().forward(x)
 
 
+class LayerPool(nn.Module):
+    """Weighs the layers of an encoder, which lie one after the other in its features: (B, L, n * D) -> (B, L, D).
+
+    Every feature is brought to mean 0 and variance 1 over the real windows of training; the sum over layers has learnt
+    weights that are positive and sum to 1, equal ones at first. So a frozen encoder's features can be kept, and which
+    of its layers count is learnt. ``dropout`` is that of the result. Masked windows are zeros.
+    """
+
+    def __init__(self, layers: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = PooledBatchNorm(layers * width, affine=False)
+        self.weights = nn.Parameter(torch.zeros(layers))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        flat, real = at_least_fp32(x).flatten(0, 1), mask.flatten()
+        if not self.training:
+            known = self.norm(flat)
+        else:
+            known = torch.zeros_like(flat)
+            if real.any():
+                known[real] = self.norm(flat[real])
+        known = known.unflatten(-1, (len(self.weights), -1))  # (B * L, n, D)
+        pooled = torch.einsum("nld,l->nd", known, self.weights.softmax(0)).unflatten(0, mask.shape)
+        return zero_masked(self.dropout(pooled), mask)
+
+
 class ConvEncoder(nn.Sequential):
     """The encoder of the CAER line: five 3 x 3 convolutions with batch norm and ReLU, the first four pooled 2 x 2.
 

@@ -53,6 +53,7 @@ from emozoo.models.backbones import (
 )
 from emozoo.models.layers import (
     EncoderNet,
+    LayerPool,
     Masks,
     Output,
     at_least_fp32,
@@ -70,7 +71,8 @@ class RecursiveJointAttention(EncoderNet):
 
     Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). A picture encoder for the face sees each frame
     alone and is averaged over the clip, a clip encoder sees all F. A speech model for the sound (``sound_encoder`` in
-    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. ``head`` also takes features made
+    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
+    (``speech_tiny_layers``) is followed by learnt weights over them. ``head`` also takes features made
     elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
     ``audio`` (B, L, D_a).
 
@@ -78,6 +80,7 @@ class RecursiveJointAttention(EncoderNet):
     remains computes exactly what it computes beside a masked stream.
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
+    ``dropout`` stands before the classes, and behind the weights over layers.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
     Attention maps: ``regions`` (B, L, G) with ``"grid"``: alpha, sums to 1 over regions; ``stream_share`` (B, L, 2):
@@ -99,6 +102,7 @@ class RecursiveJointAttention(EncoderNet):
         seq_len: int = 16,
         width: int = 512,
         hidden: int = 256,
+        dropout: float = 0.6,
         va: bool = True,
         freeze: bool = True,
         encoder_weights: Mapping[str, Path_] | None = None,
@@ -127,6 +131,11 @@ class RecursiveJointAttention(EncoderNet):
         self.seq_len, self.num_iter, self.va = seq_len, num_iter, va
         self.audio_width, self.face_width = audio_width, face_width * (regions if self.grid else 1)
 
+        stacked = getattr(built["audio"][0], "stacked", 1) if "audio" in built else 1
+        self.layer_pool = None
+        if stacked > 1:
+            audio_width //= stacked
+            self.layer_pool = LayerPool(stacked, audio_width, dropout)
         self.audio_lstm = ResidualBiLSTM(audio_width, width, hidden, dropout=0.1)
         if self.grid:
             self.guide = AudioGuided(face_width, width, regions, legacy_layout)
@@ -138,7 +147,7 @@ class RecursiveJointAttention(EncoderNet):
         if va:
             self.valence, self.arousal = _regressor(width), _regressor(width)
         if num_classes:
-            self.classifier = nn.Sequential(nn.Dropout(0.6), nn.Linear(width, num_classes))
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
         self.num_classes = num_classes
         for name, parameter in self.named_parameters():  # the authors' initialisation; encoders and LSTMs keep theirs
             if not name.startswith("encoders.") and "lstm.first" not in name and "lstm.second" not in name:
@@ -183,6 +192,8 @@ class RecursiveJointAttention(EncoderNet):
         m_any = m_v | m_a
         maps: dict[str, Tensor] = {}
 
+        if self.layer_pool is not None:
+            audio = self.layer_pool(audio, m_a)
         v, a = fn.normalize(zero_masked(face, m_v), dim=-1), fn.normalize(zero_masked(audio, m_a), dim=-1)
         a = self.audio_lstm(a, m_a)  # (B, L, w)
         if self.grid:
