@@ -542,6 +542,8 @@ class Predictor:
     ) -> None:
         if not (math.isfinite(every) and every > 0):
             raise UsageError(f"every must be a positive number of seconds, got {every}")
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1 window at a time, got {batch_size}")
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is a probability from 0 to 1, got {min_confidence:g}")
         model = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper the module
@@ -628,6 +630,14 @@ class Predictor:
             others = [s for s in self.spec.streams if s in file.used]
             how = f"the answer comes from: {', '.join(others)}" if others else "this model answers from faces alone"
             texts["no_face"] = "; ".join(filter(None, ["no face was found", how, None if seen else self._hint(file)]))
+        elif seen and self.spec.detector == "cascade" and seen[0].score < faces.DOUBTFUL:
+            score = seen[0].score
+            turn = self._look_again(file, lambda pictures: faces.surer_turned(pictures, self.spec.detector, score))
+            if turn:
+                texts["turned"] = (
+                    f"what was found may be no face: a surer one was found after turning {turn}: turn the picture or "
+                    "video if it does not stand upright"
+                )
         if "no_audio" in texts and any(self.spec.streams[s].source == "audio" for s in file.used):
             texts.setdefault("short_audio", "a part of the file has no sound")
             del texts["no_audio"]
@@ -646,13 +656,17 @@ class Predictor:
         return [{"code": code, "text": text} for code, text in texts.items()]
 
     def _hint(self, file: _File) -> str | None:
-        """What would help the detector, from a few of the file's pictures; None where they cannot be read again."""
+        """What would help the detector; None where the file's pictures cannot be read again."""
+        return self._look_again(file, lambda pictures: faces.hint(pictures, self.spec.detector))
+
+    def _look_again(self, file: _File, look: Callable[[list[np.ndarray]], str | None]) -> str | None:
+        """What is seen in a few of the file's pictures; None where they cannot be read again."""
         reader = file.reader
         with suppress(_Unread), _reading(reader.path):
             whole = reader.offered(0.0, reader.duration)
             at = sorted({int(len(whole) * (i + 0.5) / faces.HINT_PICTURES) for i in range(faces.HINT_PICTURES)})
             assert reader.pictures is not None
-            return faces.hint(list(reader.pictures.frames(whole[at])), self.spec.detector)
+            return look(list(reader.pictures.frames(whole[at])))
         return None
 
     def _windows(self, duration: float, face: Track | None) -> list[_Window]:

@@ -411,3 +411,55 @@ def test_what_would_help_is_said(face, module):
     assert "crop or enlarge it, or try the detector yunet" in hint(wide)
     on_its_side = np.ascontiguousarray(np.rot90(face))
     assert "a face was found after turning by 90° clockwise: turn the picture or video" in hint(on_its_side)
+
+
+def test_a_picture_without_anything_in_it_is_said_to_be_plain(module):
+    """Protects people from the advice to enlarge what is black, and from limits of 0 pixels."""
+    texts = {}
+    for name, picture in {
+        "black": np.zeros((240, 320, 3), np.uint8),
+        "white": np.full((240, 320, 3), 254, np.uint8),
+        "line": np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (20, 1, 3)),
+    }.items():
+        (warning,) = [w for w in inference.predict(picture, module).warnings if w["code"] == "no_face"]
+        texts[name] = warning["text"]
+    assert "the pictures show one plain colour" in texts["black"]
+    assert "the pictures show one plain colour" in texts["white"]
+    assert "crop or enlarge it" not in texts["black"] + texts["white"]
+    assert "faces smaller than 1 pixels" in texts["line"]
+
+
+def test_a_face_upside_down_is_told_from_what_the_detector_takes_for_one(face, module, monkeypatch):
+    """Protects answers from a false alarm: a doubtful face is told when a far surer one is seen after turning."""
+
+    def look(scores):
+        """A detector that sees one face in any picture, by where the bright corner of it is."""
+
+        def detect(picture):
+            corners = [picture[0, 0], picture[0, -1], picture[-1, -1], picture[-1, 0]]
+            score = scores[int(np.argmax([int(c.sum()) for c in corners]))]
+            return np.array([[90, 60, 200, 170, score]], dtype=np.float32)[: int(score > 0)]
+
+        return lambda name: detect
+
+    picture = face.copy()
+    picture[:4, :4], picture[:4, -4:], picture[-4:, :4], picture[-4:, -4:] = 255, 0, 0, 0
+    for scores, told in {
+        (1.5, 0, 6.0, 0): "after turning by 180°",
+        (1.5, 7.0, 0, 0): "after turning by 90° clockwise",
+        (1.5, 0, 2.9, 0): None,
+        (6.0, 0, 30.0, 0): None,
+    }.items():
+        monkeypatch.setattr("emozoo.data.faces.detector", look(scores))
+        found = inference.predict([picture] * 5, module)
+        texts = [w["text"] for w in found.warnings if w["code"] == "turned"]
+        assert bool(texts) == bool(told), (scores, found.warnings)
+        assert not told or told in texts[0]
+        assert found.scores
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_windows_is_refused(face, module, size):
+    """Protects from the answer that there is no face, where nothing was asked at all."""
+    with pytest.raises(UsageError, match="batch_size must be at least 1"):
+        inference.predict(face, module, batch_size=size)

@@ -38,15 +38,23 @@ Detector = Callable[[np.ndarray], np.ndarray]
 HINT_PICTURES = 3
 TURNS = {1: "by 90° clockwise", 2: "by 180°", 3: "by 90° anticlockwise"}  # by numpy.rot90 with axes (1, 0)
 PART = 0.6  # side of the enlarged parts, of the picture's
+# What the cascade finds in pictures upside down, or on their side, may be no face: its scores of real ones are higher.
+DOUBTFUL = 4.0  # mean score of a track below which the turned pictures are looked at too
+SURER = 2.0  # so many times the score is wanted of a face that is found after turning
+FLAT = 8  # pictures whose pixels lie within so many of 256 values show nothing
 
 
 @dataclass(frozen=True)
 class Track:
-    """One face through time: ``times`` (n,) seconds, ``boxes`` (n, 4) smoothed, ``step`` seconds between detections."""
+    """One face through time: ``times`` (n,) seconds, ``boxes`` (n, 4) smoothed, ``step`` seconds between detections.
+
+    ``score``: the detector's, on average over all frames looked at, 0 in those without the face; nan = not known.
+    """
 
     times: np.ndarray
     boxes: np.ndarray
     step: float
+    score: float = float("nan")
 
     @property
     def start(self) -> float:
@@ -213,11 +221,6 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
         y, x = height // 4, width // 4
         return cv2.copyMakeBorder(picture, y, y, x, x, cv2.BORDER_REPLICATE)
 
-    def best(found: np.ndarray) -> tuple[float, float]:
-        """Score and side of the surest face; 0 and 0 without one."""
-        row = found[found[:, 4].argmax()] if len(found) else np.zeros(5)
-        return float(row[4]), float(row[2] - row[0])
-
     def enlarged(picture: np.ndarray) -> tuple[float, float]:
         h, w = int(height * PART), int(width * PART)
         scale = max(1.0, LONG_SIDE / max(h, w))
@@ -225,20 +228,19 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
         for y in (0, height - h):
             for x in (0, width - w):
                 part = cv2.resize(picture[y : y + h, x : x + w], None, fx=scale, fy=scale)
-                score, side = best(detect(part))
+                score, side = _surest(detect(part))
                 found.append((score, side / scale))
         return max(found)
 
-    def turned(picture: np.ndarray, turns: int) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(picture, turns, (1, 0)))
-
-    tries = {words: [best(detect(turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
+    tries = {words: [_surest(detect(_turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
     if min(height, width) >= SMALL:
-        tries["border"] = [best(detect(pad(p))) for p in pictures]
+        tries["border"] = [_surest(detect(pad(p))) for p in pictures]
         tries["small"] = [enlarged(p) for p in pictures]
-    least = smallest(name, width, height)
     other = ", or try the detector yunet" if name == "cascade" else ""
+    least = max(1, smallest(name, width, height))
     limit = f"faces smaller than {least} pixels are not looked for in a picture of {width} x {height}"
+    if max(int(p.max()) - int(p.min()) for p in pictures) < FLAT:
+        return f"the pictures show one plain colour; {limit}"
     counts = {k: (sum(side > 0 for _, side in found), sum(score for score, _ in found)) for k, found in tries.items()}
     chosen = max(counts, key=counts.__getitem__)
     if 2 * counts[chosen][0] <= len(pictures) or (chosen == "small" and counts[chosen][0] < len(pictures)):
@@ -251,6 +253,25 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
     if chosen == "border":
         return f"a face was found at the border when the picture got more room: leave room around the face{other}"
     return f"a face was found after turning {chosen}: turn the picture or video"
+
+
+def surer_turned(pictures: Sequence[np.ndarray], name: str, score: float) -> str | None:
+    """How pictures are to be turned to show a face far surer than one of that score, in words; None if in no way."""
+    detect = detector(name)
+    wanted = SURER * max(score, DOUBTFUL / 2)
+    scores = {words: [_surest(detect(_turned(p, turns)))[0] for p in pictures] for turns, words in TURNS.items()}
+    words = max(scores, key=lambda w: sum(scores[w]))
+    return words if sum(scores[words]) / len(pictures) >= wanted and min(scores[words]) > 0 else None
+
+
+def _surest(found: np.ndarray) -> tuple[float, float]:
+    """Score and side of the surest face; 0 and 0 without one."""
+    row = found[found[:, 4].argmax()] if len(found) else np.zeros(5)
+    return float(row[4]), float(row[2] - row[0])
+
+
+def _turned(picture: np.ndarray, turns: int) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(picture, turns, (1, 0)))
 
 
 def _inside(found: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -284,8 +305,8 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
     at) or in less than a third of the frames of their own span are dropped as false alarms. A face is known to be gone
     only where a frame was looked at: time without frames, as between those of a slow video, ends no track.
     """
-    open_tracks: list[tuple[list[float], list[np.ndarray]]] = []
-    closed: list[tuple[list[float], list[np.ndarray]]] = []
+    open_tracks: list[tuple[list[float], list[np.ndarray], list[float]]] = []
+    closed: list[tuple[list[float], list[np.ndarray], list[float]]] = []
     looks: list[float] = []
     for time, found in detections:
         looks.append(time)
@@ -293,7 +314,7 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
         closed += [t for t, away in zip(open_tracks, gone) if away]
         open_tracks = [t for t, away in zip(open_tracks, gone) if not away]
         pairs = []
-        for k, (_, boxes) in enumerate(open_tracks):
+        for k, (_, boxes, _) in enumerate(open_tracks):
             if len(found):
                 pairs += [(s, k, j) for j, s in enumerate(_similarity(boxes[-1], found[:, :4])) if s > 0.3]
         used_tracks, used_boxes = set(), set()
@@ -303,13 +324,17 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
                 used_boxes.add(j)
                 open_tracks[k][0].append(time)
                 open_tracks[k][1].append(found[j, :4])
-        open_tracks += [([time], [found[j, :4]]) for j in range(len(found)) if j not in used_boxes]
+                open_tracks[k][2].append(float(found[j, 4]))
+        open_tracks += [
+            ([time], [found[j, :4]], [float(found[j, 4])]) for j in range(len(found)) if j not in used_boxes
+        ]
     tracks = []
-    for times, boxes in closed + open_tracks:
+    for times, boxes, scores in closed + open_tracks:
         first, last = np.searchsorted(looks, [times[0], times[-1]])
         span = min((times[-1] - times[0]) / step, float(last - first)) + 1 if step else 1
         if len(times) >= min(3, len(looks)) and len(times) * 3 >= span:
-            tracks.append(Track(np.array(times), _smooth(np.array(times), np.stack(boxes)), step))
+            smooth = _smooth(np.array(times), np.stack(boxes))
+            tracks.append(Track(np.array(times), smooth, step, sum(scores) / len(looks)))
     return sorted(tracks, key=lambda t: (-t.face_frames, -_area(t)))
 
 

@@ -185,7 +185,8 @@ class Sound:
             self._samples = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
             self._holes = placed.holes
             self.warnings += placed.warnings
-            lost = self._announced - count / self.rate
+            closed = sum(j.closed for j in self._clock.jumps)  # what is announced has the jumps in it
+            lost = self._announced - max(0.0, closed) - count / self.rate
             if lost > 0.25 and not placed.warnings:
                 text = f"damaged file: the last {lost:.2f} s of its sound cannot be decoded"
                 self.warnings.append(Warn("broken_tail", text))

@@ -152,6 +152,17 @@ def test_sound_behind_a_jump_stays_with_its_pictures(tmp_path, backend):
     assert heard[8:].min() > 0.2
 
 
+@pytest.mark.parametrize(("announced", "lost"), [(5000.8, False), (5002.8, True)])
+def test_a_jump_is_no_sound_that_is_lost(tmp_path, announced, lost):
+    """Protects from a warning of damage: containers that announce the length of their sound count the jump in."""
+    pieces = [(0.0, 0, 0.8), (5000.0, 9000, 0.8)]
+    path = write(tmp_path / "a.mkv", steady(20) + steady(20, 5000.0), sound=[pieces])
+    header = media.read_header(path)._replace(audio_s=announced)
+    sound = media.Sound(path, 16000, header, media.open_pictures(path).clock)
+    sound.read(0.0, 1.6)
+    assert ("broken_tail" in [w.code for w in sound.warnings]) == lost
+
+
 def test_sound_whose_clock_starts_elsewhere_is_laid_beside_the_pictures(tmp_path):
     """Protects files whose sound starts at zero and whose pictures at an epoch."""
     path = write(tmp_path / "a.mkv", steady(40, 1.0e6), sound=[[(0.0, 9000, 1.6)]])
