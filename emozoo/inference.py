@@ -697,13 +697,15 @@ class Predictor:
             file.reader.sound is not None if s.source == "audio" else s.source != "face"
             for s in self.spec.streams.values()
         )
-        for first in range(0, len(windows), self.batch_size):
-            chunk: list[tuple[_Window, RawClip]] = []
-            for window in windows[first : first + self.batch_size]:
-                if face is not None and not others and len(windows) > 1 and not _in_sight(face, window):
-                    continue
+        shown = [
+            w for w in windows if face is None or others or len(windows) == 1 or _in_sight(face, w)
+        ]  # fmt: skip
+        groups = _alike(file.reader, shown)
+        for first in range(0, len(groups), self.batch_size):
+            chunk: list[tuple[list[_Window], RawClip]] = []
+            for group in groups[first : first + self.batch_size]:
                 try:
-                    raw = self._read(file.reader, window, face, main)
+                    raw = self._read(file.reader, group[0], face, main)
                 except _Unread as error:  # a damaged or silent part; the rest of the file still counts
                     failure = error
                     continue
@@ -715,11 +717,11 @@ class Predictor:
                 real = {name for name, mask in raw.masks.items() if mask.any()}
                 if real:
                     file.used |= real
-                    chunk.append((window, raw))
-            answered += len(chunk)
+                    chunk.append((group, raw))
+            answered += sum(len(group) for group, _ in chunk)
             if chunk:
                 yield from self._run(chunk)
-            done(min(1.0, (first + self.batch_size) / len(windows)))
+            done(min(1.0, (first + self.batch_size) / len(groups)))
         if failure is not None and not answered:
             raise failure
         if main:  # a passer-by is expected to be out of sight
@@ -735,7 +737,7 @@ class Predictor:
         return raw
 
     @torch.inference_mode()
-    def _run(self, chunk: list[tuple[_Window, RawClip]]) -> list[_Answer]:
+    def _run(self, chunk: list[tuple[list[_Window], RawClip]]) -> list[_Answer]:
         batch = to_batch([raw for _, raw in chunk], self.spec, ids=[str(i) for i in range(len(chunk))])
         with _in_eval_mode(self.module):
             out = self.module.predict_step(batch.to(self.module.device), 0)
@@ -750,7 +752,8 @@ class Predictor:
                 np.any([mask.any(-1) for mask in raw.masks.values()], axis=0),
                 raw.boxes,
             )
-            for i, (window, raw) in enumerate(chunk)
+            for i, (group, raw) in enumerate(chunk)
+            for window in group
         ]
 
     def _moments(self, answer: _Answer, alone: bool) -> list[Moment]:
@@ -773,6 +776,19 @@ class Predictor:
         nearest = real[np.argmin(abs(answer.times[real] - middle))]
         v, a = map(float, answer.va[inside or [nearest]].mean(0))
         return [Moment(window.start, window.end, scores, v, a, _box(answer, window.start, window.end))]
+
+
+def _alike(reader: ClipReader, windows: list[_Window]) -> list[list[_Window]]:
+    """Windows in groups that show the same frames, so that one answer is theirs: slow time lapses have many of them."""
+    if len(windows) < 2 or reader.pictures is None or reader.sound is not None:
+        return [[w] for w in windows]
+    stamps = reader.pictures.stamps
+    found: dict[tuple[int, int], list[_Window]] = {}
+    for w in windows:
+        start, end = w.read_from or 0.0, reader.duration if w.read_to is None else w.read_to
+        lo, hi = (int(i) for i in np.searchsorted(stamps, [start - 1e-6, end - 1e-6]))
+        found.setdefault((lo, hi) if lo < hi else (hi - 1, hi), []).append(w)  # between two frames the one on show
+    return list(found.values())
 
 
 def _in_sight(face: Track, window: _Window) -> bool:

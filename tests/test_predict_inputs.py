@@ -8,8 +8,10 @@ import io
 import json
 import logging
 import os
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -463,3 +465,29 @@ def test_a_batch_of_no_windows_is_refused(face, module, size):
     """Protects from the answer that there is no face, where nothing was asked at all."""
     with pytest.raises(UsageError, match="batch_size must be at least 1"):
         inference.predict(face, module, batch_size=size)
+
+
+def test_a_slow_time_lapse_is_asked_once_a_picture(face, module, tmp_path, monkeypatch):
+    """Protects time lapses: seconds that show the same frames share one answer, as if each had been asked alone."""
+    path = tmp_path / "lapse.mkv"
+    with av.open(str(path), "w") as box:
+        video = box.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = face.shape[1], face.shape[0], "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        for i in range(4):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(face), format="rgb24")
+            frame.pts, frame.time_base = 60_000 * i, Fraction(1, 1000)
+            box.mux(video.encode(frame))
+        box.mux(video.encode())
+    asked = []
+    step = module.predict_step
+    monkeypatch.setattr(module, "predict_step", lambda batch, index=0: asked.append(len(batch)) or step(batch, index))
+    found = inference.predict(path, module)
+    monkeypatch.setattr(inference, "_alike", lambda reader, windows: [[w] for w in windows])
+    alone = inference.predict(path, module)
+    assert len(found.timeline) > 100
+    assert asked[0] == 4
+    assert sum(asked[1:]) == len(alone.timeline)
+    assert [m.start_s for m in found.timeline] == [m.start_s for m in alone.timeline]
+    for one, other in zip(found.timeline, alone.timeline):
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
