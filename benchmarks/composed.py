@@ -1,6 +1,6 @@
 """Faces and voices of real people in composed clips: two views fused, each alone, and fused late.
 
-    python benchmarks/composed.py [face_voice] [face_scene]
+    python benchmarks/composed.py [--shipped] [face_voice] [face_scene]
 
 Composes the clips below ``runs/composed`` (people and voices of the test clips are in none of the training data),
 trains the networks that look at them, encoders first, and asks them about two sets: ``varied``, where views are spoilt
@@ -16,7 +16,8 @@ the networks have learnt from. The encoder of voices learns from eight actors, t
 what an encoder makes of voices that it remembers is better than what it makes of a stranger's, and a network that
 learns to fuse from those trusts voices too much. Intervals are by the actor of a voice, four in the test clips, or by
 the person of a face. Records go into ``benchmarks/results``. What is there is not made again, and a killed run goes on.
-Needs the real material (``EMOZOO_SHARED``).
+With ``--shipped`` nothing is trained: the weights of the package are asked about the test clips, made anew where the
+generator has another version. Needs the real material (``EMOZOO_SHARED``).
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ SETS = {
     },
 }  # fmt: skip
 VERSION = {("face", "voice"): "v2", ("face", "scene"): "v1"}
+# weights of the package, and the views that they are asked without
+SHIPPED = {
+    ("face", "voice"): (f"{JOINT}.real7_v2", (None, "face-only", "audio-only")),
+    ("face", "scene"): (f"{CAER}.real7_v1", (None, "face-only", "context-only")),
+}
 
 
 def material(part: str, views: tuple[str, str]) -> tuple[list[Row], list[Row]]:
@@ -117,10 +123,11 @@ def folder(views: tuple[str, str]) -> Path:
     return CLIPS / "_".join(views)
 
 
-def clips(views: tuple[str, str]) -> None:
-    """Composes the sets, and writes one table of those that are trained and tuned on."""
+def clips(views: tuple[str, str], names: Sequence[str] | None = None) -> None:
+    """Composes the sets, all or those named, and writes one table of those that are trained and tuned on."""
     lines: list[str] = []
-    for name, (n, seed, part, spoil, strangers) in SETS[views].items():
+    for name in names or SETS[views]:
+        n, seed, part, spoil, strangers = SETS[views][name]
         faces, heard = material(part, views)
         ticks = iter(track(range(n), f"composing {' and '.join(views)}, {name}"))
 
@@ -135,7 +142,8 @@ def clips(views: tuple[str, str]) -> None:
         if name in ("train", "tune"):
             header, *rows = path.read_text(encoding="utf-8").splitlines()
             lines += [f"{name}/{row}" for row in rows]
-    report.write_text("\n".join([header, *lines]) + "\n", folder(views) / "manifest.csv")
+    if lines:
+        report.write_text("\n".join([header, *lines]) + "\n", folder(views) / "manifest.csv")
 
 
 def asked(voices: list[Voice], views: tuple[str, str], part: str) -> Said:
@@ -235,19 +243,30 @@ def face_scene() -> list[dict[str, Any]]:
     return [r for part in ("varied", "steady") for r in compared(asked(voices, views, part), views, part)]
 
 
+def shipped(part: str) -> list[dict[str, Any]]:
+    """Records of the package's weights for a pair of views: nothing is trained."""
+    views = next(v for v in SHIPPED if "_".join(v) == part)
+    clips(views, ("varied", "steady"))
+    name, controls = SHIPPED[views]
+    voices = [Voice(load(name), control) for control in controls]
+    return [r for which in ("varied", "steady") for r in compared(asked(voices, views, which), views, which)]
+
+
 PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (face_voice, face_scene)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all")
-    for part in parser.parse_args(argv).parts or list(PARTS):
+    parser.add_argument("--shipped", action="store_true", help="ask the weights of the package; train nothing")
+    given = parser.parse_args(argv)
+    for part in given.parts or list(PARTS):
         if part not in PARTS:
             parser.error(f"no part {part}; there are {', '.join(PARTS)}")
-        records = PARTS[part]()
+        records = shipped(part) if given.shipped else PARTS[part]()
         report.save(records, "benchmarks/results")
-        shipped = [r for r in records if r["model"] in registry.weights()]
-        report.save_classes(shipped, "benchmarks/results/classes.csv")
+        tagged = [r for r in records if r["model"] in registry.weights()]
+        report.save_classes(tagged, "benchmarks/results/classes.csv")
         report.show(records)
 
 
