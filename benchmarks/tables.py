@@ -262,10 +262,11 @@ def composed(views: str) -> str:
         r for r in sorted(results(), key=lambda r: r["protocol"], reverse=True)
         if r["protocol"].startswith(f"composed_{views}_")
     ]  # fmt: skip
-    versions = " and ".join(sorted({r["protocol_version"] for r in found}))
+    versions = sorted({r["protocol_version"] for r in found})
     rows = (
         [
-            r["protocol"].removeprefix(f"composed_{views}_").rpartition("_v")[0],
+            r["protocol"].removeprefix(f"composed_{views}_").rpartition("_v")[0]
+            + (f", version {r['protocol_version']}" if len(versions) > 1 else ""),
             f"`{r['model']}`" if r["model"] in registry.weights() else r["model"],
             r["control"] or "–",
             counted(r),
@@ -276,7 +277,10 @@ def composed(views: str) -> str:
     )
     head = ["Clips", "Answers of", "Input", "n", "UAR", "Fused minus this (95 %)"]
     table = markdown(head, rows, "Nothing measured yet.")
-    return f"{table}\n\nMeasured on composed clips of version {versions}." if found else table
+    if len(versions) > 1:
+        note = "Clips of another version have other pixels. Each difference was measured on clips of its row's version."
+        return f"{table}\n\n{note}"
+    return f"{table}\n\nMeasured on composed clips of version {versions[0]}." if found else table
 
 
 TABLES: dict[str, Callable[[], str]] = {
