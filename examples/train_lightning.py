@@ -27,7 +27,7 @@ L.seed_everything(0)
 model = emozoo.load("emotion_fan", classes=classes)
 dm = emozoo.EmotionDataModule("folder", root, spec=model.spec, classes=classes, batch_size=8)
 devices = int(os.environ.get("WORLD_SIZE", 1))  # of torchrun; Trainer(devices=2) starts processes by itself
-trainer = L.Trainer(max_epochs=2, accelerator="cpu", devices=devices, logger=False, enable_checkpointing=False)
+trainer = L.Trainer(max_epochs=5, accelerator="cpu", devices=devices, logger=False, enable_checkpointing=False)
 trainer.fit(model, datamodule=dm)
 (scores,) = trainer.test(model, datamodule=dm)
 answers = trainer.predict(model, datamodule=dm)
