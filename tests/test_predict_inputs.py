@@ -51,7 +51,7 @@ def facts(found: inference.Prediction) -> dict:
 
 
 @pytest.mark.parametrize("step", ["encode", "head"])
-def test_a_bug_in_the_network_is_raised(face, tmp_path, step, monkeypatch):
+def test_a_bug_in_a_lightning_module_is_raised(face, tmp_path, step, monkeypatch):
     """Protects people with networks of their own: their bug keeps its traceback and is not blamed on the file."""
     own = EmotionModule("ceflnet", size="lite").eval()
 

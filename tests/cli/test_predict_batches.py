@@ -58,7 +58,7 @@ def asked(monkeypatch, tmp_path) -> list[str]:
     return names
 
 
-def test_a_bug_is_one_line_and_the_other_files_are_answered(run, asked, tmp_path):
+def test_a_bug_in_a_lightning_module_is_one_line_and_the_other_files_are_answered(run, asked, tmp_path):
     """Protects finished work from a bug of one's own network: one line, exit code 1, the rest of the files."""
     code, out, err = run(tmp_path, "--json", "--out", tmp_path / "out")
     assert (code, asked) == (1, ["a.png", "b.png", "c.png"])
@@ -69,7 +69,7 @@ def test_a_bug_is_one_line_and_the_other_files_are_answered(run, asked, tmp_path
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "b.json", "c.json"]
 
 
-def test_debug_shows_where_a_bug_is(run, asked, tmp_path):
+def test_debug_shows_where_a_bug_in_a_lightning_module_is(run, asked, tmp_path):
     """Protects the search for a bug: with --debug it is raised as it is."""
     with pytest.raises(KeyError, match="my_new_head"):
         run(tmp_path, "--debug")
