@@ -436,12 +436,12 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 self._check_data(*data)
                 continue
             classes, spec = getattr(data, "classes", None), getattr(data, "spec", None)
-            if self.classes and classes is not None and tuple(classes) != self.classes:
+            if self.classes and classes and tuple(classes) != self.classes:
                 raise UsageError(
                     f"the data number the classes {', '.join(classes)} and the model {', '.join(self.classes)}: "
                     "make the EmotionDataModule with classes=model.classes"
                 )
-            if isinstance(spec, ClipSpec) and spec != self.spec:
+            if isinstance(spec, ClipSpec) and spec.with_detector(self.spec.detector) != self.spec:
                 raise UsageError(
                     "the data show other pictures or sounds than the model looks at (another ClipSpec): make the "
                     "EmotionDataModule with spec=model.spec"

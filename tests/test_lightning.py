@@ -513,6 +513,16 @@ def test_data_of_other_classes_or_pictures_than_the_model_are_refused(
         getattr(trainer, stage)(module, **given)
 
 
+def test_another_detector_and_data_without_labels_are_no_other_data(pictures: Path, tmp_path: Path) -> None:
+    """Protects what may differ: the face detector, and rows that nobody labelled, which are only predicted."""
+    module = small()
+    (tmp_path / "table.csv").write_text("\n".join(["path", *map(str, sorted(pictures.glob("*/*.png"))[:2])]))
+    dm = EmotionDataModule("csv", tmp_path / "table.csv", spec=module.spec.with_detector("yunet"), split="all")
+    module._check_data(dm)
+    dm.setup("predict")
+    module._check_data(dm)
+
+
 def table_of(pictures: Path, classes: tuple[str, ...], folder: Path) -> Path:
     """Pictures as a CSV, with labels of a network's first two classes."""
     lines = [f"{p},{classes[int(p.parent.name == 'calm')]}" for p in sorted(pictures.glob("*/*.png"))]
