@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from functools import lru_cache
 from multiprocessing import get_context
@@ -51,8 +51,19 @@ def place(path: str | Path) -> Path:
 
 def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
     """One manifest row as a decoded clip, by the one path that prediction uses too. Raises VideoError."""
-    with ClipReader.of(row, spec) as reader:
+    with _of_the_file(row), ClipReader.of(row, spec) as reader:
         return reader.read(rng=rng)
+
+
+@contextmanager
+def _of_the_file(row: Row) -> Iterator[None]:
+    """What the system throws while a row is read, of a disk that is gone say, is an error of its file."""
+    try:
+        yield
+    except EmozooError:
+        raise
+    except OSError as error:
+        raise VideoError(row.path, f"cannot be read ({error.strerror or error})") from error
 
 
 _log = logging.getLogger(__name__)
@@ -168,7 +179,7 @@ def _preload_one(job: tuple[Row, ClipSpec, tuple[int | None, ...]]) -> list[RawC
     row, spec, draws = job
     found: list[RawClip | VideoError] = []
     try:
-        with ClipReader.of(row, spec) as reader:
+        with _of_the_file(row), ClipReader.of(row, spec) as reader:
             for draw in draws:
                 key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
                 rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))

@@ -433,3 +433,22 @@ def test_a_spec_is_needed(table: Path) -> None:
     """Protects the one argument that nobody can guess: the error says where it comes from."""
     with pytest.raises(UsageError, match=r"model\.spec"):
         EmotionDataModule("csv", table)
+
+
+def test_a_file_that_goes_away_while_it_is_read_is_an_unreadable_one(make_pictures, monkeypatch) -> None:
+    """Protects long runs on disks of others: a file that is gone between two looks is counted, not a crash."""
+    pictures = make_pictures(2)
+    dm = EmotionDataModule("folder", pictures, spec=SPEC, split="all", allow_missing=True, batch_size=2)
+    dm.setup("test")
+
+    def gone(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("emozoo.data.clips.ClipReader.read", gone)
+    assert list(dm.test_dataloader()) == [None] * len(dm.test_dataloader())
+    monkeypatch.undo()
+    dm = EmotionDataModule("folder", pictures, spec=SPEC, split="all", batch_size=2)
+    dm.setup("test")
+    monkeypatch.setattr("emozoo.data.clips.ClipReader.read", gone)
+    with pytest.raises(VideoError, match="cannot be read"):
+        list(dm.test_dataloader())
