@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -29,7 +29,7 @@ from PIL import Image, ImageOps
 
 from emozoo import hub
 from emozoo.data import faces
-from emozoo.data.clips import MAIN, ClipReader, RawClip, Warn, to_batch
+from emozoo.data.clips import MAIN, ClipReader, RawClip, Warn, file_errors, to_batch
 from emozoo.data.faces import Track
 from emozoo.data.find import Item, find_media, one_line
 from emozoo.data.images import FOLDER_FPS
@@ -39,7 +39,6 @@ from emozoo.spec import ClipSpec
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
-    "stream",
 ]  # fmt: skip
 
 AGGREGATION = "mean over time of the longest track"
@@ -360,38 +359,6 @@ def predict(
     'missing'
     """
     files, single = _asked(paths)
-    answers = list(
-        stream(
-            files,
-            model,
-            every=every,
-            prior=prior,
-            min_confidence=min_confidence,
-            detector=detector,
-            device=device,
-            batch_size=batch_size,
-            progress=progress,
-        )
-    )
-    return answers[0] if single else answers
-
-
-def stream(
-    paths: Iterable[MediaPath | Clip],
-    model: str | EmotionModule = "ceflnet",
-    *,
-    every: float = 1.0,
-    prior: str = "train",
-    min_confidence: float = 0.0,
-    detector: str | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
-    progress: Callable[[float], None] | None = None,
-) -> Iterator[Prediction]:
-    """Predictions of files or clips one after the other, each as soon as it is done.
-
-    Arguments and errors as :func:`predict`; a folder is taken for the frames of one clip.
-    """
     ask = Predictor(
         model,
         every=every,
@@ -401,8 +368,8 @@ def stream(
         device=device,
         batch_size=batch_size,
     )
-    for path in paths:
-        yield ask.about(path, progress)
+    answers = [ask.about(file, progress) for file in files]
+    return answers[0] if single else answers
 
 
 class _Use:
@@ -482,11 +449,10 @@ class _Unread(Exception):
 def _reading(file: str) -> Iterator[None]:
     """What is thrown while a file is read is the file's fault, whatever it is; what nobody foresaw is logged."""
     try:
-        yield
+        with file_errors(file):
+            yield
     except EmozooError as error:
         raise _Unread(getattr(error, "code", "failed"), getattr(error, "reason", str(error))) from error
-    except OSError as error:
-        raise _Unread("unreadable", f"cannot be read ({error.strerror or error})") from error
     except Exception as error:
         _log.debug("%s: not foreseen while the file was read", one_line(file), exc_info=True)
         raise _Unread("internal", f"{type(error).__name__}: {error}") from error

@@ -24,7 +24,7 @@ import torch
 from emozoo import hub
 from emozoo.benchmark import controls, statistics
 from emozoo.benchmark.statistics import Outcome
-from emozoo.data.clips import Batch, ClipReader
+from emozoo.data.clips import Batch, ClipReader, file_errors
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row, read_va
 from emozoo.errors import DatasetError, VideoError
@@ -282,7 +282,7 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
         row, extra={k: v for k, v in row.extra.items() if k != "va_file"}
     )  # read once, not for every window
     try:
-        with ClipReader.of(row, spec) as reader:
+        with file_errors(row.path), ClipReader.of(row, spec) as reader:
             start, end = reader.start, min(reader.end, reader.duration)
             fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of sound alone: as many as there are labels
     except VideoError:

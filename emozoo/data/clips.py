@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from av.error import FFmpegError
 from torch import Tensor
 
 from emozoo.data import audio, faces, sampling, store, views
@@ -33,7 +35,7 @@ from emozoo.data.media import (
     read_header,
 )
 from emozoo.data.transforms import Augment, augment_streams
-from emozoo.errors import VideoError
+from emozoo.errors import EmozooError, VideoError
 from emozoo.spec import ClipSpec, StreamSpec
 
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
@@ -43,6 +45,17 @@ IGNORE = -100  # class index of a sample without an emotion label, as cross-entr
 SOUND_TICK = 0.01  # seconds: sound without pictures is sampled as if it had 100 frames a second
 SHORT_SOUND_S = 0.5  # sound that starts so late, ends so early or has such a hole is mentioned
 LEAST_SOUND_S = 0.1  # a clip with less sound in its window counts as silent
+
+
+@contextmanager
+def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What the system or FFmpeg throws while a file is read, of a disk that is gone say, becomes a VideoError of it."""
+    try:
+        yield
+    except EmozooError:
+        raise
+    except (OSError, FFmpegError) as error:
+        raise VideoError(path, f"cannot be read ({error.strerror or error})") from error
 
 
 @dataclass

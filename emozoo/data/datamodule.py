@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import lru_cache
 from multiprocessing import get_context
@@ -28,7 +28,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from emozoo import hub
 from emozoo.data import datasets, splits, store
-from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, to_batch
+from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, file_errors, to_batch
 from emozoo.data.manifest import Manifest, Row, read_va
 from emozoo.data.media import is_picture
 from emozoo.data.splits import fold_of as fold_of
@@ -51,19 +51,8 @@ def place(path: str | Path) -> Path:
 
 def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
     """One manifest row as a decoded clip, by the one path that prediction uses too. Raises VideoError."""
-    with _of_the_file(row), ClipReader.of(row, spec) as reader:
+    with file_errors(row.path), ClipReader.of(row, spec) as reader:
         return reader.read(rng=rng)
-
-
-@contextmanager
-def _of_the_file(row: Row) -> Iterator[None]:
-    """What the system throws while a row is read, of a disk that is gone say, is an error of its file."""
-    try:
-        yield
-    except EmozooError:
-        raise
-    except OSError as error:
-        raise VideoError(row.path, f"cannot be read ({error.strerror or error})") from error
 
 
 _log = logging.getLogger(__name__)
@@ -179,7 +168,7 @@ def _preload_one(job: tuple[Row, ClipSpec, tuple[int | None, ...]]) -> list[RawC
     row, spec, draws = job
     found: list[RawClip | VideoError] = []
     try:
-        with _of_the_file(row), ClipReader.of(row, spec) as reader:
+        with file_errors(row.path), ClipReader.of(row, spec) as reader:
             for draw in draws:
                 key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
                 rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))
@@ -566,7 +555,7 @@ def _windows(row: Row, spec: ClipSpec) -> list[Row]:
     if "va_file" not in row.extra:
         return [row]
     try:
-        with ClipReader.of(row, spec) as reader:
+        with file_errors(row.path), ClipReader.of(row, spec) as reader:
             start, end = reader.start, min(reader.end, reader.duration)
     except VideoError:
         return [row]  # reading it will say so

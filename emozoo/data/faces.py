@@ -232,15 +232,15 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
                 found.append((score, side / scale))
         return max(found)
 
-    tries = {words: [_surest(detect(_turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
-    if min(height, width) >= SMALL:
-        tries["border"] = [_surest(detect(pad(p))) for p in pictures]
-        tries["small"] = [enlarged(p) for p in pictures]
     other = ", or try the detector yunet" if name == "cascade" else ""
     least = max(1, smallest(name, width, height))
     limit = f"faces smaller than {least} pixels are not looked for in a picture of {width} x {height}"
     if max(int(p.max()) - int(p.min()) for p in pictures) < FLAT:
         return f"the pictures show one plain colour; {limit}"
+    tries = {words: [_surest(detect(_turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
+    if min(height, width) >= SMALL:
+        tries["border"] = [_surest(detect(pad(p))) for p in pictures]
+        tries["small"] = [enlarged(p) for p in pictures]
     counts = {k: (sum(side > 0 for _, side in found), sum(score for score, _ in found)) for k, found in tries.items()}
     chosen = max(counts, key=counts.__getitem__)
     if 2 * counts[chosen][0] <= len(pictures) or (chosen == "small" and counts[chosen][0] < len(pictures)):

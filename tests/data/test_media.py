@@ -17,18 +17,6 @@ import pytest
 from emozoo.data import media, sound
 from emozoo.errors import VideoError
 
-BACKENDS = ["decord", "pyav"]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
-    """Both decoders in turn; without decord is what a platform without its wheels has."""
-    if request.param == "decord":
-        pytest.importorskip("decord")
-    else:
-        monkeypatch.setattr(media, "decord", None)
-    return request.param
-
 
 def means(pictures, indices) -> list[float]:
     return [float(p.mean()) for p in pictures.frames(indices)]

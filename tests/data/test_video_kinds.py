@@ -24,16 +24,6 @@ FACE = StreamSpec("face", (24, 24), 3)
 SOUND = StreamSpec("audio", (40, 101), mean=(-30.0,), std=(20.0,), audio=AudioSpec())
 
 
-@pytest.fixture(params=["decord", "pyav"])
-def backend(request, monkeypatch):
-    """Both decoders in turn."""
-    if request.param == "decord":
-        pytest.importorskip("decord")
-    else:
-        monkeypatch.setattr(media, "decord", None)
-    return request.param
-
-
 def spec(**streams: StreamSpec) -> ClipSpec:
     return ClipSpec(streams, 3, "trail", window_s=4.0, clip_s=1.0)
 
