@@ -42,12 +42,13 @@ from emozoo.benchmark import report, statistics
 from emozoo.benchmark.answers import Said, Voice, read
 from emozoo.benchmark.run import complete, ends, record
 from emozoo.data import datasets
-from emozoo.data.datamodule import EmotionDataModule, place
+from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
-from emozoo.data.synthetic import Mix, compose
-from emozoo.data.synthetic.compose import VERSION as MADE_BY
+from emozoo.files import resolve_path
 from emozoo.labels import BASIC7, canonical
 from emozoo.module import EmotionModule, load
+from emozoo.synthemo import Mix, compose
+from emozoo.synthemo.compose import VERSION as MADE_BY
 
 JOINT, CAER, CLIPS = "recursive_joint_attention", "caer_cross_attention", Path("runs/composed")
 # the recipe whose encoder sees faces, for each pair of views
@@ -79,7 +80,7 @@ def material(part: str, views: tuple[str, str]) -> tuple[list[Row], list[Row]]:
     """Faces and voices of a part. ``tune``: faces that the recipe of their encoder holds out of the training part."""
     data = "$EMOZOO_SHARED/data"
     sources = {"ferplus7": f"{data}/ferplus", "csv": f"{data}/faces_lfw5/manifest.csv"}
-    faces = [r for name, root in sources.items() for r in datasets.load(name, place(root))]
+    faces = [r for name, root in sources.items() for r in datasets.load(name, resolve_path(root))]
     if part == "val":
         faces = [r for r in faces if r.split == part]
     else:
@@ -90,7 +91,7 @@ def material(part: str, views: tuple[str, str]) -> tuple[list[Row], list[Row]]:
 
 def voices(part: str) -> list[Row]:
     """Recordings of a part: those of its actors, ``val`` = what RAVDESS's table calls so."""
-    rows = datasets.load("csv", place("$EMOZOO_SHARED/data/ravdess_audio/manifest.csv"))
+    rows = datasets.load("csv", resolve_path("$EMOZOO_SHARED/data/ravdess_audio/manifest.csv"))
     if part == "val":
         return [r for r in rows if r.split == part]
     return [r for r in rows if r.split == "train" and int(str(r.group)) in ACTORS[part]]

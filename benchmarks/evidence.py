@@ -41,8 +41,9 @@ from emozoo.benchmark.folds import cross_validate, saved_elsewhere
 from emozoo.benchmark.run import complete, ends, run
 from emozoo.data import audio
 from emozoo.data.clips import ClipReader
-from emozoo.data.datamodule import EmotionDataModule, place
+from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row, read_manifest
+from emozoo.files import resolve_path
 from emozoo.labels import BASIC7, canonical
 from emozoo.module import EmotionModule, load
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
@@ -81,7 +82,7 @@ def faces5() -> Records:
         ("caer_cross_attention__lfw5", "caer_cross_attention, recipe lfw5", None),
     ):
         found += cross_validate(
-            RECIPES / f"{recipe}.yaml", "csv", place(LFW5), folds=5, protocol="lfw5_5fold_v1",
+            RECIPES / f"{recipe}.yaml", "csv", resolve_path(LFW5), folds=5, protocol="lfw5_5fold_v1",
             out=out / recipe, tag=name, teacher=teacher,
         )  # fmt: skip
     return [r | {"dataset": "lfw5"} for r in found]
@@ -92,7 +93,7 @@ def lfw5() -> Records:
     for arch in NETWORKS:
         trained(f"{arch}__ferplus_votes")
         found += cross_validate(
-            RECIPES / f"{arch}__lfw5_folds.yaml", "csv", place(LFW5), folds=5, protocol="lfw5_5fold_v1",
+            RECIPES / f"{arch}__lfw5_folds.yaml", "csv", resolve_path(LFW5), folds=5, protocol="lfw5_5fold_v1",
             out=RUNS / f"{arch}__lfw5_folds", tag=f"{arch}, recipe lfw5_folds",
         )  # fmt: skip
     return [r | {"dataset": "lfw5"} for r in found]
@@ -102,14 +103,16 @@ def ferplus() -> Records:
     found: Records = []
     for arch in NETWORKS:
         folder = trained(f"{arch}__ferplus_votes")
-        one = run([str(folder)], "ferplus", place("$EMOZOO_SHARED/data/ferplus"), split="val", prior="both")
+        one = run([str(folder)], "ferplus", resolve_path("$EMOZOO_SHARED/data/ferplus"), split="val", prior="both")
         found += [r | {"model": f"{arch}, recipe ferplus_votes"} for r in one]
     return found
 
 
 def music() -> Records:
     folder = trained("dfan__music_video")
-    found = run([str(folder)], "csv", place("$EMOZOO_SHARED/data/music_video/manifest.csv"), split="val", prior="train")
+    found = run(
+        [str(folder)], "csv", resolve_path("$EMOZOO_SHARED/data/music_video/manifest.csv"), split="val", prior="train"
+    )
     name = {"model": "dfan, recipe music_video", "dataset": "music_video", "protocol": "music_video_val_v1"}
     return [r | name for r in found]
 
@@ -119,7 +122,7 @@ def music() -> Records:
 
 def voices() -> Records:
     folder = trained("recursive_joint_attention__ravdess_voices")
-    found = run([str(folder)], "csv", place(VOICES), split="val", prior="both")
+    found = run([str(folder)], "csv", resolve_path(VOICES), split="val", prior="both")
     name = {"dataset": "ravdess", "protocol": "ravdess_voices_actors_17_to_20"}
     found = [r | name | {"model": "recursive_joint_attention, recipe ravdess_voices"} for r in found]
     for normalised in (False, True):
@@ -138,7 +141,10 @@ def across() -> Records:
             made = run([str(folder)], "csv", whole(table, other), prior="both", label_map="basic7_v1")
             protocol = f"voices_{own}_to_{other}"
         else:
-            made, protocol = run([str(folder)], "csv", place(GERMAN), split="val", prior="both"), "voices_emodb_val"
+            made, protocol = (
+                run([str(folder)], "csv", resolve_path(GERMAN), split="val", prior="both"),
+                "voices_emodb_val",
+            )
         name = {"dataset": other, "protocol": protocol, "model": f"recursive_joint_attention, recipe {own}_voices"}
         found += [r | name for r in made]
     return found
@@ -159,7 +165,7 @@ def speech() -> Records:
     found: Records = []
     for corpus, table in CORPORA.items():
         folder = trained(f"recursive_joint_attention__voices_{corpus}")
-        made = run([str(folder)], "csv", place(table), split="val", prior="both")
+        made = run([str(folder)], "csv", resolve_path(table), split="val", prior="both")
         name = {"dataset": corpus, "protocol": PROTOCOLS.get(corpus, f"voices_{corpus}_val")}
         found += [r | name | {"model": f"recursive_joint_attention, recipe voices_{corpus}"} for r in made]
     return found
@@ -190,7 +196,7 @@ def together() -> Records:
 
 def joined(corpora: Sequence[str], name: str) -> Path:
     """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name."""
-    rows = [(corpus, row) for corpus in corpora for row in read_manifest(place(CORPORA[corpus])).rows]
+    rows = [(corpus, row) for corpus in corpora for row in read_manifest(resolve_path(CORPORA[corpus])).rows]
     lines = [
         [os.path.abspath(row.path), canonical(str(row.label)), f"{corpus} {row.group}", row.split]
         for corpus, row in rows
@@ -207,8 +213,8 @@ def joined(corpora: Sequence[str], name: str) -> Path:
 
 def whole(table: str, name: str) -> Path:
     """The recordings of both parts of a table, as one."""
-    with place(table).open(newline="", encoding="utf-8") as f:
-        rows = [r | {"path": str((place(table).parent / r["path"]).resolve())} for r in csv.DictReader(f)]
+    with resolve_path(table).open(newline="", encoding="utf-8") as f:
+        rows = [r | {"path": str((resolve_path(table).parent / r["path"]).resolve())} for r in csv.DictReader(f)]
     text = io.StringIO()
     out = csv.DictWriter(text, [k for k in rows[0] if k != "split"], extrasaction="ignore", lineterminator="\n")
     out.writeheader()
@@ -229,7 +235,7 @@ def machine(like: dict[str, Any], normalised: bool) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    manifest = read_manifest(place(VOICES))
+    manifest = read_manifest(resolve_path(VOICES))
     rows = manifest.rows
     x = np.stack([log_mel_statistics(r) for r in rows])
     who = np.array([r.group for r in rows])
@@ -279,7 +285,9 @@ def intensity(module: EmotionModule) -> None:
 
     A pair is two means over repetitions. Written to ``benchmarks/results/arousal.csv``; intervals by actor.
     """
-    dm = EmotionDataModule("csv", place(VOICES), spec=module.spec, classes=module.classes, split="val", batch_size=32)
+    dm = EmotionDataModule(
+        "csv", resolve_path(VOICES), spec=module.spec, classes=module.classes, split="val", batch_size=32
+    )
     dm.setup("test")
     heard: dict[tuple[str, ...], dict[str, list[float]]] = {}
     module.eval()
@@ -289,7 +297,7 @@ def intensity(module: EmotionModule) -> None:
             va = module.output(batch).va
             assert va is not None
             arousal = (va[..., 1] * mask).sum(1) / mask.sum(1)
-            for i, value in zip(batch.meta["rows"], arousal.tolist(), strict=True):
+            for i, value in zip(batch.rows, arousal.tolist(), strict=True):
                 row = dm.test_rows[i]
                 key = (str(row.group), row.extra["statement"], str(row.label))
                 heard.setdefault(key, {}).setdefault(row.extra["intensity"], []).append(value)

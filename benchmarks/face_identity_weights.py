@@ -28,8 +28,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from emozoo import hub
-from emozoo.data.datamodule import EmotionDataModule, place
+from emozoo import files
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.files import resolve_path
 from emozoo.models.backbones import picture_encoder
 from emozoo.spec import ClipSpec, StreamSpec
 
@@ -97,7 +98,7 @@ def faces() -> Tensor:
     """Training pictures of FER+: (N, 3, SIDE, SIDE), -1..1."""
     face = StreamSpec("face", (SIDE, SIDE), frames=1, mean=(0.5,) * 3, std=(0.5,) * 3)
     spec = ClipSpec({"face": face}, 1, "segments", 3.0)
-    root = place("$EMOZOO_SHARED/data/ferplus")
+    root = resolve_path("$EMOZOO_SHARED/data/ferplus")
     dm = EmotionDataModule("ferplus", root, spec=spec, split="train", batch_size=PICTURES)
     dm.setup("test")
     return next(iter(dm.test_dataloader())).inputs["face"].flatten(0, 2)
@@ -136,7 +137,7 @@ def main() -> None:
         norm.running_var.fill_(1 - norm.eps)  # until measured: y = scale x + shift
     measure(encoder, faces())
     OUT.parent.mkdir(exist_ok=True)
-    hub.write_atomic(OUT, save({k: v.contiguous() for k, v in net.state_dict().items()}))
+    files.write_atomic(OUT, save({k: v.contiguous() for k, v in net.state_dict().items()}))
     print(OUT)
 
 

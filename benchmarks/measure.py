@@ -15,7 +15,7 @@ from emozoo.benchmark import report
 from emozoo.benchmark.run import run
 from emozoo.benchmark.suite import TASKS, suite, weights_of
 from emozoo.benchmark.verify import SOURCES
-from emozoo.data.datamodule import place
+from emozoo.files import resolve_path
 
 # Weights of any version by what they are asked about: FER+ in seven classes, LFW-5 by a label map, or in its own five.
 FACES = {
@@ -27,13 +27,15 @@ FACES = {
 
 def main() -> None:
     records = suite(prior="train") if any(weights_of(arch) for arch in TASKS) else []
-    shared = place("$EMOZOO_SHARED/data")
+    shared = resolve_path("$EMOZOO_SHARED/data")
     if shared.is_dir():
         of = {k: [n for n in registry.weights() if n.rpartition("_v")[0] in v] for k, v in FACES.items()}
         ferplus, lfw5 = (SOURCES[k] for k in (("ferplus", "ferplus7"), ("lfw5", "lfw5_val_v1")))
-        records += run(of["seven"], ferplus.dataset, place(ferplus.root), split="val", prior="both", num_workers=2)
-        found = run(of["mapped"], lfw5.dataset, place(lfw5.root), split="val", prior="both", label_map="lfw5_v1")
-        found += run(of["five"], lfw5.dataset, place(lfw5.root), split="val", prior="both")
+        records += run(
+            of["seven"], ferplus.dataset, resolve_path(ferplus.root), split="val", prior="both", num_workers=2
+        )
+        found = run(of["mapped"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both", label_map="lfw5_v1")
+        found += run(of["five"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both")
         records += [r | {"dataset": "lfw5", "protocol": "lfw5_val_v1"} for r in found]
     else:
         print(f"{shared} is not there: the rows on real faces stay as they are", file=sys.stderr)

@@ -40,15 +40,14 @@ from synthemo_weights import CLIPS, SEED
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from emozoo import hub
+from emozoo import files, synthemo
 from emozoo.benchmark import suite
-from emozoo.data import synthetic
 from emozoo.data.datamodule import EmotionDataModule, FeatureDataset
 from emozoo.data.manifest import Row
-from emozoo.data.synthetic import EMOTIONS, Cause
 from emozoo.losses import concordance, concordance_loss, cross_entropy
 from emozoo.models.layers import Output, masked_max, masked_softmax
 from emozoo.module import EmotionModule, build_network
+from emozoo.synthemo import EMOTIONS, Cause
 
 TABLE = Path("benchmarks/results/mechanisms.csv")
 PAGE = Path("docs/mechanisms.md")
@@ -126,17 +125,19 @@ def load(arch: str, workers: int) -> Data:
         recipe["model"]["init_from"] = f"{arch}.synth_v1"  # the same encoders, in half precision
     module = EmotionModule(**recipe["model"]).eval()
     knobs, (share, draws) = suite.TASKS[arch], TRAINING[arch]
-    key = hashlib.sha256(repr((synthetic.VERSION, knobs, CLIPS, SEED, suite.CLIPS, suite.SEED, share, draws)).encode())
+    key = hashlib.sha256(repr((synthemo.VERSION, knobs, CLIPS, SEED, suite.CLIPS, suite.SEED, share, draws)).encode())
     net: Any = module.net
     for name, value in net.state_dict().items():
         if name.partition(".")[0] in net.encoding:
             key.update(name.encode() + value.numpy().tobytes())
-    files = [hub.home() / "features" / f"mechanisms_{key.hexdigest()[:24]}_{part}.pt" for part in ("train", "test")]
+    stored = [
+        files.cache_folder() / "features" / f"mechanisms_{key.hexdigest()[:24]}_{part}.pt" for part in ("train", "test")
+    ]
     spec = module.spec
     if arch == "ceflnet":  # every frame alone, so that clips can be cut anywhere
         face = replace(spec.streams["face"], frames=1)
         spec = replace(spec, streams={"face": face}, clips=30, sampling="segments")
-    if not files[0].is_file():
+    if not stored[0].is_file():
         root = suite.prepare(arch, clips=CLIPS, seed=SEED, split="train", out=runs(arch), workers=workers)
         settings = recipe["data"] | {"root": root, "num_workers": workers, "features": draws, "share": share}
         data = EmotionDataModule(**settings, spec=spec, classes=module.classes)
@@ -145,16 +146,16 @@ def load(arch: str, workers: int) -> Data:
         data.trainer.strategy.connect(module)
         kept = data.train_dataloader().dataset
         assert isinstance(kept, FeatureDataset)
-        save(files[0], kept, data.train_rows)
-    if not files[1].is_file():
+        save(stored[0], kept, data.train_rows)
+    if not stored[1].is_file():
         data = EmotionDataModule(
             "synthemo", suite.prepare(arch, workers=workers), spec=spec, classes=module.classes, split="test"
         )
         data.setup("test")
-        save(files[1], encode(module.eval(), data.test_dataloader()), data.test_rows)
-    learned = gather(files[0], partial(synthetic.plan, SEED, knobs=knobs, split="train"))
+        save(stored[1], encode(module.eval(), data.test_dataloader()), data.test_rows)
+    learned = gather(stored[0], partial(synthemo.plan, SEED, knobs=knobs, split="train"))
     held = torch.tensor([c.person % 10 == 0 for c in learned.causes])
-    test = gather(files[1], partial(synthetic.plan, suite.SEED, knobs=knobs, split="test"))
+    test = gather(stored[1], partial(synthemo.plan, suite.SEED, knobs=knobs, split="test"))
     return Data(learned.only(~held), learned.only(held), test)
 
 
@@ -187,7 +188,7 @@ def save(file: Path, kept: FeatureDataset, rows: Sequence[Row]) -> None:
     buffer = io.BytesIO()
     torch.save({"numbers": numbers, "features": features, "masks": masks, "targets": targets}, buffer)
     file.parent.mkdir(parents=True, exist_ok=True)
-    hub.write_atomic(file, buffer.getvalue())
+    files.write_atomic(file, buffer.getvalue())
 
 
 def gather(file: Path, plan: Callable[..., Cause]) -> Clips:
@@ -597,8 +598,8 @@ def bursts(cause: Cause, frames: Tensor) -> tuple[Tensor, Tensor]:
 
     Decoys are found by drawing the same course without them.
     """
-    run = synthetic.course(cause)
-    calm = synthetic.course(replace(cause, knobs=replace(cause.knobs, decoys=0)))
+    run = synthemo.course(cause)
+    calm = synthemo.course(replace(cause, knobs=replace(cause.knobs, decoys=0)))
     strength = torch.from_numpy(run.strength)
     moved = torch.from_numpy(np.abs(run.units - calm.units).max(1))
     inside = (strength >= 0.5 * strength.max())[frames].any(1)
@@ -693,7 +694,7 @@ def boxes(causes: Sequence[Cause], what: str, size: Sequence[int]) -> Tensor:
     for n, c in enumerate(causes):
         w, h = c.size
         if what == "face":
-            regions = [synthetic.course(c).boxes(c).mean(0)]
+            regions = [synthemo.course(c).boxes(c).mean(0)]
         else:
             some = c.spots[:1] if what == "cause" else c.spots[1:]
             regions = [np.array([x * w - q * h, (y - q) * h, x * w + q * h, (y + q) * h]) for x, y, q in some]
@@ -844,7 +845,7 @@ def rows_of(experiment: str, seed: int, found: Mapping[str, Per], groups: np.nda
             if not isinstance(values, Pooled):
                 values = mean_by_group(values, groups)
             parts = " ".join("nan" if math.isnan(v) else f"{v:.4f}" for v in values.groups)
-            line = (experiment, variant, seed, metric, f"{values.value:.5f}", values.n, parts, synthetic.VERSION)
+            line = (experiment, variant, seed, metric, f"{values.value:.5f}", values.n, parts, synthemo.VERSION)
             lines.append(dict(zip(COLUMNS, line, strict=True)))
     return lines
 
@@ -885,10 +886,8 @@ def train(names: Sequence[str], seeds: Sequence[int], table: Path, workers: int)
     for name in names:
         arch, units = EXPERIMENTS[name]
         have = read(table)
-        if (have["version"] != synthetic.VERSION).any():
-            sys.exit(
-                f"{table}: holds runs on another version of the drawn clips than {synthetic.VERSION}; move it away"
-            )
+        if (have["version"] != synthemo.VERSION).any():
+            sys.exit(f"{table}: holds runs on another version of the drawn clips than {synthemo.VERSION}; move it away")
         done = set(zip(have["experiment"], have["variant"], have["seed"], strict=True))
         for seed in seeds:
             if arch not in loaded:
@@ -1190,7 +1189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, default=TABLE, help="where finished runs are appended")
     chosen = parser.parse_args(arguments)
     if chosen.quick:
-        fresh = hub.home() / "mechanisms_quick.csv"
+        fresh = files.cache_folder() / "mechanisms_quick.csv"
         fresh.parent.mkdir(parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
         train(chosen.only, QUICK, fresh, chosen.workers)

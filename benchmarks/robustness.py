@@ -26,12 +26,13 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 from emozoo import registry
+from emozoo.batch import Batch
 from emozoo.benchmark import report, statistics
 from emozoo.benchmark.answers import Said, Voice, read
-from emozoo.data.clips import Batch
-from emozoo.data.datamodule import EmotionDataModule, place
+from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
 from emozoo.data.media import read_picture
+from emozoo.files import resolve_path
 from emozoo.module import load
 
 OUT = Path("benchmarks/results/robustness.csv")
@@ -142,7 +143,7 @@ class Altered:
             if stream.source == "audio":
                 continue
             mean, std = (torch.tensor(v)[:, None, None] for v in (stream.mean, stream.std))
-            first = x[:, :1, :1] if batch.meta["one_picture"] else x
+            first = x[:, :1, :1] if batch.one_image else x
             pictures = first.flatten(0, 2) * std + mean
             altered = (self._change(pictures) - mean) / std
             inputs[name] = altered.unflatten(0, first.shape[:3]).expand(x.shape)
@@ -154,7 +155,9 @@ class Altered:
 
 def turns(rows: list[Row]) -> np.ndarray:
     """Share (N,) of the distance between the eyes by which the nose lies off their middle; nan where none is found."""
-    file = os.environ.get("EMOZOO_YUNET", str(place("$EMOZOO_SHARED/data/weights/face_detection_yunet_2023mar.onnx")))
+    file = os.environ.get(
+        "EMOZOO_YUNET", str(resolve_path("$EMOZOO_SHARED/data/weights/face_detection_yunet_2023mar.onnx"))
+    )
     found = np.full(len(rows), np.nan)
     detector = cv2.FaceDetectorYN.create(file, "", (320, 320), score_threshold=0.5)
     for i, row in enumerate(rows):

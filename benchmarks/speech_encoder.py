@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emozoo import hub
+from emozoo import files, hub
 from emozoo.models.whisper import WhisperEncoder
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("checkpoints") / f"{ARCH}.{TAG}")
     asked = parser.parse_args(argv)
     data = asked.file.read_bytes()
-    if (found := hub.sha256_of(data)) != SHA256:
+    if (found := files.sha256_of(data)) != SHA256:
         parser.error(f"{asked.file}: sha256 is {found[:12]}…, expected {SHA256[:12]}…: another file, or a damaged one")
     print(asked.out, write(data, asked.out, asked.blocks))
 

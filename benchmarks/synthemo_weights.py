@@ -20,8 +20,8 @@ from typing import Any
 import yaml
 
 from emozoo.benchmark import suite
-from emozoo.data.synthetic import Knobs
 from emozoo.registry import CONTROLS
+from emozoo.synthemo import Knobs
 
 CLIPS, SEED = 1400, 1
 PLAIN_CLIPS, PLAIN_SEED = 1000, 2

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from emozoo.benchmark import report
-from emozoo.data.datamodule import place
+from emozoo.files import resolve_path
 from emozoo.inference import Prediction, predict
 from emozoo.module import load
 from emozoo.plots import colours
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="model", help=f"default: {', '.join(MODELS)}")
     models = [load(m) for m in parser.parse_args(argv).models or MODELS]
-    paths = [p for pattern in CLIPS for p in sorted(place(DATA).glob(f"{pattern}.mp4"))]
+    paths = [p for pattern in CLIPS for p in sorted(resolve_path(DATA).glob(f"{pattern}.mp4"))]
     by_model = [predict([str(p) for p in paths], model=m) for m in models]
     found = [p for same in zip(*by_model, strict=True) for p in same]
     report.write_text(table(found), Path("benchmarks/results/timelines.csv"))

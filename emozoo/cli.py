@@ -692,7 +692,7 @@ def synth(
     from rich.console import Console
     from rich.progress import Progress
 
-    from emozoo.data.synthetic import Mix, compose, generate
+    from emozoo.synthemo import Mix, compose, generate
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:

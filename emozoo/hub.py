@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emozoo import packaged, registry
+from emozoo import files, registry
 from emozoo.errors import EmozooError, UsageError, WeightsError
+from emozoo.files import cache_folder, sha256_of, write_atomic
 
 if TYPE_CHECKING:  # fetching files needs no torch
     from torch import Tensor
@@ -30,30 +25,13 @@ _NAME = re.compile(r"\w+\.\w+")  # of tagged weights
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
 
-def home() -> Path:
-    """The only folder outside a chosen output that the zoo writes to: ``EMOZOO_HOME``, else ``~/.cache/emozoo``.
-
-    An account without a home folder, as containers have them, gets one in the folder for temporary files.
-    """
-    if chosen := os.environ.get("EMOZOO_HOME"):
-        return Path(chosen)
-    try:
-        return Path.home() / ".cache" / "emozoo"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"emozoo-{os.getuid()}"
-
-
-def sha256_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def locate(entry: registry.Weights) -> Path:
     """The folder that holds this tag's files: packaged, then the user's cache, then the hub (by pinned revision).
 
     Once a file is in the cache no network is asked. Raises WeightsError that says where it was looked for.
     """
-    cached = home() / "weights" / entry.name
-    for folder in (Path(str(packaged.folder("checkpoints") / entry.name)), cached):
+    cached = cache_folder() / "weights" / entry.name
+    for folder in (Path(str(files.packaged("checkpoints") / entry.name)), cached):
         if (folder / WEIGHTS).is_file():
             if sha256_of((folder / WEIGHTS).read_bytes()) == entry.sha256:
                 return folder
@@ -248,7 +226,7 @@ def _parse(address: str) -> tuple[str, str]:
 
 
 def _cache(access: Access = Access()) -> Path:  # noqa: B008  # immutable
-    return access.cache or home() / "hub"
+    return access.cache or cache_folder() / "hub"
 
 
 def _cached(repo: str, revision: str, access: Access) -> Path | None:
@@ -553,33 +531,3 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     )
     write_atomic(folder / CARD, card.encode())
     return digest
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes to a temporary name in the same folder, then renames: a killed run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        shutil.copymode(path, name) if path.exists() else os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-_LIBRARIES = (
-    "emozoo", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-python-headless", "decord", "av",
-)  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that weights and numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # decord has no wheel on this platform, or emozoo runs from a bare checkout
-    return found

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from emozoo import hub
+from emozoo import files
 from emozoo.data import faces
 from emozoo.data.clips import MAIN, ClipReader, RawClip, Warn, file_errors, to_batch
 from emozoo.data.faces import Track
@@ -173,7 +173,7 @@ class Prediction:
                 scores = [_short(m.scores[c]) if m.scores else None for c in self.classes]
                 row = [one_line(self.file), self.model, t.id, _short(m.start_s), _short(m.end_s), m.label, *scores]
                 table.writerow([*row, _short(m.valence), _short(m.arousal), *(_short(m.box) or [None] * 4)])
-        hub.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
+        files.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
 
     def plot(self, path: MediaPath) -> None:
         """Draws the timelines as a picture; the suffix says which kind (.png, .svg, .pdf)."""

@@ -26,11 +26,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from emozoo import hub, registry
+from emozoo import files, hub, registry
+from emozoo.batch import Batch
 from emozoo.card import card, private
-from emozoo.data.clips import Batch
-from emozoo.data.datamodule import place
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
+from emozoo.files import resolve_path
 from emozoo.losses import concordance_loss, cross_entropy, distillation
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
@@ -278,7 +278,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         net: Any = self.net
         inputs = self._cast(batch.inputs)
         with self._precision():
-            if not (batch.meta.get("one_picture") and getattr(net, "per_frame", False)):
+            if not (batch.one_image and getattr(net, "per_frame", False)):
                 return net.encode(inputs, batch.masks)
             first = {k: x[:, :1, :1] for k, x in inputs.items()}
             features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
@@ -291,7 +291,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         """The network's Output for a batch of pictures and sound, or of features made by :meth:`encode`."""
         net: Any = self.net
         with self._precision():
-            if batch.meta.get("encoded"):
+            if batch.encoded:
                 return net.head(self._cast(batch.inputs), batch.masks)
             out: Output = net.head(self.encode(batch), batch.masks)
             if not self._flips():
@@ -474,7 +474,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             raise UsageError("a set without labels teaches nothing without a teacher: set distill= and teacher=")
         names = self.hparams["teacher"] or ()
         teachers = [
-            load(n if n.startswith(hub.SCHEME) else str(place(n))).requires_grad_(False)
+            load(n if n.startswith(hub.SCHEME) else str(resolve_path(n))).requires_grad_(False)
             for n in ([names] if isinstance(names, str) else names)
         ]
         for teacher in teachers:
@@ -608,7 +608,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
     def _taught(self, batch: Batch) -> Tensor:
         """The teachers' mean probabilities (B, K) without a class prior; those that the data bring stay."""
         own = self.net.state_dict()
-        for teacher in self._teachers if batch.meta.get("encoded") else ():
+        for teacher in self._teachers if batch.encoded else ():
             if not all(
                 torch.equal(own[k], v)
                 for k, v in teacher.net.state_dict().items()
@@ -838,7 +838,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             **self.describe(),
             "trained_on": trained_on or known.get("trained_on") or origin or trained or "nothing that was recorded",
             "licence": licence or self.config.get("licence") or "Apache-2.0",
-            "versions": known.get("versions") or hub.versions(),
+            "versions": known.get("versions") or files.versions(),
         }
         hub.save(folder, state, config, card(config), half=half)
         return folder
@@ -1040,7 +1040,7 @@ def _read(source: _Source, entry: registry.Weights | None = None) -> _Found:
     """
     folder, file = source
     if file is not None:
-        config, digest = hub.read_config(folder), hub.sha256_of(file.read_bytes())
+        config, digest = hub.read_config(folder), files.sha256_of(file.read_bytes())
         known = digest == config["sha256"]
         if not known:
             config = {k: v for k, v in config.items() if k in _NETWORK}
@@ -1104,7 +1104,7 @@ def _start(name: str) -> Path:
         return hub.fetch(name)
     if name in registry.encoders():
         return hub.locate(registry.encoders()[name])
-    path = place(name)
+    path = resolve_path(name)
     if name.partition(".")[0] in registry.MODELS:
         try:
             entry = registry.resolve(name)[1]

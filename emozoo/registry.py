@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from emozoo import packaged
+from emozoo import files
 from emozoo.errors import UnknownModelError, UsageError
 from emozoo.labels import BASIC7, CAER7, EKMAN6
 from emozoo.spec import IMAGENET_MEAN, IMAGENET_STD, KINETICS_MEAN, KINETICS_STD, AudioSpec, ClipSpec, StreamSpec
@@ -344,7 +344,7 @@ def wiring_and_size(arch: str, wiring: str | None = None, size: str | None = Non
 def _tagged() -> dict[str, Weights]:
     """Every folder of weights in the package, by full name."""
     found = {}
-    for folder in sorted(packaged.folder("checkpoints").iterdir(), key=lambda p: p.name):
+    for folder in sorted(files.packaged("checkpoints").iterdir(), key=lambda p: p.name):
         config = folder / "config.json"
         if config.is_file():
             data = json.loads(config.read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from emozoo import hub, packaged, registry
+from emozoo import files, hub, registry
 from emozoo.card import card, private
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
@@ -174,7 +174,7 @@ class SaveWeights(Callback):
             "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
             "precision": str(trainer.precision),
             "train_seconds": round(self.state_dict()["seconds"], 1),
-            "versions": hub.versions(),
+            "versions": files.versions(),
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, BestOnTest) and callback.found:
@@ -339,7 +339,7 @@ class _SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             text = self.parser.dump(self.config, skip_none=False)
-            hub.write_atomic(Path(trainer.default_root_dir) / "config.yaml", text.encode())
+            files.write_atomic(Path(trainer.default_root_dir) / "config.yaml", text.encode())
 
 
 class EmozooCLI(LightningCLI):
@@ -432,7 +432,7 @@ def _make_way(file: Path) -> None:
 
 def _recipe_file(word: str) -> Path | None:
     """The file of a recipe that SaveWeights names: of the package, or a user's own; None where there is none."""
-    committed = packaged.folder("benchmarks/recipes") / f"{Path(word).name.removesuffix('.yaml')}.yaml"
+    committed = files.packaged("benchmarks/recipes") / f"{Path(word).name.removesuffix('.yaml')}.yaml"
     if committed.is_file() and Path(word).parent.as_posix() in (".", "benchmarks/recipes"):
         return committed
     return Path(word) if Path(word).is_file() else None
@@ -449,7 +449,7 @@ def _classes_of(model: str, classes: list[str] | None) -> list[str]:
 
 def _recipe(word: str) -> str:
     """The path of a recipe; a bare name that is no file means one of the package's."""
-    file = packaged.folder("benchmarks/recipes") / f"{word}.yaml"
+    file = files.packaged("benchmarks/recipes") / f"{word}.yaml"
     return str(file) if not Path(word).exists() and file.is_file() else word
 
 
@@ -547,7 +547,7 @@ def finetune(
         """A hash of all that a run follows from, but for items that could not be read."""
         left_out = set(without)
         rows = [(r.id, r.label, r.split) for r in manifest.rows if r.id not in left_out]
-        return hub.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
+        return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
 
     last = out / "last.ckpt"
     before = _Began.of(last) if resume and last.is_file() else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emozoo.data.synthetic import VIEWS, Knobs, Rendered, plan, render, write_clip
+from emozoo.synthemo import VIEWS, Knobs, Rendered, plan, render, write_clip
 
 EMOTIONS = ("happiness", "surprise", "sadness", "anger")
 SECONDS = 4.0

@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from emozoo.data.clips import Batch
+from emozoo.batch import Batch
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.module import EmotionModule
 

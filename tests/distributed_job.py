@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from emozoo import registry
-from emozoo.data.clips import Batch
+from emozoo.batch import Batch
 from emozoo.data.datamodule import Strided
 from emozoo.module import EmotionModule
 

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from safetensors.torch import load_file
 
 import emozoo
-from emozoo import hub, packaged, registry
+from emozoo import files, hub, registry
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.module import EmotionModule, load
@@ -168,7 +168,7 @@ def test_packaged_weights_need_no_network_and_no_cache(tmp_path: Path) -> None:
 
 def test_all_embedded_weights_fit_into_64_megabytes() -> None:
     """A wheel stays small."""
-    assert sum(f.stat().st_size for f in packaged.folder("checkpoints").rglob(f"*{hub.WEIGHTS}")) <= 64e6
+    assert sum(f.stat().st_size for f in files.packaged("checkpoints").rglob(f"*{hub.WEIGHTS}")) <= 64e6
 
 
 def test_config_is_plain_json(folder: Path) -> None:
@@ -241,7 +241,7 @@ def publish(endpoint: Hub, files: dict[str, bytes] | Path, name: str = "acme/min
 def large(size: int) -> dict[str, bytes]:
     """Files of a repository whose weights are that many bytes of noise: fetched and hashed, never opened."""
     data = torch.randint(256, (size,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy().tobytes()
-    config = json.dumps({"sha256": hub.sha256_of(data)}).encode()
+    config = json.dumps({"sha256": files.sha256_of(data)}).encode()
     return {hub.WEIGHTS: data, hub.CONFIG: config, hub.CARD: b"---\nlicense: mit\n---\n"}
 
 
@@ -462,7 +462,7 @@ def test_a_folder_is_published_whole_or_not_at_all(endpoint: Hub, zoo: Zoo, fold
     (tagged / "notes.txt").write_text("private")
     data = bytearray((folder / hub.WEIGHTS).read_bytes())
     data[-1] ^= 1
-    other = variant("other", tag="mine_v1", sha256=hub.sha256_of(bytes(data)))
+    other = variant("other", tag="mine_v1", sha256=files.sha256_of(bytes(data)))
     (other / hub.WEIGHTS).write_bytes(data)
     damaged = variant("damaged", sha256="0" * 64)
     bare = variant("bare")
@@ -604,7 +604,7 @@ def test_the_whole_zoo_is_published_by_one_command(endpoint: Hub, zoo: Zoo) -> N
     assert set(repos) == {f"acme/{name}" for name in registry.weights()}
     assert all(repo.private for repo in repos.values())
     for name, entry in registry.weights().items():
-        assert hub.sha256_of(repos[f"acme/{name}"].tree("main")[1][hub.WEIGHTS]) == entry.sha256  # type: ignore[index]
+        assert files.sha256_of(repos[f"acme/{name}"].tree("main")[1][hub.WEIGHTS]) == entry.sha256  # type: ignore[index]
     assert TOKEN not in done.stdout + done.stderr
 
 
@@ -629,7 +629,7 @@ def test_once_published_the_whole_zoo_comes_from_the_hub(endpoint: Hub, zoo: Zoo
     folders = {w["name"]: Path(w["folder"]) for w in json.loads(fetched.stdout)["weights"]}
     for name, entry in registry.weights().items():
         assert (tmp_path / "home") in folders[name].parents
-        assert hub.sha256_of((folders[name] / hub.WEIGHTS).read_bytes()) == entry.sha256
+        assert files.sha256_of((folders[name] / hub.WEIGHTS).read_bytes()) == entry.sha256
     endpoint.requests.clear()
     assert zoo("download", "--all", PYTHONPATH=str(copy)).returncode == 0
     assert endpoint.requests == []

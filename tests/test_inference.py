@@ -20,7 +20,7 @@ from emozoo.module import EmotionModule
 @pytest.fixture(scope="module")
 def drawn() -> list[np.ndarray]:
     """Twenty frames (144, 192, 3) of a drawn person."""
-    from emozoo.data.synthetic import Knobs, plan, render
+    from emozoo.synthemo import Knobs, plan, render
 
     return list(render(plan(3, 0, Knobs(), size=(192, 144), seconds=2.0, fps=10)).frames)
 

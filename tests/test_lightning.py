@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 import emozoo
-from emozoo import hub, registry
-from emozoo.data.clips import Batch
+from emozoo import files, hub, registry
+from emozoo.batch import Batch
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.module import EmotionModule, load
@@ -74,7 +74,7 @@ def test_a_named_file_is_the_file_that_is_read(folder: Path, name: str, way: str
         module = ask[way]()
     assert sums(module) == 0
     assert module.name == str(file)
-    assert module.sha256 == hub.sha256_of(file.read_bytes()) == module.config["sha256"]
+    assert module.sha256 == files.sha256_of(file.read_bytes()) == module.config["sha256"]
     # Prior, temperature, origin and licence are those of other weights.
     assert float(module.temperature) == 1.0
     assert not module.log_prior.any()
@@ -258,11 +258,11 @@ def test_a_batch_of_stills_or_features_is_asked_by_the_same_call() -> None:
     module = EmotionModule("emotion_fan", size="lite", classes=["a", "b"]).eval()
     batch = batch_of("emotion_fan")
     still = Batch({"face": batch.inputs["face"][:, :1, :1].expand_as(batch.inputs["face"])}, batch.masks)
-    still.meta = {"id": ["0", "1"], "one_picture": True}
+    still.meta, still.one_image = {"id": ["0", "1"]}, True
     with torch.no_grad():
         want = module(still.inputs, still.masks).logits
         torch.testing.assert_close(module(still).logits, want, atol=1e-5, rtol=1e-5)
-        encoded = Batch(module.encode(still), still.masks, {}, {"id": ["0", "1"], "encoded": True})
+        encoded = Batch(module.encode(still), still.masks, {}, {"id": ["0", "1"]}, encoded=True)
         torch.testing.assert_close(module(encoded).logits, want, atol=1e-5, rtol=1e-5)
 
 
@@ -431,7 +431,7 @@ def test_a_lightning_checkpoint_opens_anywhere_and_says_what_it_is(pictures: Pat
     (tmp_path / "encoder.pth").unlink()
     again = EmotionModule.load_from_checkpoint(tmp_path / "mine.ckpt", map_location="cpu")
     assert again.name == "emotion_fan (checkpoint mine.ckpt)"
-    assert again.sha256 == hub.sha256_of((tmp_path / "mine.ckpt").read_bytes())
+    assert again.sha256 == files.sha256_of((tmp_path / "mine.ckpt").read_bytes())
     assert torch.equal(again.log_prior, module.log_prior)
     assert float(again.temperature) == 1.5
     found = emozoo.predict(pictures / "calm" / "0.png", again)

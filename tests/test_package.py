@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 USER = """
 import emozoo
-from emozoo.data.clips import Batch
+from emozoo.batch import Batch
 from emozoo.models.layers import Output
 from torch import Tensor
 

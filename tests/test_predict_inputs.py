@@ -27,7 +27,7 @@ from emozoo.module import EmotionModule
 @pytest.fixture(scope="module")
 def face() -> np.ndarray:
     """RGB (144, 192, 3) of a drawn person."""
-    from emozoo.data.synthetic import Knobs, plan, render
+    from emozoo.synthemo import Knobs, plan, render
 
     return np.array(render(plan(3, 0, Knobs(), size=(192, 144), seconds=0.5, fps=4)).frames[0])
 

@@ -17,9 +17,9 @@ import yaml
 from emozoo import registry
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
-from emozoo.data.synthetic import compose, generate
 from emozoo.labels import BASIC7
 from emozoo.module import EmotionModule
+from emozoo.synthemo import compose, generate
 from emozoo.train import EmozooCLI
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))

@@ -43,7 +43,7 @@ def _hurried() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A short clip of a drawn person in each of the sizes."""
-    from emozoo.data.synthetic import Knobs, plan, render
+    from emozoo.synthemo import Knobs, plan, render
 
     folder = tmp_path_factory.mktemp("clips")
     files = []

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import emozoo
-from emozoo.data.clips import Batch
+from emozoo.batch import Batch
 from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.layers import Output

@@ -21,10 +21,11 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from emozoo import hub
+from emozoo import files
+from emozoo.batch import Batch
 from emozoo.benchmark import controls, statistics
 from emozoo.benchmark.statistics import Outcome
-from emozoo.data.clips import Batch, ClipReader, file_errors
+from emozoo.data.clips import ClipReader, file_errors
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row, read_va
 from emozoo.errors import DatasetError, VideoError
@@ -140,7 +141,7 @@ class Store:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or hub.home() / "benchmark"
+        self.folder = folder or files.cache_folder() / "benchmark"
         self.files: list[Path] = []
 
     def open(self, key: str) -> tuple[list[dict[str, Any]], IO[str] | None]:
@@ -189,7 +190,7 @@ def _locked(file: IO[str]) -> bool:
 
 def _key(voices: Sequence[Voice], dm: EmotionDataModule, rows: Sequence[Row]) -> str:
     """A hash of all that answers follow from: weights, controls, spec, files and their boxes, versions."""
-    key = hashlib.sha256(repr((dm.spec, hub.versions(), [(v.module.name, v.control) for v in voices])).encode())
+    key = hashlib.sha256(repr((dm.spec, files.versions(), [(v.module.name, v.control) for v in voices])).encode())
     for voice in voices:
         key.update(voice.module.sha256.encode())
     for row in rows:
@@ -350,9 +351,9 @@ def _batches(
     with torch.inference_mode():
         for batch in _shown(dm.loader_of(rows), voices[0].module.name):
             part = rows[at : at + dm.batch_size]
-            read_ = dict(enumerate([] if batch is None else batch.meta["rows"]))
+            read_ = dict(enumerate([] if batch is None else batch.rows))
             place = {i: n for n, i in read_.items()}
-            bad = iter([] if batch is None else batch.meta["skipped"])
+            bad = iter([] if batch is None else batch.skipped)
             said = [_of(v, c, batch, device) for v, c in zip(voices, change, strict=True)] if batch is not None else []
             found = []
             for n, row in enumerate(part, at):

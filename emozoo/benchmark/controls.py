@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emozoo.data.clips import Batch
+from emozoo.batch import Batch
 from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
 
@@ -102,8 +102,7 @@ def shuffle_time(batch: Batch) -> Seen:
         masks[k] = batch.masks[k][at, clip, frame]
         # Sound has one window a clip, (B, C, 1, M, S); pictures have (B, C, F, 3, H, W).
         inputs[k] = x[at, clip, frame] if x.ndim == 6 else x[at[:, :, 0], order]
-    meta = {**batch.meta, "one_picture": batch.meta.get("one_picture", False)}
-    return Seen(replace(batch, inputs=inputs, masks=masks, meta=meta), order.argsort(1))
+    return Seen(replace(batch, inputs=inputs, masks=masks), order.argsort(1))
 
 
 def _seed(name: str) -> int:
@@ -127,7 +126,7 @@ class OthersContext:
         for n in self.streams:
             inputs[n] = torch.cat([first[0][n], inputs[n][:-1]])
             masks[n] = torch.cat([first[1][n], masks[n][:-1]])
-        return Seen(replace(batch, inputs=inputs, masks=masks, meta={**batch.meta, "one_picture": False}))
+        return Seen(replace(batch, inputs=inputs, masks=masks, one_image=False))
 
 
 def dealt(count: int) -> list[int]:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emozoo import packaged
+from emozoo import files
 from emozoo.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def read(path: Path) -> list[Published]:
 @cache
 def rows(name: str) -> tuple[Published, ...]:
     """Every published number of a data set that may be shown, in the order of the file."""
-    path = packaged.folder("benchmarks/leaderboards") / f"{name}.csv"
+    path = files.packaged("benchmarks/leaderboards") / f"{name}.csv"
     return tuple(read(path)) if path.is_file() else ()
 
 
@@ -229,7 +229,7 @@ def published(dataset: str, protocol: str, split: str | None, fold: object) -> l
 def committed() -> list[dict[str, str]]:
     """Every line of ``benchmarks/results``; files of other measurements, which name no data set, are passed over."""
     found: list[dict[str, str]] = []
-    for path in sorted(packaged.folder("benchmarks/results").glob("*.csv")):
+    for path in sorted(files.packaged("benchmarks/results").glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as lines:
             table = csv.DictReader(lines)
             if "dataset" in (table.fieldnames or ()):

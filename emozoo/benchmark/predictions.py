@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from emozoo import hub
+from emozoo import files
 from emozoo.benchmark.run import Result
 from emozoo.benchmark.statistics import Outcome, group_numbers
 from emozoo.errors import DatasetError, UsageError
@@ -52,7 +52,7 @@ def write(result: Result, folder: Path) -> None:
         for line in lines:
             best = max(classes, key=line.__getitem__) if classes else None
             table.writerow([_cell(line | {"predicted": best}, c) for c in (*FIRST, *classes, *points)])
-        hub.write_atomic(path, text.getvalue().encode())
+        files.write_atomic(path, text.getvalue().encode())
         record["predictions"] = f"{folder.name}/{path.name}"
 
 

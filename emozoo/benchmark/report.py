@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emozoo import hub
+from emozoo import files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ def to_json(found: dict[str, Any]) -> str:
 
 def write_text(text: str, path: str | Path) -> None:
     """Writes a file that appears whole or not at all."""
-    hub.write_atomic(Path(path), text.encode())
+    files.write_atomic(Path(path), text.encode())
 
 
 def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:

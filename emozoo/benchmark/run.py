@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emozoo import hub, registry
+from emozoo import files, registry
 from emozoo.benchmark import controls, leaderboard, statistics
 from emozoo.benchmark.answers import Said, Store, Voice, has_va, read
 from emozoo.benchmark.statistics import METRICS, Outcome
@@ -298,7 +298,7 @@ def record(said: Said, voice: int, outcome: Outcome, prior: str, suffix: str = "
         "ece": _ece([said], voice, prior),
         # With a label map other classes are scored than others published numbers for.
         "published": [] if said.dm.label_map else leaderboard.published(manifest.name, protocol, split, fold),
-        "versions": hub.versions(),
+        "versions": files.versions(),
         "hardware": hardware(said.device),
         "precision": "float32",
         "date": date.today().isoformat(),

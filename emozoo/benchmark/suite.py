@@ -19,16 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emozoo import hub, registry
+from emozoo import files, registry, synthemo
 from emozoo.benchmark import run as benchmark
 from emozoo.benchmark.answers import Store
 from emozoo.benchmark.controls import INPUT_CONTROLS, missing
 from emozoo.benchmark.run import Result
-from emozoo.data import synthetic
-from emozoo.data.synthetic import Cause, Knobs
-from emozoo.data.synthetic.clip import COLUMNS, make, row
 from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
+from emozoo.synthemo import Cause, Knobs
+from emozoo.synthemo.clip import COLUMNS, make, row
 
 CLIPS, SEED = 210, 20230
 
@@ -127,9 +126,9 @@ def prepare(
     of another version of the generator, are removed.
     """
     knobs = knobs or TASKS[arch]
-    out = out or hub.home() / "synthemo" / f"v{synthetic.VERSION}" / arch
+    out = out or files.cache_folder() / "synthemo" / f"v{synthemo.VERSION}" / arch
     settings = {
-        "version": synthetic.VERSION,
+        "version": synthemo.VERSION,
         "seed": seed,
         "split": split,
         "knobs": json.loads(json.dumps(asdict(knobs))),
@@ -138,8 +137,8 @@ def prepare(
     if not (stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings):
         shutil.rmtree(out / "clips", ignore_errors=True)
         (out / "clips").mkdir(parents=True)
-        hub.write_atomic(stamp, json.dumps(settings, indent=1).encode())
-    causes = [synthetic.plan(seed, i, knobs, split=split) for i in range(clips)]
+        files.write_atomic(stamp, json.dumps(settings, indent=1).encode())
+    causes = [synthemo.plan(seed, i, knobs, split=split) for i in range(clips)]
     names = [f"clips/{c.index:06d}.mp4" for c in causes]
     jobs = [(c, str(out / n)) for c, n in zip(causes, names, strict=True) if not (out / n).is_file()]
     if jobs:
@@ -150,7 +149,7 @@ def prepare(
     lines.writerows(row(c, n) for c, n in zip(causes, names, strict=True))
     manifest, text = out / "manifest.csv", table.getvalue().encode()
     if not manifest.is_file() or manifest.read_bytes() != text:
-        hub.write_atomic(manifest, text)
+        files.write_atomic(manifest, text)
     return out
 
 

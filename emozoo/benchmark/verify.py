@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emozoo import packaged, registry
+from emozoo import files, registry
 from emozoo.benchmark import leaderboard, predictions, report, statistics, suite
 from emozoo.benchmark.report import KEY
 from emozoo.benchmark.run import PRIORS, Result, complete, measure
 from emozoo.benchmark.statistics import METRICS, Outcome, group_numbers
-from emozoo.data.datamodule import place
 from emozoo.data.protocols import protocol
-from emozoo.data.synthetic.compose import STAMP
 from emozoo.errors import EmozooError, UsageError
+from emozoo.files import resolve_path
+from emozoo.synthemo.compose import STAMP
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,13 +100,13 @@ def measured(
     for model, own in _by_model(rows).items():
         fold = int(first["fold"]) if first["fold"].isdigit() else None
         result += measure(
-            [model], source.dataset, place(source.root), split=first["split"] or None, fold=fold,
+            [model], source.dataset, resolve_path(source.root), split=first["split"] or None, fold=fold,
             prior=_prior(own), label_map=first.get("label_map") or None, control=_controls(own),
             detector=first["detector"] if first["detector"] in ("cascade", "yunet") else None, device=device,
             num_workers=num_workers, batch_size=batch_size,
         )  # fmt: skip
     if source.named:
-        made = place(source.root).parent / STAMP
+        made = resolve_path(source.root).parent / STAMP
         version = json.loads(made.read_text(encoding="utf-8"))["version"] if made.is_file() else None
         for record in result.records:
             record |= {"dataset": first["dataset"], "protocol": first["protocol"]}
@@ -198,9 +198,9 @@ def _source(rows: Sequence[Row], given: Source | None) -> tuple[Source | None, s
         if not any(r["model"] in registry.weights() for r in rows):
             return None, "its weights are not shipped: they are trained anew for every fold"
         return None, f"{leaderboard.BOARDS[first['dataset']].access}; with it: --dataset {first['dataset']} --root DIR"
-    if not place(known.root).exists():
+    if not resolve_path(known.root).exists():
         mend = f"{known.script} makes them" if known.script else "set EMOZOO_SHARED"
-        return None, f"no data at {place(known.root)}: {mend}, or say where with --dataset and --root"
+        return None, f"no data at {resolve_path(known.root)}: {mend}, or say where with --dataset and --root"
     return known, ""
 
 
@@ -278,7 +278,7 @@ def _short(text: str) -> str:
 def submissions() -> list[tuple[Path, list[dict[str, Any]]]]:
     """Record files that others handed in and that were taken in, each with its predictions beside it."""
     try:
-        folder = packaged.folder("benchmarks/submissions")
+        folder = files.packaged("benchmarks/submissions")
     except EmozooError:
         return []
     return [(p, read_records(p)) for p in sorted(folder.glob("*.json"))]

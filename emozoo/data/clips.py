@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from av.error import FFmpegError
-from torch import Tensor
 
+from emozoo.batch import Batch
 from emozoo.data import audio, faces, sampling, store, views
 from emozoo.data.container import check_file
 from emozoo.data.faces import Track
@@ -41,7 +40,6 @@ from emozoo.spec import ClipSpec, StreamSpec
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
-IGNORE = -100  # class index of a sample without an emotion label, as cross-entropy ignores it
 SOUND_TICK = 0.01  # seconds: sound without pictures is sampled as if it had 100 frames a second
 SHORT_SOUND_S = 0.5  # sound that starts so late, ends so early or has such a hole is mentioned
 LEAST_SOUND_S = 0.1  # a clip with less sound in its window counts as silent
@@ -460,47 +458,6 @@ class ClipReader:
         raw.streams[name], raw.masks[name] = sound, mask[:, None]
 
 
-@dataclass
-class Batch:
-    """B samples as tensors.
-
-    Attributes:
-        inputs: by stream, float32 (B, C, F, 3, H, W) normalised; sound (B, C, 1, M, S). Zeros where masked.
-        masks: by stream, bool (B, C, F): true = real.
-        targets: ``emotion`` (B,) int64 (-100 = unlabelled) or (B, K) float votes; ``va`` (B, C, 2) in [-1, 1] with
-            ``va_mask`` (B, C) bool.
-        meta: ``id`` list of B names, ``times`` (B, C) float64 seconds, ``frames`` by stream (B, C, F) int64,
-            ``boxes`` (B, C, 4), ``no_face`` (B,) bool, ``warnings`` list of B lists, ``one_picture``: every stream of
-            every sample shows one picture throughout.
-    """
-
-    inputs: dict[str, Tensor]
-    masks: dict[str, Tensor]
-    targets: dict[str, Tensor] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.meta["id"])
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch with inputs, masks and targets on a device."""
-        moved = {
-            f.name: {k: v.to(device, non_blocking=non_blocking) for k, v in getattr(self, f.name).items()}
-            for f in fields(self)
-            if f.name != "meta"
-        }
-        return replace(self, **moved)
-
-    def pin_memory(self) -> Batch:
-        """The same batch in pinned memory, as DataLoader asks for."""
-        moved = {
-            f.name: {k: v.pin_memory() for k, v in getattr(self, f.name).items()}
-            for f in fields(self)
-            if f.name != "meta"
-        }
-        return replace(self, **moved)
-
-
 def to_batch(
     raws: Sequence[RawClip],
     spec: ClipSpec,
@@ -544,9 +501,9 @@ def to_batch(
         "boxes": torch.from_numpy(np.stack([r.boxes for r in raws])),
         "no_face": torch.tensor([r.no_face for r in raws]),
         "warnings": [r.warnings for r in raws],
-        "one_picture": all(_one_picture(v[n]) for v in streams for n, s in spec.streams.items() if s.source != "audio"),
     }
-    return Batch(inputs, masks, {}, meta)
+    seen = [n for n, s in spec.streams.items() if s.source != "audio"]
+    return Batch(inputs, masks, meta=meta, one_image=all(_one_picture(v[n]) for v in streams for n in seen))
 
 
 def _one_picture(stream: np.ndarray) -> bool:

@@ -26,27 +26,18 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
-from emozoo import hub
+from emozoo import files
+from emozoo.batch import IGNORE, Batch
 from emozoo.data import datasets, splits, store
-from emozoo.data.clips import IGNORE, Batch, ClipReader, RawClip, file_errors, to_batch
+from emozoo.data.clips import ClipReader, RawClip, file_errors, to_batch
 from emozoo.data.manifest import Manifest, Row, read_va
 from emozoo.data.media import is_picture
 from emozoo.data.splits import fold_of as fold_of
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
+from emozoo.files import resolve_path
 from emozoo.labels import canonical, circle_point, class_mapping
 from emozoo.spec import ClipSpec
-
-
-def place(path: str | Path) -> Path:
-    """A path in which ``$EMOZOO_SHARED`` stands for the shared material (default ``../shared``).
-
-    Of an address in object storage a ``Path`` keeps one slash, which is enough (:func:`emozoo.data.store.clean`).
-    """
-    text = str(path)
-    if text.startswith("$EMOZOO_SHARED"):
-        text = os.environ.get("EMOZOO_SHARED", "../shared") + text.removeprefix("$EMOZOO_SHARED")
-    return Path(text)
 
 
 def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
@@ -395,8 +386,8 @@ class Collate:
             ids=[r.id for r in rows],
         )
         batch.targets = self.labels.targets(rows, raws)
-        batch.meta["skipped"] = [str(e) for e in bad]
-        batch.meta["rows"] = [i for _, i, _ in good]
+        batch.skipped = [str(e) for e in bad]
+        batch.rows = [i for _, i, _ in good]
         return batch
 
 
@@ -411,8 +402,8 @@ class FeatureDataset(Dataset[list[dict[str, Tensor]]]):
         self.rows: list[int] = []
 
     def add(self, features: Mapping[str, Tensor], batch: Batch) -> None:
-        """Takes the features of one batch, whose ``meta["rows"]`` numbers its rows."""
-        for n, row in enumerate(batch.meta["rows"]):
+        """Takes the features of one batch, whose ``rows`` numbers its rows."""
+        for n, row in enumerate(batch.rows):
             kept = {k: _compact(f[n]) for k, f in features.items()}
             rest = [{k: x[n].clone() for k, x in part.items()} for part in (batch.masks, batch.targets)]
             self.draws.setdefault(row, []).append([kept, *rest])
@@ -451,9 +442,9 @@ def _compact(x: Tensor) -> Tensor:
 
 
 def collate_features(items: list[list[dict[str, Tensor]]]) -> Batch:
-    """Features to one Batch, whose ``meta["encoded"]`` is true."""
+    """Features to one Batch, whose ``encoded`` is true."""
     inputs, masks, targets = ({k: torch.stack([x[i][k] for x in items]) for k in items[0][i]} for i in range(3))
-    return Batch({k: x.float() for k, x in inputs.items()}, masks, targets, {"id": [""] * len(items), "encoded": True})
+    return Batch({k: x.float() for k, x in inputs.items()}, masks, targets, {"id": [""] * len(items)}, encoded=True)
 
 
 class Labels:
@@ -704,7 +695,7 @@ class EmotionDataModule(L.LightningDataModule):
         # Not into loggers: spec and classes are names of the model's too, whose own say the same otherwise.
         self.save_hyperparameters({**given, "spec": _plain(self.spec.to_dict())}, logger=False)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # a process that no row falls to joins in
-        self.dataset, self.root = dataset, place(root)
+        self.dataset, self.root = dataset, resolve_path(root)
         self.classes = tuple(classes) if classes is not None else None
         self.split, self.fold, self.folds, self.val_share, self.val_on_test = split, fold, folds, val_share, val_on_test
         self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
@@ -803,9 +794,9 @@ class EmotionDataModule(L.LightningDataModule):
         if (odd := set(extra) - set(known)) or not {"dataset", "root"} <= set(extra):
             wrong = f"has no {', '.join(sorted(odd))}" if odd else f"needs dataset and root, got {dict(extra)}"
             raise UsageError(f"a further training set (also=) {wrong}; it takes {', '.join(known)}")
-        part = datasets.load(str(extra["dataset"]), place(extra["root"]))
-        if store.is_store(place(extra["root"])):
-            store.open_store(place(extra["root"])).require(self.spec)
+        part = datasets.load(str(extra["dataset"]), resolve_path(extra["root"]))
+        if store.is_store(resolve_path(extra["root"])):
+            store.open_store(resolve_path(extra["root"])).require(self.spec)
         wanted = extra.get("split", "train")
         rows = [r for r in part.rows if r.split == wanted] or [r for r in part.rows if r.split is None]
         if not rows:
@@ -831,7 +822,7 @@ class EmotionDataModule(L.LightningDataModule):
         if not self.teacher_files:
             return None
         found: dict[str, np.ndarray] = {}
-        for file in map(place, self.teacher_files):
+        for file in map(resolve_path, self.teacher_files):
             if not file.is_file():
                 raise DatasetError(f"{file}: no such file; teacher= takes tables path,<class>,...")
             table = pd.read_csv(file)
@@ -946,7 +937,7 @@ class EmotionDataModule(L.LightningDataModule):
         model: Any = self.trainer.lightning_module
         if not model.encoder_is_frozen:
             raise UsageError("features= keeps what a frozen encoder gives: set lr_scale to 0 for its parts")
-        file = hub.home() / "features" / f"{self._feature_key(rows, model.net)}.pt"
+        file = files.cache_folder() / "features" / f"{self._feature_key(rows, model.net)}.pt"
         if file.is_file():
             return FeatureDataset.load(file)
         device = self.trainer.strategy.root_device
@@ -1046,7 +1037,7 @@ class EmotionDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch | None, dataloader_idx: int) -> Batch | None:
         """Counts what could not be read; the numbers are reported, never dropped."""
-        if batch is not None and batch.meta.get("skipped"):
-            self.skipped += batch.meta["skipped"]
+        if batch is not None and batch.skipped:
+            self.skipped += batch.skipped
             warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)
         return batch

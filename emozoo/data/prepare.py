@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from emozoo import hub, registry
+from emozoo import files, hub, registry
 from emozoo.data import datasets, faces, store, views
 from emozoo.data.clips import ClipReader
 from emozoo.data.manifest import Row
@@ -359,7 +359,7 @@ def prepare(
         raise UsageError(f"{root} is a prepared store already")
     folder = Path(store.clean(out))
     if store.is_url(out):
-        folder = hub.home() / "prepare" / hashlib.sha256(store.clean(out).encode()).hexdigest()[:16]
+        folder = files.cache_folder() / "prepare" / hashlib.sha256(store.clean(out).encode()).hexdigest()[:16]
     out_, roots = folder.resolve(), {manifest.root.resolve(), Path(root).expanduser().resolve()}
     if any(r.is_dir() and (out_ == r or r in out_.parents) for r in roots):
         raise UsageError(f"{folder} lies inside the data set, where nothing is written: choose another --out")
@@ -426,7 +426,7 @@ def _agree(folder: Path, plan: dict[str, Any]) -> None:
         if folder.is_dir() and any(p.name != WORK for p in folder.iterdir()):
             raise UsageError(f"{folder} holds something else: choose another --out")
         place.parent.mkdir(parents=True, exist_ok=True)
-        hub.write_atomic(place, json.dumps(plan, indent=1).encode())
+        files.write_atomic(place, json.dumps(plan, indent=1).encode())
         return
     found = json.loads(there.read_text(encoding="utf-8"))
     differ = [
@@ -491,8 +491,8 @@ def _join(folder: Path, plan: dict[str, Any], parts: Sequence[_Part], source: st
         for labels in sorted((part.folder / store.LABELS).glob("*")):
             _move(labels, folder / store.LABELS / labels.name)
         lines += (part.folder / store.ROWS).read_text(encoding="utf-8").splitlines()
-    hub.write_atomic(folder / store.ROWS, ("\n".join(lines) + "\n").encode())
-    hub.write_atomic(folder / store.INDEX, json.dumps({"chunks": chunks, "config": config}).encode())
+    files.write_atomic(folder / store.ROWS, ("\n".join(lines) + "\n").encode())
+    files.write_atomic(folder / store.INDEX, json.dumps({"chunks": chunks, "config": config}).encode())
     rows = [json.loads(line) for line in lines]
     meta = {
         **plan,
@@ -501,9 +501,9 @@ def _join(folder: Path, plan: dict[str, Any], parts: Sequence[_Part], source: st
         "failed": sum(r["error"] is not None for r in rows),
         "bytes": sum(r["bytes"] for r in rows),
         "content_sha256": store.total_digest((r["row"]["id"], r["row"]["label"], r["sha256"]) for r in rows),
-        "versions": hub.versions(),
+        "versions": files.versions(),
     }
-    hub.write_atomic(folder / store.META, json.dumps(meta, indent=1, ensure_ascii=False).encode())
+    files.write_atomic(folder / store.META, json.dumps(meta, indent=1, ensure_ascii=False).encode())
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 

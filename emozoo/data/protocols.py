@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from emozoo.data.manifest import Manifest
 from emozoo.labels import CAER7, EKMAN6
 
+# Of what SynthEmo draws: grows whenever the same seed gives other pixels or audio; weights and results name it.
+SYNTHEMO_VERSION = 2
+
 
 @dataclass(frozen=True)
 class Protocol:

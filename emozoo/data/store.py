@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from emozoo import hub
+from emozoo import files
 from emozoo.data import views
 from emozoo.data.faces import Track
 from emozoo.data.manifest import MEDIA, Manifest, Row
@@ -339,7 +339,7 @@ class Store:
         self.root = clean(root)
         self.folder = Path(self.root)
         if is_url(self.root):
-            self.folder = hub.home() / "stores" / hashlib.sha256(self.root.encode()).hexdigest()[:16]
+            self.folder = files.cache_folder() / "stores" / hashlib.sha256(self.root.encode()).hexdigest()[:16]
             _fetch(self.root, self.folder)
         try:
             self.meta: dict[str, Any] = json.loads((self.folder / META).read_text(encoding="utf-8"))

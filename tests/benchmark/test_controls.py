@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from emozoo.batch import Batch
 from emozoo.benchmark import controls
 from emozoo.benchmark.run import measure
-from emozoo.data.clips import Batch
 from emozoo.errors import UsageError
 from emozoo.labels import BASIC7
 from emozoo.registry import MODELS

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emozoo.benchmark.suite import TASKS
-from emozoo.data.synthetic import course, plan
+from emozoo.synthemo import course, plan
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SHAPES = {  # features of one draw, as the lite networks encode drawn clips

@@ -8,12 +8,12 @@ from emozoo import registry
 from emozoo.benchmark import suite
 from emozoo.benchmark.run import controls_of
 from emozoo.data import datasets
-from emozoo.data.synthetic import split_of
 from emozoo.errors import DatasetError, UsageError
+from emozoo.synthemo import split_of
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 

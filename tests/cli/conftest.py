@@ -90,7 +90,7 @@ def write_video(path: Path, frames: list[np.ndarray], fps: int = 10, sound: np.n
 @pytest.fixture(scope="session")
 def person() -> tuple[list[np.ndarray], np.ndarray]:
     """Frames (144, 192, 3) of one drawn person at 10 a second, and the voice at 16 kHz."""
-    from emozoo.data.synthetic import Knobs, plan, render
+    from emozoo.synthemo import Knobs, plan, render
 
     shown = render(plan(3, 0, Knobs(), size=(192, 144), seconds=2.0, fps=10))
     return list(shown.frames), shown.waveform

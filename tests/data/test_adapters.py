@@ -182,7 +182,7 @@ def test_the_same_from_a_store(name: str, tree: Callable[[str], Path], tmp_path:
         dm.setup("fit")
         parts.append([b for b in dm.test_dataloader() if b is not None])
     for a, b in zip(*parts, strict=True):
-        assert (a.meta["id"], len(a.meta["skipped"])) == (b.meta["id"], len(b.meta["skipped"]))
+        assert (a.meta["id"], len(a.skipped)) == (b.meta["id"], len(b.skipped))
         torch.testing.assert_close(a.targets, b.targets, equal_nan=True)
 
 

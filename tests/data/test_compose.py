@@ -18,12 +18,12 @@ import trees
 from emozoo.data import datasets
 from emozoo.data.clips import ClipReader
 from emozoo.data.manifest import Row
-from emozoo.data.synthetic import Mix, compose
-from emozoo.data.synthetic.clip import write_media
-from emozoo.data.synthetic.compose import Material, Recipe, pictures, plan, waveform
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+from emozoo.synthemo import Mix, compose
+from emozoo.synthemo.clip import write_media
+from emozoo.synthemo.compose import Material, Recipe, pictures, plan, waveform
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import BatchSampler
 
+from emozoo.batch import Batch
 from emozoo.data import datamodule
-from emozoo.data.clips import Batch
 from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader
 from emozoo.data.splits import fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
@@ -179,7 +179,7 @@ def test_bad_files_are_counted_in_training_and_refused_in_evaluation(table: Path
     Path(dm.train_rows[0].path).write_text("not a picture")
     Path(dm.test_rows[0].path).write_text("not a picture")
     batches = [b for b in dm.train_dataloader() if b is not None]
-    assert sum(len(b.meta["skipped"]) for b in batches) >= 1
+    assert sum(len(b.skipped) for b in batches) >= 1
     assert sum(len(b) for b in batches) == len(dm.train_rows) // 8 * 8
     with pytest.raises(VideoError, match=Path(dm.test_rows[0].path).name):
         list(dm.test_dataloader())
@@ -325,7 +325,7 @@ def test_stills_are_encoded_once_with_the_same_answer(table: Path) -> None:
     dm = EmotionDataModule("csv", table, spec=model.spec, classes=model.classes, split="all", batch_size=8)
     dm.setup("test")
     batch = next(iter(dm.test_dataloader()))
-    assert batch.meta["one_picture"]
+    assert batch.one_image
     assert batch.inputs["face"].shape == (8, 3, 3, 3, 48, 48)
     with torch.inference_mode():
         quick = model.output(batch).logits

@@ -24,10 +24,10 @@ from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule, read_row
 from emozoo.data.prepare import Result, prepare
 from emozoo.data.store import Cover
-from emozoo.data.synthetic import generate
 from emozoo.errors import UsageError, VideoError
 from emozoo.module import load
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+from emozoo.synthemo import generate
 
 MODELS = ("ceflnet", "caer_cross_attention", "recursive_joint_attention", "dfan")
 

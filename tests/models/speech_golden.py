@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emozoo import hub, registry
+from emozoo import files, hub, registry
 
 FILE = Path(__file__).resolve().parents[1] / "golden" / "speech_tiny.json"
 RATE = 16000
@@ -92,4 +92,4 @@ if __name__ == "__main__":
     entry = registry.encoders()["speech_tiny.v1"]
     made = {"by": f"transformers {transformers.__version__}", "sha256": entry.sha256, "layers": None}
     made["layers"] = summary(oracle(shipped(), signal()))
-    hub.write_atomic(FILE, (json.dumps(made, indent=1) + "\n").encode())
+    files.write_atomic(FILE, (json.dumps(made, indent=1) + "\n").encode())

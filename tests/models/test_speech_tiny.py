@@ -19,7 +19,7 @@ from nets import build
 from torch import Tensor
 
 import emozoo
-from emozoo import hub, packaged, registry
+from emozoo import files, hub, registry
 from emozoo.errors import UnknownModelError, WeightsError
 from emozoo.models.backbones import portable, sound_encoder
 from emozoo.models.layers import LayerPool
@@ -192,7 +192,7 @@ def test_shipped_encoder_is_no_model() -> None:
     with pytest.raises(UnknownModelError, match=NAME):
         load(NAME)
     folder = hub.locate(registry.encoders()[NAME])
-    assert folder == Path(str(packaged.folder("checkpoints"))) / NAME
+    assert folder == Path(str(files.packaged("checkpoints"))) / NAME
     card = (folder / hub.CARD).read_text()
     for said in ("license: mit", "Copyright (c) 2022 OpenAI", "Limits", "Not for decisions about people", "2212.04356"):
         assert said in card

@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from emozoo import hub
+from emozoo import files
 from emozoo.data.datasets.layout import lines, missing, subfolder, whole_picture
 from emozoo.data.manifest import PICTURES, VIDEOS, Manifest, Row
 from emozoo.errors import DatasetError
@@ -86,9 +86,9 @@ def _aligned(labels: Path, faces: Path) -> Path:
     # A video may have a frame more than its labels: such a picture has none.
     kept = [values[n - 1] if n <= len(values) else "-5,-5" for n in numbers]
     data = ("\n".join([header, *kept]) + "\n").encode()
-    out = hub.home() / "aff_wild2" / f"{hashlib.sha256(data).hexdigest()[:16]}.csv"
+    out = files.cache_folder() / "aff_wild2" / f"{hashlib.sha256(data).hexdigest()[:16]}.csv"
     if not out.is_file():
-        hub.write_atomic(out, data)
+        files.write_atomic(out, data)
     return out
 
 

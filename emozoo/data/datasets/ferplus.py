@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emozoo import hub
+from emozoo import files
 from emozoo.data.manifest import Manifest, Row, plurality, read_manifest, share
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import BASIC7, FERPLUS8, canonical
@@ -176,7 +176,7 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
     for file in (pixels, names) if names is not None else (pixels,):
         with file.open("rb") as f:
             digest.update(hashlib.file_digest(f, "sha256").digest())
-    out = hub.home() / "ferplus" / digest.hexdigest()[:16]
+    out = files.cache_folder() / "ferplus" / digest.hexdigest()[:16]
     if (out / "complete").is_file():
         return out
     draft = out.with_name(f".{out.name}.{os.getpid()}")  # another process may be at it too

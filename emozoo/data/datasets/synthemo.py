@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from emozoo.data.manifest import Manifest, read_manifest
-from emozoo.data.synthetic import EMOTIONS, VERSION
+from emozoo.data.protocols import SYNTHEMO_VERSION
 from emozoo.errors import DatasetError
+from emozoo.labels import BASIC7
 
 
 def load(root: Path, name: str = "synthemo") -> Manifest:
@@ -17,10 +18,10 @@ def load(root: Path, name: str = "synthemo") -> Manifest:
     if not (root / "manifest.csv").is_file() or not stamp.is_file():
         raise DatasetError(f"{root}: no SynthEmo there (manifest.csv, synthemo.json); run: emozoo synth --out {root}")
     version = json.loads(stamp.read_text(encoding="utf-8")).get("version")
-    if version != VERSION:
+    if version != SYNTHEMO_VERSION:
         raise DatasetError(
-            f"{root}: holds SynthEmo version {version}, this emozoo draws version {VERSION}; "
+            f"{root}: holds SynthEmo version {version}, this emozoo draws version {SYNTHEMO_VERSION}; "
             "draw it anew into an empty folder: emozoo synth --out DIR"
         )
-    manifest = read_manifest(root / "manifest.csv").with_classes(EMOTIONS)
-    return replace(manifest, name="synthemo", protocol="synthemo", version=VERSION)
+    manifest = read_manifest(root / "manifest.csv").with_classes(BASIC7)
+    return replace(manifest, name="synthemo", protocol="synthemo", version=SYNTHEMO_VERSION)

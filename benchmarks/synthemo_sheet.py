@@ -9,15 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.body import body
-from emozoo.data.synthetic.cause import EMOTIONS, Knobs, course, plan
-from emozoo.data.synthetic.clip import render
-from emozoo.data.synthetic.draw import Array, Picture, fill, over, stroke
-from emozoo.data.synthetic.head import Head
-from emozoo.data.synthetic.person import PROTOTYPES, expression, person
-from emozoo.data.synthetic.places import PLACES
-from emozoo.data.synthetic.scene import TYPICAL, Scene
-from emozoo.data.synthetic.skull import LEFT, TOP
+from emozoo.synthemo.cause import EMOTIONS, Knobs, course, plan
+from emozoo.synthemo.clip import render
+from emozoo.synthemo.drawing.body import body
+from emozoo.synthemo.drawing.draw import Array, Picture, fill, over, stroke
+from emozoo.synthemo.drawing.head import Head
+from emozoo.synthemo.drawing.person import PROTOTYPES, expression, person
+from emozoo.synthemo.drawing.places import PLACES
+from emozoo.synthemo.drawing.scene import TYPICAL, Scene
+from emozoo.synthemo.drawing.skull import LEFT, TOP
 
 _PAPER, _INK, _PALE = (250, 249, 246), (52, 54, 60), (138, 140, 146)
 _CELL, _GAP, _EDGE = 172, 8, 34

@@ -34,16 +34,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emozoo import hub
+from emozoo import files
 from emozoo.data.images import is_picture, read_picture
 from emozoo.data.manifest import Row
-from emozoo.data.synthetic.clip import write_media
-from emozoo.data.synthetic.draw import Array, Picture
-from emozoo.data.synthetic.places import PLACES
-from emozoo.data.synthetic.scene import TYPICAL, Scene
-from emozoo.data.synthetic.voice import in_16_bits
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7, canonical, circle_point
+from emozoo.synthemo.clip import write_media
+from emozoo.synthemo.drawing.draw import Array, Picture
+from emozoo.synthemo.drawing.places import PLACES
+from emozoo.synthemo.drawing.scene import TYPICAL, Scene
+from emozoo.synthemo.voice import in_16_bits
 
 VERSION = 2
 STAMP = "composed.json"
@@ -438,7 +438,7 @@ def compose(
     stamp = out / STAMP
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != settings:
         raise DatasetError(f"{out}: holds clips composed otherwise (see {STAMP}); choose an empty folder")
-    hub.write_atomic(stamp, (json.dumps(settings, indent=1) + "\n").encode())
+    files.write_atomic(stamp, (json.dumps(settings, indent=1) + "\n").encode())
     recipes = [plan(material, seed, i, mix, size=size, seconds=seconds, fps=fps) for i in range(n)]
     names = [f"clips/{r.index:06d}.mp4" for r in recipes]
     jobs = [(r, str(out / name)) for r, name in zip(recipes, names, strict=True) if not (out / name).exists()]
@@ -462,5 +462,5 @@ def compose(
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(line(r, name, split) for r, name in zip(recipes, names, strict=True))
-    hub.write_atomic(out / "manifest.csv", text.getvalue().encode())
+    files.write_atomic(out / "manifest.csv", text.getvalue().encode())
     return out / "manifest.csv"

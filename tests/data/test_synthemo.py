@@ -17,9 +17,9 @@ import recorded
 
 from emozoo.benchmark.suite import TASKS
 from emozoo.data.manifest import read_manifest
-from emozoo.data.synthetic import EMOTIONS, VIEWS, Cause, Knobs, course, generate, plan, render, split_of
-from emozoo.data.synthetic.clip import write_clip, write_media
 from emozoo.errors import DatasetError, UsageError
+from emozoo.synthemo import EMOTIONS, VIEWS, Cause, Knobs, course, generate, plan, render, split_of
+from emozoo.synthemo.clip import write_clip, write_media
 
 SMALL = {"size": (96, 72), "seconds": 0.8, "fps": 5.0}
 
@@ -87,7 +87,7 @@ LACKS = {
 }
 DRAWS = """
 import sys, recorded
-from emozoo.data.synthetic import Knobs, plan, render
+from emozoo.synthemo import Knobs, plan, render
 clips = [render(plan(7, i, Knobs(occlusion=0.4, motion=0.8))) for i in range(14)]
 print(*(recorded.sha256(x) for c in clips for x in (c.frames, c.waveform)))
 """
@@ -253,5 +253,5 @@ def test_wrong_knobs_are_refused_with_a_readable_line(wrong: dict[str, object]) 
 
 def test_drawing_needs_no_torch() -> None:
     """`emozoo synth` starts fast: nothing of it imports torch."""
-    code = "import sys, emozoo.data.synthetic; sys.exit('torch' in sys.modules)"
+    code = "import sys, emozoo.synthemo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0

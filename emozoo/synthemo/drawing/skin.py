@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array, Colour, Picture, curve, disc, fill, mix, scaled, stroke
-from emozoo.data.synthetic.person import Person
-from emozoo.data.synthetic.skull import Skull
+from emozoo.synthemo.drawing.draw import Array, Colour, Picture, curve, disc, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.person import Person
+from emozoo.synthemo.drawing.skull import Skull
 
 
 def shadow_of(who: Person) -> Colour:

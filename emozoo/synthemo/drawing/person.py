@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array, Colour, jittered, mix, scaled
+from emozoo.synthemo.drawing.draw import Array, Colour, jittered, mix, scaled
 
 # Action units (Ekman & Friesen, Facial Action Coding System, 1978) that the drawing knows, each 0..1.
 AUS = (1, 2, 4, 5, 6, 7, 9, 12, 15, 20, 23, 24, 25, 26, 43)

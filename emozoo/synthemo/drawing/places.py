@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.draw import Colour, Picture, Points, curve, disc, fill, stroke
+from emozoo.synthemo.drawing.draw import Colour, Picture, Points, curve, disc, fill, stroke
 
 
 class Brush:

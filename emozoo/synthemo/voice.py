@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array
+from emozoo.synthemo.drawing.draw import Array
 
 RATE = 16000
 STEP = 80  # samples between control points: 5 ms

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array, Colour, Picture
-from emozoo.data.synthetic.places import PAINT, Brush
-from emozoo.data.synthetic.things import DECOY_THINGS, decoy, thing
+from emozoo.synthemo.drawing.draw import Array, Colour, Picture
+from emozoo.synthemo.drawing.places import PAINT, Brush
+from emozoo.synthemo.drawing.things import DECOY_THINGS, decoy, thing
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import math
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.draw import Colour, Picture, Points, curve, fill, mix, scaled, stroke
-from emozoo.data.synthetic.person import Person
+from emozoo.synthemo.drawing.draw import Colour, Picture, Points, curve, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.person import Person
 
 
 def body(who: Person, size: tuple[int, int], scale: float, centre: tuple[float, float], light: float = -0.5) -> Picture:

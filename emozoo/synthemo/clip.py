@@ -16,15 +16,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.body import body, hand
-from emozoo.data.synthetic.cause import VERSION, VIEWS, Cause, Course, Knobs, course, plan
-from emozoo.data.synthetic.draw import Array, Picture, disc, over
-from emozoo.data.synthetic.head import Head
-from emozoo.data.synthetic.person import AU_INDEX, Person, person
-from emozoo.data.synthetic.scene import Scene
-from emozoo.data.synthetic.skull import LEFT, TOP
-from emozoo.data.synthetic.voice import RATE, STEP, in_16_bits, speak
+from emozoo.data.protocols import SYNTHEMO_VERSION as VERSION
 from emozoo.errors import DatasetError
+from emozoo.synthemo.cause import VIEWS, Cause, Course, Knobs, course, plan
+from emozoo.synthemo.drawing.body import body, hand
+from emozoo.synthemo.drawing.draw import Array, Picture, disc, over
+from emozoo.synthemo.drawing.head import Head
+from emozoo.synthemo.drawing.person import AU_INDEX, Person, person
+from emozoo.synthemo.drawing.scene import Scene
+from emozoo.synthemo.drawing.skull import LEFT, TOP
+from emozoo.synthemo.voice import RATE, STEP, in_16_bits, speak
 
 COLUMNS = (
     "path", "label", "valence", "arousal", "split", "fold", "group", "start", "end", "x1", "y1", "x2", "y2",

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array, Picture, Points, curve
-from emozoo.data.synthetic.person import Person
+from emozoo.synthemo.drawing.draw import Array, Picture, Points, curve
+from emozoo.synthemo.drawing.person import Person
 
 LEFT, RIGHT, TOP, BOTTOM = -1.75, 1.75, -2.2, 2.1  # what a head's canvas covers
 

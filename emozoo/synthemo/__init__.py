@@ -1,13 +1,14 @@
 """SynthEmo: drawn people in drawn places with a synthesised voice, with a known cause for every label.
 
->>> from emozoo.data.synthetic import Knobs, generate
+>>> from emozoo.synthemo import Knobs, generate
 >>> generate("synth", 70, seed=1, knobs=Knobs(burst=0.3))  # doctest: +SKIP
 PosixPath('synth/manifest.csv')
 """
 
-from emozoo.data.synthetic.cause import EMOTIONS, VERSION, VIEWS, Cause, Course, Knobs, course, plan, split_of
-from emozoo.data.synthetic.clip import Rendered, generate, render, write_clip
-from emozoo.data.synthetic.compose import Mix, compose
+from emozoo.data.protocols import SYNTHEMO_VERSION as VERSION
+from emozoo.synthemo.cause import EMOTIONS, VIEWS, Cause, Course, Knobs, course, plan, split_of
+from emozoo.synthemo.clip import Rendered, generate, render, write_clip
+from emozoo.synthemo.compose import Mix, compose
 
 __all__ = [
     "EMOTIONS",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array, Colour, Picture, Points, curve, disc, fill, mix, over, scaled, stroke
-from emozoo.data.synthetic.hair import before, behind
-from emozoo.data.synthetic.person import AUS, Person
-from emozoo.data.synthetic.skin import Folds, shadow_of, skin
-from emozoo.data.synthetic.skull import TOP, Skull
+from emozoo.synthemo.drawing.draw import Array, Colour, Picture, Points, curve, disc, fill, mix, over, scaled, stroke
+from emozoo.synthemo.drawing.hair import before, behind
+from emozoo.synthemo.drawing.person import AUS, Person
+from emozoo.synthemo.drawing.skin import Folds, shadow_of, skin
+from emozoo.synthemo.drawing.skull import TOP, Skull
 
 Units = dict[int, float]
 

@@ -7,8 +7,8 @@ import math
 import cv2
 import numpy as np
 
-from emozoo.data.synthetic.draw import Picture, curve, disc, fill, mix, scaled, stroke
-from emozoo.data.synthetic.skull import Skull, mirrored
+from emozoo.synthemo.drawing.draw import Picture, curve, disc, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.skull import Skull, mirrored
 
 # Right halves (mirrored) of what hangs behind the head.
 _BEHIND: dict[str, list[tuple[float, float]]] = {

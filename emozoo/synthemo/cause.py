@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from emozoo.data.synthetic.draw import Array
-from emozoo.data.synthetic.person import AU_INDEX, DECOYS, PROTOTYPES, expression
-from emozoo.data.synthetic.places import PLACES
-from emozoo.data.synthetic.scene import TYPICAL
 from emozoo.errors import UsageError
-from emozoo.labels import CIRCLE
+from emozoo.labels import BASIC7, CIRCLE
+from emozoo.synthemo.drawing.draw import Array
+from emozoo.synthemo.drawing.person import AU_INDEX, DECOYS, PROTOTYPES, expression
+from emozoo.synthemo.drawing.places import PLACES
+from emozoo.synthemo.drawing.scene import TYPICAL
 
-# Grows whenever the same seed gives other pixels or sounds; weights and results name it.
-VERSION = 2
-EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+EMOTIONS = BASIC7
 VIEWS = ("face", "scene", "voice", "action")
 
 
