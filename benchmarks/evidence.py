@@ -4,10 +4,10 @@
 
 ``faces5``   the recipes of the weights for five emotions on LFW-5, five folds by person (CEFLNet's teacher is the
              Emotion-FAN of the same fold), and CAER cross-attention on the same
-``ferplus``  four networks on the votes of FER+, same pictures and budget, the official val part
+``ferplus``  four networks on the votes of FER+, same images and budget, the official val part
 ``lfw5``     the same four on LFW-5, five folds by person, from their own encoders of ``ferplus``
-``voices``   recursive joint attention with its sound stream alone on RAVDESS (actors 17 to 20), beside a support-vector
-             machine on statistics of the same log-mel pictures; and whether it hears intensity, which nobody taught it
+``voices``   recursive joint attention with its audio stream alone on RAVDESS (actors 17 to 20), beside a support-vector
+             machine on statistics of the same log-mel images; and whether it hears intensity, which nobody taught it
 ``across``   the same network trained on English voices and asked about German ones (Berlin emotional speech), and the
              reverse: the six emotions that both name, every recording of the other language
 ``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, asked about
@@ -270,8 +270,8 @@ def log_mel_statistics(row: Row) -> np.ndarray:
     whole = AudioSpec(rate=16000, seconds=1.0, kind="waveform")
     spec = ClipSpec({"audio": StreamSpec("audio", (1, 16000), audio=whole)}, 1, "segments", 1.0)
     with ClipReader.of(row, spec) as reader:
-        assert reader.sound is not None
-        wave = reader.sound.read(reader.start, reader.end)
+        assert reader.audio is not None
+        wave = reader.audio.read(reader.start, reader.end)
     steps = 1 + len(wave) // STEP.hop
     db = audio.windows(wave[None], STEP, (MELS, steps))[0, 0]  # (MELS, steps)
     parts = []

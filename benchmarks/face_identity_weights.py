@@ -8,7 +8,7 @@ identity recognition in organizing photo albums using multi-output ConvNet", Pee
 HSE_FaceRec_tf). The file ``faceres`` comes in the npm package ``@vladmandic/human`` (MIT) as plain numbers; nothing of
 the package is installed or run. VGGFace2 is photographs of public figures collected from the web, no longer offered by
 its authors. Needs npm and the real material (``EMOZOO_SHARED``): in that file batch norm is folded into the
-convolutions, so its statistics are measured anew, on training pictures of FER+.
+convolutions, so its statistics are measured anew, on training images of FER+.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from emozoo import files
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.files import resolve_path
-from emozoo.models.backbones import picture_encoder
+from emozoo.models.backbones import image_encoder
 from emozoo.spec import ClipSpec, StreamSpec
 
 PACKAGE = "@vladmandic/human@3.3.6"
@@ -42,7 +42,7 @@ LAYERS = (1, 2, 2, 6, 2)  # pairs of a depthwise and a pointwise convolution on 
 # Taken for, since the file does not say: theirs has 0..255 less a mean colour (about 115 of grey), ours -1..1:
 # x * 127.5 + 127.5 - 115.
 SCALE, OFFSET = 127.5, 0.1
-PICTURES, SIDE = 1024, 96
+IMAGES, SIDE = 1024, 96
 
 
 def fetch() -> dict[str, Tensor]:
@@ -95,16 +95,16 @@ def convolutions(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def faces() -> Tensor:
-    """Training pictures of FER+: (N, 3, SIDE, SIDE), -1..1."""
+    """Training images of FER+: (N, 3, SIDE, SIDE), -1..1."""
     face = StreamSpec("face", (SIDE, SIDE), frames=1, mean=(0.5,) * 3, std=(0.5,) * 3)
     spec = ClipSpec({"face": face}, 1, "segments", 3.0)
     root = resolve_path("$EMOZOO_SHARED/data/ferplus")
-    dm = EmotionDataModule("ferplus", root, spec=spec, split="train", batch_size=PICTURES)
+    dm = EmotionDataModule("ferplus", root, spec=spec, split="train", batch_size=IMAGES)
     dm.setup("test")
     return next(iter(dm.test_dataloader())).inputs["face"].flatten(0, 2)
 
 
-def measure(encoder: nn.Module, pictures: Tensor) -> None:
+def measure(encoder: nn.Module, images: Tensor) -> None:
     """Gives every batch norm the statistics of what reaches it, and keeps what it does to that the same."""
 
     def before(norm: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -119,7 +119,7 @@ def measure(encoder: nn.Module, pictures: Tensor) -> None:
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     handles = [norm.register_forward_pre_hook(before) for norm in norms]
     with torch.no_grad():
-        encoder.eval()(pictures)
+        encoder.eval()(images)
     for handle in handles:
         handle.remove()
 
@@ -127,7 +127,7 @@ def measure(encoder: nn.Module, pictures: Tensor) -> None:
 def main() -> None:
     if OUT.is_file():
         return
-    encoder, _ = picture_encoder(NAME)
+    encoder, _ = image_encoder(NAME)
     net: Any = encoder.net
     missing, unknown = net.load_state_dict(convolutions(fetch()), strict=False)
     if unknown or any(not k.endswith(("running_mean", "running_var", "num_batches_tracked")) for k in missing):

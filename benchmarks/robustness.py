@@ -1,9 +1,9 @@
-"""How answers to real faces change when the pictures get worse: what the cards of the weights report.
+"""How answers to real faces change when the images get worse: what the cards of the weights report.
 
     python benchmarks/robustness.py [weights ...]
 
-Every network answers the same held-out pictures as they are and altered in one way; differences are paired, intervals
-by person. Pictures are altered as the network gets them, after detection and cropping, so that a face which would no
+Every network answers the same held-out images as they are and altered in one way; differences are paired, intervals
+by person. Images are altered as the network gets them, after detection and cropping, so that a face which would no
 longer be found still counts. How far a head is turned comes from YuNet's landmarks (``EMOZOO_YUNET``). Written to
 ``benchmarks/results/robustness.csv``; then run ``make tables``. Needs the real faces (``EMOZOO_SHARED``).
 """
@@ -31,7 +31,7 @@ from emozoo.benchmark import report, statistics
 from emozoo.benchmark.answers import Said, Voice, read
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
-from emozoo.data.media import read_picture
+from emozoo.data.media import read_image
 from emozoo.files import resolve_path
 from emozoo.module import load
 
@@ -51,10 +51,10 @@ ASKED: dict[str, dict[str, str | None]] = {
     "emotion_fan.faces5": {"lfw5_val_v1": None},
     "emotion_fan.ferplus": {"ferplus7": None},
 }
-Change = Callable[[Tensor], Tensor]  # pictures (N, 3, H, W) in 0..1
+Change = Callable[[Tensor], Tensor]  # images (N, 3, H, W) in 0..1
 
 
-# -- what is done to a picture -------------------------------------------------------------------------------------
+# -- what is done to an image -------------------------------------------------------------------------------------
 
 
 def smaller(side: int) -> Change:
@@ -128,7 +128,7 @@ CONDITIONS: dict[str, Change] = {
 
 
 class Altered:
-    """A network that gets every picture altered; in all else the network itself."""
+    """A network that gets every image altered; in all else the network itself."""
 
     def __init__(self, module: Any, change: Change) -> None:
         self._module, self._change = module, change
@@ -144,8 +144,8 @@ class Altered:
                 continue
             mean, std = (torch.tensor(v)[:, None, None] for v in (stream.mean, stream.std))
             first = x[:, :1, :1] if batch.one_image else x
-            pictures = first.flatten(0, 2) * std + mean
-            altered = (self._change(pictures) - mean) / std
+            images = first.flatten(0, 2) * std + mean
+            altered = (self._change(images) - mean) / std
             inputs[name] = altered.unflatten(0, first.shape[:3]).expand(x.shape)
         return self._module.predict_step(replace(batch, inputs=inputs))
 
@@ -161,9 +161,9 @@ def turns(rows: list[Row]) -> np.ndarray:
     found = np.full(len(rows), np.nan)
     detector = cv2.FaceDetectorYN.create(file, "", (320, 320), score_threshold=0.5)
     for i, row in enumerate(rows):
-        picture = cv2.cvtColor(cv2.resize(read_picture(row.path)[0], (192, 192)), cv2.COLOR_RGB2BGR)
-        picture = cv2.copyMakeBorder(picture, 64, 64, 64, 64, cv2.BORDER_REPLICATE)
-        faces = detector.detect(picture)[1]
+        image = cv2.cvtColor(cv2.resize(read_image(row.path)[0], (192, 192)), cv2.COLOR_RGB2BGR)
+        image = cv2.copyMakeBorder(image, 64, 64, 64, 64, cv2.BORDER_REPLICATE)
+        faces = detector.detect(image)[1]
         if faces is not None:
             right, left, nose = faces[0][4:10].reshape(3, 2)
             across = left - right

@@ -56,7 +56,7 @@ heads read. {source}; converted by
 `benchmarks/speech_encoder.py`, nothing was trained here.
 
 - Eats samples at 16 kHz, windows of 25 ms to 30 s, not padded; gives one vector of 384 every 20 ms.
-- As an encoder of sound in a recipe: `encoders: {{audio: speech_tiny_layers}}`,
+- As an encoder of audio in a recipe: `encoders: {{audio: speech_tiny_layers}}`,
   `init_from: {{{arch}.{tag}: {{encoder: encoders.audio}}}}`, `lr_scale: {{encoders: 0}}`.
 
 ## Use

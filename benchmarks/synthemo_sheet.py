@@ -1,4 +1,4 @@
-"""One picture that shows what SynthEmo is: people, scenes, and a clip over time with its sound."""
+"""One image that shows what SynthEmo is: people, scenes, and a clip over time with its audio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from emozoo.synthemo.cause import EMOTIONS, Knobs, course, plan
 from emozoo.synthemo.clip import render
 from emozoo.synthemo.drawing.body import body
-from emozoo.synthemo.drawing.draw import Array, Picture, fill, over, stroke
+from emozoo.synthemo.drawing.draw import Array, Canvas, fill, over, stroke
 from emozoo.synthemo.drawing.head import Head
 from emozoo.synthemo.drawing.person import PROTOTYPES, expression, person
 from emozoo.synthemo.drawing.places import PLACES
@@ -40,26 +40,26 @@ def contact_sheet(path: str | os.PathLike[str], people: tuple[int, ...] = (62, 7
     jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if jpeg else [cv2.IMWRITE_PNG_COMPRESSION, 9]
     if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), quality):
-        raise OSError(f"{path}: the picture could not be written")
+        raise OSError(f"{path}: the image could not be written")
     return path
 
 
-def _space(width: int, height: int) -> Picture:
+def _space(width: int, height: int) -> Canvas:
     return np.full((height, width, 3), _PAPER, np.uint8)
 
 
-def _text(img: Picture, text: str, x: int, y: int, size: float, colour: tuple[int, int, int], bold: int = 1) -> None:
+def _text(img: Canvas, text: str, x: int, y: int, size: float, colour: tuple[int, int, int], bold: int = 1) -> None:
     cv2.putText(img, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, colour, bold, cv2.LINE_AA)
 
 
-def _title(width: int, name: str, line: str) -> Picture:
+def _title(width: int, name: str, line: str) -> Canvas:
     img = _space(width, 74)
     _text(img, name, _EDGE - 2, 50, 1.15, _INK, 2)
     _text(img, line, _EDGE + 208, 49, 0.56, _PALE)
     return img
 
 
-def _words(width: int, words: tuple[str, ...]) -> Picture:
+def _words(width: int, words: tuple[str, ...]) -> Canvas:
     img = _space(width, 24)
     for n, word in enumerate(words):
         (w, _), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
@@ -67,13 +67,13 @@ def _words(width: int, words: tuple[str, ...]) -> Picture:
     return img
 
 
-def _note(width: int, text: str) -> Picture:
+def _note(width: int, text: str) -> Canvas:
     img = _space(width, 30)
     _text(img, text, _EDGE, 19, 0.42, _PALE)
     return img
 
 
-def _row(cells: list[Picture]) -> Picture:
+def _row(cells: list[Canvas]) -> Canvas:
     h = cells[0].shape[0]
     out = [_space(_EDGE, h)]
     for n, cell in enumerate(cells):
@@ -81,7 +81,7 @@ def _row(cells: list[Picture]) -> Picture:
     return np.hstack([*out, _space(_EDGE, h)])
 
 
-def _portrait(number: int, emotion: str, n: int) -> Picture:
+def _portrait(number: int, emotion: str, n: int) -> Canvas:
     who, size, half = person(number), _CELL, 0.262 * _CELL
     light = (-0.7, 0.6, -0.4, 0.8, -0.6)[n % 5]
     img = np.full((size, size, 3), _BACKS[n % len(_BACKS)], np.uint8)
@@ -97,7 +97,7 @@ def _portrait(number: int, emotion: str, n: int) -> Picture:
     return img
 
 
-def _scene(emotion: str, n: int, plain: bool) -> Picture:
+def _scene(emotion: str, n: int, plain: bool) -> Canvas:
     w, h = _CELL * 2, round(_CELL * 1.5)
     place = PLACES[(2 + 3 * n) % len(PLACES)] if plain else TYPICAL[emotion][n % 2]
     spots: tuple[tuple[float, float, float], ...]
@@ -110,8 +110,8 @@ def _scene(emotion: str, n: int, plain: bool) -> Picture:
     return cv2.resize(scene.frame(1.0), (_CELL, h // 2), interpolation=cv2.INTER_AREA)
 
 
-def _timeline(width: int) -> Picture:
-    """A clip that bursts into surprise: frames, the strength of the emotion, valence and arousal, the sound."""
+def _timeline(width: int) -> Canvas:
+    """A clip that bursts into surprise: frames, the strength of the emotion, valence and arousal, the audio."""
     knobs = Knobs(face=1, scene=1, voice=1, action=1, burst=0.42, talking=1, occlusion=0, motion=0, noise=1)
     cause = next(c for c in (plan(11, i, knobs, size=(344, 258)) for i in range(400)) if _good(c.label, c.person))
     cause = replace(cause, burst_start=0.75, burst_end=1.75, peak=1.0)

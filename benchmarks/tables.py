@@ -178,7 +178,7 @@ def measured_of(model: str) -> list[Row]:
 
 
 def card(model: str) -> str:
-    """What is known of weights: scores, calibration, each class with its confusions, and answers to worse pictures."""
+    """What is known of weights: scores, calibration, each class with its confusions, and answers to worse images."""
     known = registry.weights()
     sha256 = known[model].sha256 if model in known else ""
     own = measured_of(model)
@@ -201,7 +201,7 @@ def card(model: str) -> str:
     if not found:
         parts.append("### Each class\n\nnot measured")
     worse = [r for r in others("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
-    parts.append("### When the pictures get worse")
+    parts.append("### When the images get worse")
     if not worse:
         parts.append("Behaviour by face size, blur, light, covered parts, colour and turned heads: not measured.")
     for protocol, prior in dict.fromkeys((r["protocol"], r["prior"]) for r in worse):

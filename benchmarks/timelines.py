@@ -4,7 +4,7 @@
 
 Answers ``emozoo predict`` gives for the six user videos of ``ekman6_samples`` and the real clips of ``clips``. Writes
 ``benchmarks/results/timelines.csv`` (a line per clip, model and moment of the face seen longest) and
-``docs/img/timelines.png``, bands of colour without any picture of the people. Needs the real material
+``docs/img/timelines.png``, bands of colour without any image of the people. Needs the real material
 (``EMOZOO_SHARED``).
 """
 
@@ -27,7 +27,7 @@ from emozoo.inference import Prediction, predict
 from emozoo.module import load
 from emozoo.plots import colours
 
-DATA, PICTURE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
+DATA, IMAGE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
 CLIPS = ("ekman6_samples/*", "clips/liveportrait_*", "clips/pyfeat_*", "clips/facenet_*")
 MODELS = ("ceflnet", "emotion_fan")
 ROW = 0.34  # height of a band, inches
@@ -46,7 +46,7 @@ def table(found: Sequence[Prediction]) -> str:
     return text.getvalue()
 
 
-def picture(found: Sequence[Prediction]) -> Figure:
+def image(found: Sequence[Prediction]) -> Figure:
     """A band for each clip and model; the surer an answer, the stronger its colour."""
     seen = [p for p in found if p.timeline]
     classes = list(dict.fromkeys(c for p in seen for c in p.classes))
@@ -80,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     by_model = [predict([str(p) for p in paths], model=m) for m in models]
     found = [p for same in zip(*by_model, strict=True) for p in same]
     report.write_text(table(found), Path("benchmarks/results/timelines.csv"))
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    picture(found).savefig(PICTURE, dpi=110)
+    IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    image(found).savefig(IMAGE, dpi=110)
 
 
 if __name__ == "__main__":

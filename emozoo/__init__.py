@@ -1,4 +1,4 @@
-"""Emotion recognition from video: face, scene, sound and time.
+"""Emotion recognition from video: face, scene, audio and time.
 
 Importing this package loads no torch; the names below are fetched when they are first used (PEP 562).
 

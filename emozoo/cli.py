@@ -113,7 +113,7 @@ def _common(
         bool, typer.Option("--debug", help="Show the traceback of an error. Works after any command too.")
     ] = False,
 ) -> None:
-    """Emotion recognition from video: face, scene, sound and time.
+    """Emotion recognition from video: face, scene, audio and time.
 
     \b
     Example: emozoo predict clip.mp4 --model ceflnet
@@ -275,7 +275,7 @@ def _results(name: str) -> list[dict[str, Any]]:
 def predict(
     context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(help="Videos, sound files, pictures, or folders of them.", show_default=False)
+        list[Path], typer.Argument(help="Videos, audio files, images, or folders of them.", show_default=False)
     ],
     model: Annotated[
         str, typer.Option(help="A name from `emozoo list`, a folder made by finetune, or hf://ORG/NAME@REVISION.")
@@ -297,7 +297,7 @@ def predict(
     detector: Detector = None,
     device: Device = "cpu",
 ) -> int:
-    """Emotions in videos, sound files and pictures: one answer per file, and a timeline per face.
+    """Emotions in videos, audio files and images: one answer per file, and a timeline per face.
 
     A folder stands for all media files in it. Exit code 1: some file could not be read or answered.
 

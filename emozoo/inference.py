@@ -3,7 +3,7 @@
 Media up to one window (``spec.window_s``) is sampled whole, exactly as the benchmark samples a labelled clip. Longer
 media gets one entry of the timeline every ``every`` seconds, each answered by the window around its middle.
 
-Legend: B = batch, C = clips, F = pictures in a clip, K = classes.
+Legend: B = batch, C = clips, F = images in a clip, K = classes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MAX_TRACKS = 8
 BATCH_BYTES = 128 * 2**20
 
 MediaPath = str | PathLike[str]
-Picture = np.ndarray | Image.Image
+ImageLike = np.ndarray | Image.Image
 
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)  # without a handler of the user's, one plain
 class Moment:
     """One entry of a timeline: seconds from the start of the file, class probabilities, valence and arousal in [-1, 1].
 
-    ``box`` = x1, y1, x2, y2 of the face in pixels of the upright picture, at the middle of the entry. ``label`` is the
+    ``box`` = x1, y1, x2, y2 of the face in pixels of the upright image, at the middle of the entry. ``label`` is the
     likeliest class, None where that has less than ``least`` probability.
     """
 
@@ -78,7 +78,7 @@ class Moment:
 
 @dataclass
 class FaceTrack:
-    """One face through the file (or, for models that need none, the whole picture): means over its timeline.
+    """One face through the file (or, for models that need none, the whole image): means over its timeline.
 
     ``path`` holds the smoothed boxes that the annotated video draws; it is not part of the JSON.
     """
@@ -94,7 +94,7 @@ class FaceTrack:
 class Prediction:
     """What one model says about one file.
 
-    ``file`` is the path as it was given; ``<array>``, ``<image>`` or ``<frames>`` where pictures were given.
+    ``file`` is the path as it was given; ``<array>``, ``<image>`` or ``<frames>`` where images were given.
     ``label`` and ``scores`` are the means over the track with most face frames, ``valence`` and ``arousal`` likewise;
     what the model does not answer is None. ``error`` is None or ``{"code", "text"}``; a broken file has no result.
     """
@@ -176,13 +176,13 @@ class Prediction:
         files.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
 
     def plot(self, path: MediaPath) -> None:
-        """Draws the timelines as a picture; the suffix says which kind (.png, .svg, .pdf)."""
+        """Draws the timelines as an image; the suffix says which kind (.png, .svg, .pdf)."""
         from emozoo import plots
 
         plots.timeline(self, Path(path))
 
     def video(self, path: MediaPath, progress: Callable[[float], None] | None = None) -> None:
-        """Writes the video again as mp4 with boxes and labels drawn in. Raises VideoError for stills and sound."""
+        """Writes the video again as mp4 with boxes and labels drawn in. Raises VideoError for stills and audio."""
         from emozoo import plots
 
         plots.video(self, Path(path), progress)
@@ -203,16 +203,16 @@ def _short(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-# -- pictures in memory --------------------------------------------------------------------------------------------
+# -- images in memory --------------------------------------------------------------------------------------------
 
 
 class Frames:
-    """Pictures in memory as one clip, ``FOLDER_FPS`` a second; one alone is a still. RGB uint8 (H, W, 3) each."""
+    """Images in memory as one clip, ``FOLDER_FPS`` a second; one alone is a still. RGB uint8 (H, W, 3) each."""
 
-    def __init__(self, pictures: Sequence[np.ndarray]) -> None:
-        self._pictures = pictures
-        self.size: tuple[int, int] = (pictures[0].shape[1], pictures[0].shape[0])
-        self.stamps = np.arange(len(pictures)) / FOLDER_FPS
+    def __init__(self, images: Sequence[np.ndarray]) -> None:
+        self._images = images
+        self.size: tuple[int, int] = (images[0].shape[1], images[0].shape[0])
+        self.stamps = np.arange(len(images)) / FOLDER_FPS
         self.warnings: list[Warn] = []
 
     def check(self, first: int, last: int) -> np.ndarray:
@@ -221,19 +221,19 @@ class Frames:
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """Those of the indices, one at a time."""
-        return (self._pictures[i] for i in indices)
+        return (self._images[i] for i in indices)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 _WANTED = (
-    "predict takes a path, a list of paths, a picture (RGB uint8 array (H, W, 3) or PIL image) or a list of pictures, "
+    "predict takes a path, a list of paths, an image (RGB uint8 array (H, W, 3) or PIL image) or a list of images, "
     "the frames of one clip"
 )
 
 
-def _picture(value: Any) -> np.ndarray:
+def _image(value: Any) -> np.ndarray:
     """RGB uint8 (H, W, 3) of an array or PIL image, this turned as its EXIF data say. Raises UsageError."""
     if isinstance(value, Image.Image):
         if value.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"):
@@ -254,10 +254,10 @@ def _is_path(value: Any) -> bool:
 
 
 class Clip(NamedTuple):
-    """Pictures in memory to predict, and what stands for a file's name in the answer."""
+    """Images in memory to predict, and what stands for a file's name in the answer."""
 
     name: str
-    pictures: Frames
+    images: Frames
 
 
 def _asked(value: Any) -> tuple[list[MediaPath | Clip], bool]:
@@ -268,14 +268,14 @@ def _asked(value: Any) -> tuple[list[MediaPath | Clip], bool]:
         return [value], True
     if isinstance(value, np.ndarray | Image.Image):
         name = "<image>" if isinstance(value, Image.Image) else "<array>"
-        return [Clip(name, Frames([_picture(value)]))], True
+        return [Clip(name, Frames([_image(value)]))], True
     if not isinstance(value, list | tuple | Iterator) or isinstance(value, io.IOBase):
         raise UsageError(f"{_WANTED}; got {_what(value)}")
     values = list(value)
     if values and all(isinstance(v, np.ndarray | Image.Image) for v in values):
-        frames = [_picture(v) for v in values]
+        frames = [_image(v) for v in values]
         if len({f.shape for f in frames}) > 1:
-            raise UsageError("the frames of one clip must be of one size; ask for each picture alone")
+            raise UsageError("the frames of one clip must be of one size; ask for each image alone")
         return [Clip("<frames>", Frames(frames))], True
     for v in values:
         if not _is_path(v):
@@ -291,7 +291,7 @@ def _asked(value: Any) -> tuple[list[MediaPath | Clip], bool]:
 
 @overload
 def predict(  # type: ignore[overload-overlap]  # an empty list is a list of files
-    paths: MediaPath | Picture | Sequence[np.ndarray] | Sequence[Image.Image],
+    paths: MediaPath | ImageLike | Sequence[np.ndarray] | Sequence[Image.Image],
     model: str | EmotionModule = ...,
     *,
     every: float = ...,
@@ -317,7 +317,7 @@ def predict(
 ) -> list[Prediction]: ...
 def predict(
     paths: MediaPath
-    | Picture
+    | ImageLike
     | Sequence[np.ndarray]
     | Sequence[Image.Image]
     | Sequence[MediaPath]
@@ -332,10 +332,10 @@ def predict(
     batch_size: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Prediction | list[Prediction]:
-    """What a model says about a video, sound file or picture; for a list of paths, a list in the same order.
+    """What a model says about a video, audio file or image; for a list of paths, a list in the same order.
 
     A folder stands for all media files in it and below, as for the command, and gives a list too (which type checkers
-    cannot know). Pictures may be given themselves, RGB uint8 (H, W, 3) or PIL images: one alone as a still, a list of
+    cannot know). Images may be given themselves, RGB uint8 (H, W, 3) or PIL images: one alone as a still, a list of
     them as the frames of one clip, 25 a second.
 
     A file that cannot be read never raises: its Prediction carries the error. What goes wrong inside the network does
@@ -526,10 +526,10 @@ class Predictor:
 
     def about(self, file: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
         """The answer for one file or clip; never raises for what is in a file, but for what the network throws."""
-        name, pictures = file if isinstance(file, Clip) else (str(file), None)
+        name, images = file if isinstance(file, Clip) else (str(file), None)
         found = self._nothing(name)
         try:
-            self._answer(found, pictures, progress or (lambda share: None))
+            self._answer(found, images, progress or (lambda share: None))
         except _Unread as error:
             found = self.failed(name, error.code, error.text)
         if progress is not None:
@@ -544,10 +544,10 @@ class Predictor:
         detector = self.spec.detector if self.spec.needs_face else None
         return Prediction(name, self.module.name, self.module.sha256, detector, list(self.module.classes))
 
-    def _answer(self, found: Prediction, pictures: Frames | None, progress: Callable[[float], None]) -> None:
+    def _answer(self, found: Prediction, images: Frames | None, progress: Callable[[float], None]) -> None:
         spec = self.spec
         with _reading(found.file):
-            reader = ClipReader(found.file, spec, pictures=pictures)
+            reader = ClipReader(found.file, spec, images=images)
         with reader:
             found.duration_s = float(reader.duration)
             found.fps = float(reader.fps) if reader.fps else None
@@ -598,14 +598,14 @@ class Predictor:
             texts["no_face"] = "; ".join(filter(None, ["no face was found", how, None if seen else self._hint(file)]))
         elif seen and self.spec.detector == "cascade" and seen[0].score < faces.DOUBTFUL:
             score = seen[0].score
-            turn = self._look_again(file, lambda pictures: faces.surer_turned(pictures, self.spec.detector, score))
+            turn = self._look_again(file, lambda images: faces.surer_turned(images, self.spec.detector, score))
             if turn:
                 texts["turned"] = (
-                    f"what was found may be no face: a surer one was found after turning {turn}: turn the picture or "
+                    f"what was found may be no face: a surer one was found after turning {turn}: turn the image or "
                     "video if it does not stand upright"
                 )
         if "no_audio" in texts and any(self.spec.streams[s].source == "audio" for s in file.used):
-            texts.setdefault("short_audio", "a part of the file has no sound")
+            texts.setdefault("short_audio", "a part of the file has no audio")
             del texts["no_audio"]
         if file.passed and file.asked > file.passed:
             texts["gaps"] = (
@@ -622,17 +622,17 @@ class Predictor:
         return [{"code": code, "text": text} for code, text in texts.items()]
 
     def _hint(self, file: _File) -> str | None:
-        """What would help the detector; None where the file's pictures cannot be read again."""
-        return self._look_again(file, lambda pictures: faces.hint(pictures, self.spec.detector))
+        """What would help the detector; None where the file's images cannot be read again."""
+        return self._look_again(file, lambda images: faces.hint(images, self.spec.detector))
 
     def _look_again(self, file: _File, look: Callable[[list[np.ndarray]], str | None]) -> str | None:
-        """What is seen in a few of the file's pictures; None where they cannot be read again."""
+        """What is seen in a few of the file's images; None where they cannot be read again."""
         reader = file.reader
         with suppress(_Unread), _reading(reader.path):
             whole = reader.offered(0.0, reader.duration)
-            at = sorted({int(len(whole) * (i + 0.5) / faces.HINT_PICTURES) for i in range(faces.HINT_PICTURES)})
-            assert reader.pictures is not None
-            return look(list(reader.pictures.frames(whole[at])))
+            at = sorted({int(len(whole) * (i + 0.5) / faces.HINT_IMAGES) for i in range(faces.HINT_IMAGES)})
+            assert reader.images is not None
+            return look(list(reader.images.frames(whole[at])))
         return None
 
     def _windows(self, duration: float, face: Track | None) -> list[_Window]:
@@ -660,7 +660,7 @@ class Predictor:
         failure: _Unread | None = None
         answered = 0
         others = any(
-            file.reader.sound is not None if s.source == "audio" else s.source != "face"
+            file.reader.audio is not None if s.source == "audio" else s.source != "face"
             for s in self.spec.streams.values()
         )
         shown = [
@@ -678,7 +678,7 @@ class Predictor:
                 file.warnings += [w for w in raw.warnings if w not in file.warnings]
                 if raw.no_face:
                     for name, s in self.spec.streams.items():
-                        if s.source == "face":  # the whole picture stood in for it; a person is not read from that
+                        if s.source == "face":  # the whole image stood in for it; a person is not read from that
                             raw.masks[name] = np.zeros_like(raw.masks[name])
                 real = {name for name, mask in raw.masks.items() if mask.any()}
                 if real:
@@ -746,9 +746,9 @@ class Predictor:
 
 def _alike(reader: ClipReader, windows: list[_Window]) -> list[list[_Window]]:
     """Windows in groups that show the same frames, so that one answer is theirs: slow time lapses have many of them."""
-    if len(windows) < 2 or reader.pictures is None or reader.sound is not None:
+    if len(windows) < 2 or reader.images is None or reader.audio is not None:
         return [[w] for w in windows]
-    stamps = reader.pictures.stamps
+    stamps = reader.images.stamps
     found: dict[tuple[int, int], list[_Window]] = {}
     for w in windows:
         start, end = w.read_from or 0.0, reader.duration if w.read_to is None else w.read_to

@@ -28,7 +28,7 @@ SYNONYMS = {
 # (angle in degrees, length) on the circle of valence (0) and arousal (90) of Russell (1980), whose order is pleasure 0,
 # excitement 45, arousal 90, distress 135, displeasure 180, depression 225, relaxation 315. The order follows him;
 # angles and lengths are ours.
-CIRCLE: dict[str, tuple[float, float]] = {
+CIRCUMPLEX: dict[str, tuple[float, float]] = {
     "anger": (105.0, 0.85),
     "disgust": (150.0, 0.75),
     "fear": (122.0, 0.85),
@@ -60,15 +60,15 @@ def canonical(name: str) -> str:
     return SYNONYMS.get(name, name)
 
 
-def circle_point(name: str) -> tuple[float, float] | None:
+def circumplex_point(name: str) -> tuple[float, float] | None:
     """Valence and arousal of a class by its place on Russell's circle; None for one that has no place there.
 
-    >>> circle_point("Neutral"), circle_point("contempt")
+    >>> circumplex_point("Neutral"), circumplex_point("contempt")
     ((0.0, 0.0), None)
     """
-    if canonical(name) not in CIRCLE:
+    if canonical(name) not in CIRCUMPLEX:
         return None
-    angle, length = CIRCLE[canonical(name)]
+    angle, length = CIRCUMPLEX[canonical(name)]
     return length * math.cos(math.radians(angle)), length * math.sin(math.radians(angle))
 
 

@@ -107,18 +107,18 @@ def rate(
 
 
 def _same_views(a: ClipSpec, b: ClipSpec) -> bool:
-    """Whether two specs show the same pictures and sounds, of however many clips and frames."""
-    views = [{k: replace(s, frames=1, place="all") for k, s in spec.streams.items()} for spec in (a, b)]
+    """Whether two specs show the same images and audio, of however many clips and frames."""
+    views = [{k: replace(s, frames=1, position="all") for k, s in spec.streams.items()} for spec in (a, b)]
     return views[0] == views[1]
 
 
-def _check_stream(name: str, x: Any, *, sound: bool) -> None:
+def _check_stream(name: str, x: Any, *, audio: bool) -> None:
     """Raises UsageError for what no network can take as a stream: other axes or types are not always noticed inside."""
     if not isinstance(x, Tensor):
         raise UsageError(f"stream '{name}' is a {type(x).__name__}, not a tensor: convert it with torch.as_tensor")
-    axes = "(B, C, 1, M, S)" if sound else "(B, C, F, 3, H, W)"
-    if x.ndim != axes.count(",") + 1 or (not sound and x.shape[3] != 3):
-        kept = "batch, clips, 1, bins, steps" if sound else "batch, clips, frames, RGB, height, width"
+    axes = "(B, C, 1, M, S)" if audio else "(B, C, F, 3, H, W)"
+    if x.ndim != axes.count(",") + 1 or (not audio and x.shape[3] != 3):
+        kept = "batch, clips, 1, bins, steps" if audio else "batch, clips, frames, RGB, height, width"
         raise UsageError(f"stream '{name}' must be {axes}: {kept}; got {tuple(x.shape)}")
     if not x.is_floating_point():
         raise UsageError(f"stream '{name}' must be floating point, normalised as the spec says; got {x.dtype}")
@@ -134,7 +134,7 @@ def _trained(name: str) -> str:
 
 
 def _mirrored(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pictures (B, C, F, 3, H, W) with left and right changed; sound (B, C, 1, M, S) as it is."""
+    """Images (B, C, F, 3, H, W) with left and right changed; audio (B, C, 1, M, S) as it is."""
     return {k: x.flip(-1) if x.ndim == 6 else x for k, x in inputs.items()}
 
 
@@ -175,12 +175,12 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         smoothing, flood, flood_mode: see :func:`emozoo.losses.cross_entropy`.
         distill: weight of the divergence from ``targets["teacher"]``; the labels keep the rest.
         teacher: weights (name or folder) of a network with the same streams and classes, or several of them, whose mean
-            answer to the very pictures of the batch is the teacher's where the data bring none. With kept features
+            answer to the very images of the batch is the teacher's where the data bring none. With kept features
             their encoder must be this network's.
         va_weight: weight of the concordance loss where ``targets["va"]`` exist.
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
-        mixup: parameter of the Beta distribution that pictures and labels are mixed with; 0 = off.
-        flips: outside training, answer with the mean over the pictures and their mirror images (twice the time).
+        mixup: parameter of the Beta distribution that images and labels are mixed with; 0 = off.
+        flips: outside training, answer with the mean over the images and their mirror images (twice the time).
         init_from: weights whose parts start this network: a name of weights or of a packaged encoder
             (``speech_tiny.v1``), a hub address, a weights folder or a safetensors file; or several with their parts,
             ``{weights: {"theirs": "ours"}}``.
@@ -267,14 +267,14 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         if masks is not None and not isinstance(masks, Mapping):
             raise UsageError(f"masks are one for each stream, {{'{streams[0]}': (B, C, F) of true = real}}, or None")
         for name, stream in self.spec.streams.items():
-            _check_stream(name, batch[name], sound=stream.source == "audio")
+            _check_stream(name, batch[name], audio=stream.source == "audio")
         with self._precision():
             inputs = self._cast(batch)
             out: Output = self.net(inputs, masks)
             return _mean(out, self.net(_mirrored(inputs), masks)) if self._flips() else out
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """The network's features for a batch. Stills, whose frames are all one picture, are encoded once."""
+        """The network's features for a batch. Stills, whose frames are all one image, are encoded once."""
         net: Any = self.net
         inputs = self._cast(batch.inputs)
         with self._precision():
@@ -288,7 +288,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         }
 
     def output(self, batch: Batch) -> Output:
-        """The network's Output for a batch of pictures and sound, or of features made by :meth:`encode`."""
+        """The network's Output for a batch of images and audio, or of features made by :meth:`encode`."""
         net: Any = self.net
         with self._precision():
             if batch.encoded:
@@ -430,7 +430,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 self.net.get_submodule(part).requires_grad_(False)
 
     def _check_data(self, *loaders: Any) -> None:
-        """Refuses a data module, or loaders of one, whose labels or pictures are not those that this network knows."""
+        """Refuses a data module, or loaders of one, whose labels or images are not those that this network knows."""
         for data in loaders:
             if isinstance(data, list | tuple):
                 self._check_data(*data)
@@ -443,7 +443,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 )
             if isinstance(spec, ClipSpec) and spec.with_detector(self.spec.detector) != self.spec:
                 raise UsageError(
-                    "the data show other pictures or sounds than the model looks at (another ClipSpec): make the "
+                    "the data show other images or audio than the model looks at (another ClipSpec): make the "
                     "EmotionDataModule with spec=model.spec"
                 )
 
@@ -650,7 +650,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
     def _drop_streams(
         self, inputs: dict[str, Tensor], masks: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Hides whole streams of whole clips, so that a missing face or sound is in the network's world."""
+        """Hides whole streams of whole clips, so that a missing face or audio is in the network's world."""
         names = list(inputs)
         first = inputs[names[0]]
         drop = torch.rand(first.shape[0], len(names), device=first.device) < self.hparams["stream_dropout"]

@@ -1,4 +1,4 @@
-"""Predictions as pictures: the timeline figure and the annotated video.
+"""Predictions as images: the timeline figure and the annotated video.
 
 Colours follow the emotion, not its place in a model's list, and are told apart with any kind of colour vision (Okabe
 and Ito, 2008); names and numbers stand beside them all the same.
@@ -135,11 +135,11 @@ def _span(ax: Axes, until: float) -> None:
     ax.set_xlim(0, until or 1)
     if not until:
         ax.set_xticks([])
-        ax.set_xlabel("a still picture", fontsize=8, color=FAINT)
+        ax.set_xlabel("a still image", fontsize=8, color=FAINT)
 
 
 def _thumbnails(found: Prediction) -> list[np.ndarray]:
-    """RGB squares of the main face, or of the picture's middle, evenly over the file; none for sound alone."""
+    """RGB squares of the main face, or of the image's middle, evenly over the file; none for audio alone."""
     count = min(THUMBNAILS, max(1, round((found.duration_s or 0) / 0.3)))
     until = found.duration_s or 0.0
     times = [(i + 0.5) * until / count for i in range(count)]
@@ -149,20 +149,20 @@ def _thumbnails(found: Prediction) -> list[np.ndarray]:
     ]
     strip = []
     try:
-        pictures = media.open_pictures(found.file)
-    except VideoError:  # sound alone
+        images = media.open_frames(found.file)
+    except VideoError:  # audio alone
         return []
     try:
-        whole = np.flatnonzero(pictures.check(0, len(pictures.stamps) - 1)) if len(pictures.stamps) < 3000 else None
-        stamps = pictures.stamps if whole is None else pictures.stamps[whole]
+        whole = np.flatnonzero(images.check(0, len(images.stamps) - 1)) if len(images.stamps) < 3000 else None
+        stamps = images.stamps if whole is None else images.stamps[whole]
         at = [int(np.abs(stamps - t).argmin()) for t, _ in wanted]
         indices = at if whole is None else [int(whole[i]) for i in at]
         for (_, box), index in zip(wanted, indices, strict=True):
-            strip.append(_square(next(pictures.frames([index])), box))
+            strip.append(_square(next(images.frames([index])), box))
     except VideoError:  # damaged where a thumbnail would be
         pass
     finally:
-        pictures.close()
+        images.close()
     return strip
 
 
@@ -170,26 +170,26 @@ def _nearest_box(timeline_: list[Moment], time: float) -> list[float] | None:
     return min(timeline_, key=lambda m: abs((m.start_s + m.end_s) / 2 - time)).box
 
 
-def _square(picture: np.ndarray, box: Any) -> np.ndarray:
-    """The face with some air around it, or the middle of the picture."""
-    height, width = picture.shape[:2]
+def _square(image: np.ndarray, box: Any) -> np.ndarray:
+    """The face with some air around it, or the middle of the image."""
+    height, width = image.shape[:2]
     if box is None:
         x, y, half = width / 2, height / 2, min(height, width) / 2
     else:
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         half = 0.62 * max(box[2] - box[0], box[3] - box[1])
     corners = (round(x - half), round(y - half), round(x + half), round(y + half))
-    return np.asarray(Image.fromarray(picture).crop(corners).resize((160, 160), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(image).crop(corners).resize((160, 160), Image.Resampling.LANCZOS))
 
 
 def _draw_strip(figure: Figure, below: Bbox, strip: list[np.ndarray], air: float) -> None:
     """Thumbnails side by side over the full width of the timeline, each at its own time."""
     width, height = figure.get_figwidth(), figure.get_figheight()
     side = STRIP / width
-    for i, picture in enumerate(strip):
+    for i, image in enumerate(strip):
         middle = below.x0 + below.width * (i + 0.5) / len(strip)
         inset = figure.add_axes((middle - side / 2, below.y1 + air / height, side, STRIP / height))
-        inset.imshow(picture)
+        inset.imshow(image)
         inset.axis("off")
 
 
@@ -349,60 +349,60 @@ class _replaced:
 def video(found: Prediction, path: Path, progress: Callable[[float], None] | None = None) -> None:
     """The file again as H.264 and AAC, with boxes, labels and score bars; one frame in memory at a time.
 
-    Frames keep their time stamps, so a variable frame rate stays one. Raises VideoError: stills and sound alone have
+    Frames keep their time stamps, so a variable frame rate stays one. Raises VideoError: stills and audio alone have
     no video; a file with an error has nothing to draw.
     """
     if found.error:
         raise VideoError(found.file, found.error["text"], found.error["code"])
-    pictures = media.open_pictures(found.file)
+    images = media.open_frames(found.file)
     try:
-        if len(pictures.stamps) < 2:
-            raise VideoError(found.file, "is a still picture", "still")
+        if len(images.stamps) < 2:
+            raise VideoError(found.file, "is a still image", "still")
         path.parent.mkdir(parents=True, exist_ok=True)
         with _replaced(path) as part:
-            _write_video(found, pictures, part, progress or (lambda share: None))
+            _write_video(found, images, part, progress or (lambda share: None))
     finally:
-        pictures.close()
+        images.close()
 
 
-def _write_video(found: Prediction, pictures: media.Pictures, part: Path, progress: Callable[[float], None]) -> None:
-    width, height = pictures.size
+def _write_video(found: Prediction, images: media.FrameSource, part: Path, progress: Callable[[float], None]) -> None:
+    width, height = images.size
     painter = _Painter(found, width, height)
     unit = Fraction(1, 90000)
     with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as out:
         out.metadata["comment"] = MARK
-        rate = Fraction(media.frame_rate(pictures.stamps)).limit_denominator(1001)
+        rate = Fraction(media.frame_rate(images.stamps)).limit_denominator(1001)
         stream: Any = out.add_stream("libx264", rate=rate, options={"crf": "19", "preset": "veryfast"})
         stream.width, stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", unit
-        sound = _Sound(found.file, out, pictures)
-        for index, shown in _whole_frames(pictures):
-            time = float(pictures.stamps[index])
-            picture = painter.paint(shown, time)
+        audio = _Audio(found.file, out, images)
+        for index, shown in _whole_frames(images):
+            time = float(images.stamps[index])
+            image = painter.paint(shown, time)
             if width % 2 or height % 2:
-                picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(time / unit), unit
             out.mux(stream.encode(frame))
-            sound.write(time)
-            progress((index + 1) / len(pictures.stamps))
+            audio.write(time)
+            progress((index + 1) / len(images.stamps))
         out.mux(stream.encode())
-        sound.write(None)
+        audio.write(None)
 
 
-def _whole_frames(pictures: media.Pictures) -> Iterator[tuple[int, np.ndarray]]:
+def _whole_frames(images: media.FrameSource) -> Iterator[tuple[int, np.ndarray]]:
     """The frames that decode whole, with their indices, read on without seeking back."""
-    count = len(pictures.stamps)
+    count = len(images.stamps)
     for first in range(0, count, 1000):
         last = min(first + 1000, count) - 1
-        indices = first + np.flatnonzero(pictures.check(first, last))
-        yield from zip(indices.tolist(), pictures.frames(indices.tolist()), strict=True)
+        indices = first + np.flatnonzero(images.check(first, last))
+        yield from zip(indices.tolist(), images.frames(indices.tolist()), strict=True)
 
 
-class _Sound:
-    """The file's own sound, encoded again beside the pictures, never far ahead of them."""
+class _Audio:
+    """The file's own audio, encoded again beside the images, never far ahead of them."""
 
-    def __init__(self, path: str, out: Any, pictures: media.Pictures) -> None:
+    def __init__(self, path: str, out: Any, images: media.FrameSource) -> None:
         self.frames: Iterator[Any] = iter(())
         self.stream: Any = None
         if os.path.isdir(path):
@@ -414,16 +414,16 @@ class _Sound:
             inside: Any = source.streams[header.audio_index]
             self.rate = inside.rate if inside.rate in (16000, 22050, 24000, 32000, 44100, 48000) else 48000
             self.layout = "mono" if inside.channels == 1 else "stereo"
-        self.out, self.until = out, float(pictures.stamps[-1]) + 0.1
+        self.out, self.until = out, float(images.stamps[-1]) + 0.1
         self.stream = out.add_stream("aac", rate=self.rate, layout=self.layout)
-        self.frames = self._decode(media.Sound(path, self.rate, header, getattr(pictures, "clock", None)))
+        self.frames = self._decode(media.AudioTrack(path, self.rate, header, getattr(images, "clock", None)))
 
-    def _decode(self, sound: media.Sound) -> Iterator[Any]:
-        """From the first picture to the last, frames numbered by their samples; holes are filled with silence."""
+    def _decode(self, audio: media.AudioTrack) -> Iterator[Any]:
+        """From the first image to the last, frames numbered by their samples; holes are filled with silence."""
         resampler: Any = None
         kind: Any = None
         at = 0
-        for begin, joined, frame in sound.frames():
+        for begin, joined, frame in audio.frames():
             if begin > self.until:
                 break
             if begin < 0:
@@ -458,7 +458,7 @@ class _Sound:
             yield frame
 
     def write(self, until: float | None) -> None:
-        """Encodes sound up to that time in seconds; None: all that is left."""
+        """Encodes audio up to that time in seconds; None: all that is left."""
         if self.stream is None:
             return
         for frame in self.frames:
@@ -483,15 +483,15 @@ class _Patch:
     cover: np.ndarray
 
     @staticmethod
-    def of(picture: Image.Image) -> _Patch:
-        data = np.asarray(picture, dtype=np.float32)
+    def of(image: Image.Image) -> _Patch:
+        data = np.asarray(image, dtype=np.float32)
         return _Patch(data[..., :3], data[..., 3:] / 255)
 
-    def lay(self, picture: np.ndarray, x: int, y: int) -> None:
-        """Over the picture with its corner at x, y, moved inside where it would stick out."""
+    def lay(self, image: np.ndarray, x: int, y: int) -> None:
+        """Over the image with its corner at x, y, moved inside where it would stick out."""
         height, width = self.colour.shape[:2]
-        x, y = max(0, min(x, picture.shape[1] - width)), max(0, min(y, picture.shape[0] - height))
-        part = picture[y : y + height, x : x + width]
+        x, y = max(0, min(x, image.shape[1] - width)), max(0, min(y, image.shape[0] - height))
+        part = image[y : y + height, x : x + width]
         h, w = part.shape[:2]
         part[:] = (part * (1 - self.cover[:h, :w]) + self.colour[:h, :w] * self.cover[:h, :w]).astype(np.uint8)
 
@@ -501,7 +501,7 @@ class _Painter:
 
     def __init__(self, found: Prediction, width: int, height: int) -> None:
         self.found, self.width, self.height = found, width, height
-        # Size of the writing in pixels; smaller where several people share the picture.
+        # Size of the writing in pixels; smaller where several people share the image.
         self.unit = max(10, round(min(height, 0.75 * width) / (34 if len(found.tracks) > 1 else 26)))
         self.line = max(2, round(self.unit / 6))
         self.palette = colours(found.classes)
@@ -510,8 +510,8 @@ class _Painter:
         self.note = None if found.tracks else self._note("no face" if found.detector else "no answer")
         self.cursor = {t.id: 0 for t in found.tracks}
 
-    def paint(self, picture: np.ndarray, time: float) -> np.ndarray:
-        picture = np.array(picture, copy=True)
+    def paint(self, image: np.ndarray, time: float) -> np.ndarray:
+        image = np.array(image, copy=True)
         for track in reversed(self.found.tracks):  # the main face last, on top
             number = self._moment(track, time)
             if number is None:
@@ -521,20 +521,20 @@ class _Painter:
             box = track.path.box_at(time) if track.path is not None else None
             if box is None:
                 if track.path is None:
-                    chip.lay(picture, self.unit // 2, self.unit // 2)
+                    chip.lay(image, self.unit // 2, self.unit // 2)
                 continue
             colour = self.palette[moment.label] if moment.label else "#FFFFFF"
             x1, y1, x2, y2 = (round(float(v)) for v in box)
-            self._frame(picture, x1, y1, x2, y2, colour)
+            self._frame(image, x1, y1, x2, y2, colour)
             high = chip.colour.shape[0]
             above = y1 - high - self.line
             below = y2 + self.line + 1
-            chip.lay(picture, x1 - self.line, above if above >= 0 or below + high > self.height else below)
+            chip.lay(image, x1 - self.line, above if above >= 0 or below + high > self.height else below)
         if self.strip is not None:
-            self._progress(picture, time)
+            self._progress(image, time)
         if self.note is not None:
-            self.note.lay(picture, self.unit // 2, self.unit // 2)
-        return picture
+            self.note.lay(image, self.unit // 2, self.unit // 2)
+        return image
 
     def _moment(self, track: FaceTrack, time: float) -> int | None:
         """The entry of the timeline at that time; times only ever go forward."""
@@ -546,13 +546,13 @@ class _Painter:
         alone = len(track.timeline) == 1
         return at if alone or moment.start_s <= time <= moment.end_s + 0.05 else None
 
-    def _frame(self, picture: np.ndarray, x1: int, y1: int, x2: int, y2: int, colour: str) -> None:
+    def _frame(self, image: np.ndarray, x1: int, y1: int, x2: int, y2: int, colour: str) -> None:
         """A box with open sides: its corners hold the face without covering it."""
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)
         t, arm = self.line, max(2 * self.line, round(0.22 * min(x2 - x1, y2 - y1)))
 
         def fill(left: int, top: int, right: int, bottom: int, value: Any) -> None:
-            picture[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = value
+            image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = value
 
         for grow, value in ((1, 20), (0, rgb)):  # a dark rim keeps the line visible on any ground
             for x, towards in ((x1, 1), (x2, -1)):
@@ -577,8 +577,8 @@ class _Painter:
         pad, step = u // 2, round(1.32 * u)
         width = pad + wide + pad + bar + pad + number_width + pad
         height = pad + step * len(rows) + pad // 2
-        picture = Image.new("RGBA", (width, height), (0, 0, 0, 0))
-        draw = ImageDraw.Draw(picture)
+        image = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(image)
         draw.rounded_rectangle((0, 0, width - 1, height - 1), radius=u // 3, fill=(18, 21, 28, 205))
         for i, (name, value, colour, signed) in enumerate(rows):
             first = i == 0 and moment.label is not None
@@ -596,16 +596,16 @@ class _Painter:
                 draw.rectangle((left, middle - half, left + round(bar * value), middle + half), fill=colour)
             text = f"{value:+.2f}" if signed else f"{value:.2f}"
             draw.text((width - pad, middle), text, font=font, fill=ink, anchor="rm")
-        return _Patch.of(picture)
+        return _Patch.of(image)
 
     def _note(self, text: str) -> _Patch:
         """A chip for a file without an answer."""
         u, font = self.unit, _font(self.unit, bold=True)
-        picture = Image.new("RGBA", (int(font.getlength(text)) + u, round(1.8 * u)), (0, 0, 0, 0))
-        draw = ImageDraw.Draw(picture)
-        draw.rounded_rectangle((0, 0, picture.width - 1, picture.height - 1), radius=u // 3, fill=(18, 21, 28, 205))
-        draw.text((u // 2, picture.height // 2), text, font=font, fill="#D7DBE2", anchor="lm")
-        return _Patch.of(picture)
+        image = Image.new("RGBA", (int(font.getlength(text)) + u, round(1.8 * u)), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(image)
+        draw.rounded_rectangle((0, 0, image.width - 1, image.height - 1), radius=u // 3, fill=(18, 21, 28, 205))
+        draw.text((u // 2, image.height // 2), text, font=font, fill="#D7DBE2", anchor="lm")
+        return _Patch.of(image)
 
     def _strip(self) -> _Patch | None:
         """The whole file at the lower edge, in the colours of the main track's labels."""
@@ -613,16 +613,16 @@ class _Painter:
         if len(moments) < 2 or until <= 0 or not moments[0].scores:
             return None
         high = max(3, self.unit // 3)
-        picture = Image.new("RGBA", (self.width, high), (18, 21, 28, 120))
-        draw = ImageDraw.Draw(picture)
+        image = Image.new("RGBA", (self.width, high), (18, 21, 28, 120))
+        draw = ImageDraw.Draw(image)
         for m in moments:
             left, right = (round(self.width * s / until) for s in (m.start_s, m.end_s))
             draw.rectangle((left, 0, max(left, right - 1), high), fill=self.palette[m.label] if m.label else "#888888")
-        return _Patch.of(picture)
+        return _Patch.of(image)
 
-    def _progress(self, picture: np.ndarray, time: float) -> None:
+    def _progress(self, image: np.ndarray, time: float) -> None:
         assert self.strip is not None
         high = self.strip.colour.shape[0]
-        self.strip.lay(picture, 0, self.height - high)
+        self.strip.lay(image, 0, self.height - high)
         x = round(self.width * time / (self.found.duration_s or 1.0))
-        picture[self.height - 2 * high :, max(0, x - self.line // 2) : x + max(1, self.line // 2)] = 255
+        image[self.height - 2 * high :, max(0, x - self.line // 2) : x + max(1, self.line // 2)] = 255

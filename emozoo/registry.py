@@ -75,10 +75,10 @@ class Weights:
         return tuple(self.config.get("tasks") or MODELS[self.arch].tasks)
 
 
-def _picture(
-    source: str, side: int, frames: int = 1, place: str = "all", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+def _image(
+    source: str, side: int, frames: int = 1, position: str = "all", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
 ) -> StreamSpec:
-    return StreamSpec(source=source, size=(side, side), frames=frames, place=place, mean=mean, std=std)
+    return StreamSpec(source=source, size=(side, side), frames=frames, position=position, mean=mean, std=std)
 
 
 # Log-mel of the Aff-Wild2 line (recursive_joint_attention, section 7): 44.1 kHz, 20 ms windows, 45,599 samples.
@@ -102,8 +102,8 @@ MODELS: dict[str, ModelSpec] = {
             specs={
                 "full": ClipSpec(
                     {
-                        "face": _picture("face", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-                        "context": _picture("context", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "face": _image("face", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "context": _image("context", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
                     },
                     clips=1,
                     sampling="segments",
@@ -111,8 +111,8 @@ MODELS: dict[str, ModelSpec] = {
                 ),
                 "lite": ClipSpec(
                     {
-                        "face": _picture("face", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-                        "context": _picture("context", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "face": _image("face", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "context": _image("context", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
                     },
                     clips=3,
                     sampling="segments",
@@ -145,9 +145,9 @@ MODELS: dict[str, ModelSpec] = {
             specs={
                 "full": ClipSpec(
                     {
-                        "action": _picture("frame", 224, 16, mean=KINETICS_MEAN, std=KINETICS_STD),
-                        "object": _picture("frame", 224, place="centre", mean=IMAGENET_MEAN, std=IMAGENET_STD),
-                        "scene": _picture("frame", 224, place="centre", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "action": _image("frame", 224, 16, mean=KINETICS_MEAN, std=KINETICS_STD),
+                        "object": _image("frame", 224, position="center", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "scene": _image("frame", 224, position="center", mean=IMAGENET_MEAN, std=IMAGENET_STD),
                     },
                     clips=16,
                     sampling="segments",
@@ -155,9 +155,9 @@ MODELS: dict[str, ModelSpec] = {
                 ),
                 "lite": ClipSpec(
                     {
-                        "action": _picture("frame", 48, 4, mean=KINETICS_MEAN, std=KINETICS_STD),
-                        "object": _picture("frame", 64, place="centre", mean=IMAGENET_MEAN, std=IMAGENET_STD),
-                        "scene": _picture("frame", 64, place="centre", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "action": _image("frame", 48, 4, mean=KINETICS_MEAN, std=KINETICS_STD),
+                        "object": _image("frame", 64, position="center", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "scene": _image("frame", 64, position="center", mean=IMAGENET_MEAN, std=IMAGENET_STD),
                     },
                     clips=6,
                     sampling="segments",
@@ -170,7 +170,7 @@ MODELS: dict[str, ModelSpec] = {
         ),
         ModelSpec(
             name="recursive_joint_attention",
-            title="Recursive joint attention: sound and face to valence and arousal",
+            title="Recursive joint attention: audio and face to valence and arousal",
             paper="Praveen, Granger, Cardinal: Recursive Joint Attention for Audio-Visual Fusion in Regression Based "
             "Emotion Recognition, ICASSP 2023, arXiv 2304.07958",
             network="emozoo.models.recursive_joint_attention:RecursiveJointAttention",
@@ -196,21 +196,21 @@ MODELS: dict[str, ModelSpec] = {
             specs={
                 "full": ClipSpec(
                     {
-                        "face": _picture("face", 112, 8, mean=KINETICS_MEAN, std=KINETICS_STD),
+                        "face": _image("face", 112, 8, mean=KINETICS_MEAN, std=KINETICS_STD),
                         "audio": StreamSpec("audio", (64, 104), mean=(-14.8,), std=(19.895,), audio=_AUDIO_FULL),
                     },
                     clips=16,
-                    sampling="trail",
+                    sampling="trailing",
                     window_s=16 * 32 / 30,
                     clip_s=32 / 30,
                 ),
                 "lite": ClipSpec(
                     {
-                        "face": _picture("face", 48, 2),
+                        "face": _image("face", 48, 2),
                         "audio": StreamSpec("audio", (40, 64), mean=(-14.8,), std=(19.895,), audio=_AUDIO_LITE),
                     },
                     clips=8,
-                    sampling="trail",
+                    sampling="trailing",
                     window_s=3.2,
                     clip_s=0.4,
                 ),
@@ -229,8 +229,8 @@ MODELS: dict[str, ModelSpec] = {
             missing={"paper": "only the abstract was readable; use 'official', which is read from the authors' code"},
             sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "vgg_lite"}},
             specs={
-                "full": ClipSpec({"face": _picture("face", 224, 5)}, clips=7, sampling="overlap", window_s=3.5),
-                "lite": ClipSpec({"face": _picture("face", 48, 3)}, clips=3, sampling="overlap", window_s=3.0),
+                "full": ClipSpec({"face": _image("face", 224, 5)}, clips=7, sampling="overlap", window_s=3.5),
+                "lite": ClipSpec({"face": _image("face", 48, 3)}, clips=3, sampling="overlap", window_s=3.0),
             },
             default_tag="faces7_v3",
         ),
@@ -246,8 +246,8 @@ MODELS: dict[str, ModelSpec] = {
             specs={
                 "full": ClipSpec(
                     {
-                        "face": _picture("face", 96, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-                        "context": _picture("context", 112, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "face": _image("face", 96, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "context": _image("context", 112, mean=IMAGENET_MEAN, std=IMAGENET_STD),
                     },
                     clips=1,
                     sampling="segments",
@@ -255,8 +255,8 @@ MODELS: dict[str, ModelSpec] = {
                 ),
                 "lite": ClipSpec(
                     {
-                        "face": _picture("face", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-                        "context": _picture("context", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "face": _image("face", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+                        "context": _image("context", 64, mean=IMAGENET_MEAN, std=IMAGENET_STD),
                     },
                     clips=3,
                     sampling="segments",
@@ -276,8 +276,8 @@ MODELS: dict[str, ModelSpec] = {
             missing={"paper": "the wiring was read from the authors' code; use 'official'"},
             sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "vgg_lite"}},
             specs={
-                "full": ClipSpec({"face": _picture("face", 224)}, clips=3, sampling="segments", window_s=3.5),
-                "lite": ClipSpec({"face": _picture("face", 48)}, clips=3, sampling="segments", window_s=3.0),
+                "full": ClipSpec({"face": _image("face", 224)}, clips=3, sampling="segments", window_s=3.5),
+                "lite": ClipSpec({"face": _image("face", 48)}, clips=3, sampling="segments", window_s=3.0),
             },
             default_tag="ferplus_v3",
         ),
@@ -294,12 +294,12 @@ MODELS: dict[str, ModelSpec] = {
             sizes={"full": {"backbone": "resnet18"}, "lite": {"backbone": "vgg_lite", "hidden": 64}},
             specs={
                 "full": ClipSpec(
-                    {"face": _picture("face", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD)},
+                    {"face": _image("face", 224, mean=IMAGENET_MEAN, std=IMAGENET_STD)},
                     clips=16,
                     sampling="segments",
                     window_s=3.5,
                 ),
-                "lite": ClipSpec({"face": _picture("face", 48)}, clips=8, sampling="segments", window_s=3.0),
+                "lite": ClipSpec({"face": _image("face", 48)}, clips=8, sampling="segments", window_s=3.0),
             },
         ),
     )

@@ -1,6 +1,6 @@
 """ClipSpec: the named streams that a model eats. Pure data; imports no torch.
 
-Legend: C = clips in one prediction, F = pictures in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
+Legend: C = clips in one prediction, F = images in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
 """
 
 from __future__ import annotations
@@ -17,22 +17,26 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 SOURCES = ("face", "context", "frame", "audio")
-SAMPLINGS = ("overlap", "segments", "trail")
-PLACES = ("all", "centre")
-SOUNDS = ("log_mel", "waveform")
+SAMPLINGS = ("overlap", "segments", "trailing")
+POSITIONS = ("all", "center")
+AUDIO_KINDS = ("log_mel", "waveform")
+
+# Spelling of specs that were stored before these names: fields, and values that only one field has.
+_OLD_FIELDS = {"place": "position", "centre": "cmn"}
+_OLD_VALUES = {"centre": "center", "trail": "trailing"}
 
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """How the sound of a window is shown to a network.
+    """How the audio of a window is shown to a network.
 
-    ``kind``: ``log_mel`` = a picture of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
+    ``kind``: ``log_mel`` = an image of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
     speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
     where its clip ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
-    ``centre``: the shape of the mean spectrum between the first clip's begin and the last one's end is taken away, each
-    bin's mean down or up to the mean of all. What a voice, a room and a microphone add is such a constant in dB for
-    each bin (cepstral mean normalisation, but for the loudness, which stays).
-    ``win``, ``hop``, ``fft``, ``top_db``, ``centre`` concern ``log_mel`` alone.
+    ``cmn``: cepstral mean normalisation. The mean spectrum between the begin of the first clip and the end of the last
+    one is subtracted, but for its mean over all bins, so that the loudness stays. A voice, a room and a microphone each
+    add such a constant in dB to every bin.
+    ``win``, ``hop``, ``fft``, ``top_db``, ``cmn`` concern ``log_mel`` alone.
     """
 
     rate: int = 16000
@@ -42,22 +46,22 @@ class AudioSpec:
     seconds: float = 1.0
     top_db: float = 80.0
     kind: str = "log_mel"
-    centre: bool = False
+    cmn: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in SOUNDS:
-            raise UsageError(f"the kind of a sound stream must be one of {SOUNDS}, got {self.kind!r}")
-        if self.centre and self.kind == "waveform":
-            raise UsageError("centre works on log-mel pictures; speech models normalise a waveform themselves")
+        if self.kind not in AUDIO_KINDS:
+            raise UsageError(f"the kind of an audio stream must be one of {AUDIO_KINDS}, got {self.kind!r}")
+        if self.cmn and self.kind == "waveform":
+            raise UsageError("cmn works on log-mel images; speech models normalise a waveform themselves")
 
 
 @dataclass(frozen=True)
 class StreamSpec:
     """One named input.
 
-    ``source``: ``face`` (crop), ``context`` (whole picture, face blacked out), ``frame`` (whole picture) or ``audio``.
-    ``frames`` = F. ``size`` = (H, W), for audio (M, S), for a waveform (1, ``seconds * rate``). ``place``: ``all`` =
-    the clip's F sampled frames, ``centre`` = its middle frame. Pictures are scaled to [0, 1], then ``(x - mean) / std``
+    ``source``: ``face`` (crop), ``context`` (whole image, face blacked out), ``frame`` (whole image) or ``audio``.
+    ``frames`` = F. ``size`` = (H, W), for audio (M, S), for a waveform (1, ``seconds * rate``). ``position``: ``all`` =
+    the clip's F sampled frames, ``center`` = its middle frame. Images are scaled to [0, 1], then ``(x - mean) / std``
     per channel; audio is ``(x - mean) / std`` with one number each, x in dB or samples (speech models normalise each
     window themselves).
     """
@@ -65,15 +69,15 @@ class StreamSpec:
     source: str
     size: tuple[int, int]
     frames: int = 1
-    place: str = "all"
+    position: str = "all"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     audio: AudioSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES or self.place not in PLACES:
+        if self.source not in SOURCES or self.position not in POSITIONS:
             raise UsageError(
-                f"source must be one of {SOURCES}, place one of {PLACES}; got {self.source!r}, {self.place!r}"
+                f"source must be one of {SOURCES}, position one of {POSITIONS}; got {self.source!r}, {self.position!r}"
             )
         if (self.source == "audio") != (self.audio is not None):
             raise UsageError("a stream has audio settings exactly when its source is 'audio'")
@@ -94,7 +98,7 @@ class ClipSpec:
       * ``overlap`` (CEFLNet, section 6): the media is laid on ``30 + 10 (C-1) + 15`` positions by linear
         interpolation of time; clip c covers 15 of them from s + 10 c, s = 15 in test and 0..29 in training.
       * ``segments`` (TSN): C equal segments, F consecutive frames at ``rate`` in each; the centre snippet in test.
-      * ``trail`` (Aff-Wild2): C clips of ``clip_s`` seconds one after the other, F frames spread backwards from each
+      * ``trailing`` (Aff-Wild2): C clips of ``clip_s`` seconds one after the other, F frames spread backwards from each
         clip's last; the label of a clip is that of its last frame. Clips that the media does not reach are masked.
 
     ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = share of the
@@ -125,19 +129,19 @@ class ClipSpec:
         return any(s.source == "audio" for s in self.streams.values())
 
     @property
-    def needs_pictures(self) -> bool:
+    def needs_images(self) -> bool:
         return any(s.source != "audio" for s in self.streams.values())
 
     def windows(self, start: float, end: float) -> list[float]:
         """Where windows of ``window_s`` begin that cover ``start`` to ``end`` seconds; the last one ends with the media
         and may overlap the one before. One, at ``start``, for what is not longer than a window (and a half, but in
-        ``trail``, whose clips would not reach the rest).
+        ``trailing``, whose clips would not reach the rest).
         """
         length = self.window_s
         if end - start > 1.5 * length:
             n = math.ceil((end - start) / length - 1e-9) - 1
             return [*(start + i * length for i in range(n)), end - length]
-        return [start, end - length] if self.sampling == "trail" and end - start > length else [start]
+        return [start, end - length] if self.sampling == "trailing" and end - start > length else [start]
 
     def with_detector(self, detector: str) -> ClipSpec:
         """The same spec read with another face detector (which every result then names)."""
@@ -155,10 +159,18 @@ class ClipSpec:
         """
         try:
             streams = {}
-            for name, s in data["streams"].items():
-                s = {k: tuple(v) if k in ("size", "mean", "std") else v for k, v in s.items()}
-                s["audio"] = AudioSpec(**s["audio"]) if s.get("audio") else None
-                streams[name] = StreamSpec(**s)
-            return ClipSpec(**{**data, "streams": streams})
+            for name, stored in data["streams"].items():
+                s: dict[str, Any] = {
+                    k: tuple(v) if k in ("size", "mean", "std") else v for k, v in _renamed(stored).items()
+                }
+                audio = AudioSpec(**_renamed(stored["audio"])) if stored.get("audio") else None
+                streams[name] = StreamSpec(**{**s, "audio": audio})
+            return ClipSpec(**{**_renamed(data), "streams": streams})
         except TypeError as error:
             raise UsageError(f"this ClipSpec cannot be read: {error}") from error
+
+
+def _renamed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored spec under their present names."""
+    values = {k: _OLD_VALUES.get(v, v) if isinstance(v, str) else v for k, v in stored.items()}
+    return {_OLD_FIELDS.get(k, k): v for k, v in values.items()}

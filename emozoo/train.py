@@ -27,7 +27,7 @@ from emozoo import files, hub, registry
 from emozoo.card import card, private
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.images import is_picture
+from emozoo.data.images import is_image
 from emozoo.errors import DatasetError, EmozooError, UsageError
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.module import EmotionModule, clip_spec, load
@@ -61,7 +61,7 @@ class SaveWeights(Callback):
         control_of, control: for controls: whose, and what was taken away.
         limits: further lines for the card.
         calibrate: fit the temperature on the validation part.
-        share: parts of the network that are left out of the file, because they still are those of the tagged weights
+        shared_parts: parts of the network that are left out of the file, because they still are those of the tagged weights
             that they started from (``init_from``); the config says whose. A part that has changed is written.
         spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
             frame alone may train on single frames (``clips: 1``) and answer for several.
@@ -80,9 +80,9 @@ class SaveWeights(Callback):
         limits: list[str] | None = None,
         spec: dict[str, Any] | None = None,
         calibrate: bool = False,
-        share: list[str] | None = None,
+        shared_parts: list[str] | None = None,
     ) -> None:
-        self.spec, self.calibrate, self.share = spec or {}, calibrate, share or []
+        self.spec, self.calibrate, self.shared_parts = spec or {}, calibrate, shared_parts or []
         self.folder, self.tag, self.trained_on, self.licence, self.half = (
             folder and Path(folder),
             tag,
@@ -146,8 +146,8 @@ class SaveWeights(Callback):
         dm = trainer.datamodule  # type: ignore[attr-defined]
         if self.calibrate and dm is not None and dm.val_rows and kept.classes:
             kept.calibrate(dm.loader_of(dm.val_rows))  # all of them, in this one process
-        shared = {n: part for n in self.share if (part := _unchanged(kept.net, n, module.starts(), self.half))}
-        if changed := [name for name in self.share if name not in shared]:
+        shared = {n: part for n in self.shared_parts if (part := _unchanged(kept.net, n, module.starts(), self.half))}
+        if changed := [name for name in self.shared_parts if name not in shared]:
             _log.warning("%s: %s not that of tagged weights any more, so in the file", folder, ", ".join(changed))
         made_with = self.settings or _settings_of(trainer, settings)
         resumed = changes(self._before, made_with) if self._before and self.settings else {}
@@ -517,7 +517,7 @@ def finetune(
 ) -> dict[str, Any]:
     """Fits a model with weights to a user's own classes; the folder ``out`` then loads in ``predict --model out``.
 
-    Data: a folder of class folders (videos, pictures, frame folders), or a CSV or a folder with ``manifest.csv``.
+    Data: a folder of class folders (videos, images, frame folders), or a CSV or a folder with ``manifest.csv``.
     Without a split column, 20 % of the items are held out by group. Clips are decoded once into memory, before
     training; those that cannot be read are left out and named. The encoder learns at a tenth of the head's rate.
     ``device``: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
@@ -556,7 +556,7 @@ def finetune(
             f"{last} was made from other weights, data or settings: choose another --out, "
             "or begin anew with --no-resume"
         )
-    stills = all(is_picture(r.path) for r in manifest.rows)
+    stills = all(is_image(r.path) for r in manifest.rows)
     augment = {
         s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.source != "audio"
     }

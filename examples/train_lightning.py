@@ -2,7 +2,7 @@
 
 torchrun --nproc-per-node 2 examples/train_lightning.py
 
-The folder is made here, of small drawn pictures; put your own in its place: my_clips/<class>/<videos and pictures>.
+The folder is made here, of small drawn images; put your own in its place: my_clips/<class>/<videos and images>.
 """
 
 import os
@@ -20,8 +20,8 @@ if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # the others wait for this proces
     for k, name in enumerate(classes):
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(30):
-            picture = np.random.default_rng(i).normal(70 + 90 * k, 25, (64, 64, 3)).clip(0, 255)
-            cv2.imwrite(str(root / name / f"{i}.png"), picture.astype(np.uint8))
+            image = np.random.default_rng(i).normal(70 + 90 * k, 25, (64, 64, 3)).clip(0, 255)
+            cv2.imwrite(str(root / name / f"{i}.png"), image.astype(np.uint8))
 
 L.seed_everything(0)
 model = emozoo.load("emotion_fan", classes=classes)

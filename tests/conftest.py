@@ -31,8 +31,8 @@ def golden_values() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Writes two class folders, calm and angry, of that many pictures each, which differ in brightness."""
+def make_images(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Writes two class folders, calm and angry, of that many images each, which differ in brightness."""
 
     def make(count: int) -> Path:
         root = tmp_path_factory.mktemp("pictures")
@@ -40,8 +40,8 @@ def make_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], P
         for name, level in (("calm", 40), ("angry", 170)):
             (root / name).mkdir()
             for i in range(count):
-                picture = rng.normal(level, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-                cv2.imwrite(str(root / name / f"{i}.png"), picture)
+                image = rng.normal(level, 20, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+                cv2.imwrite(str(root / name / f"{i}.png"), image)
         return root
 
     return make
@@ -49,7 +49,7 @@ def make_pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], P
 
 @pytest.fixture(scope="session")
 def make_video() -> Callable[..., Path]:
-    """Writes a small MPEG-4 file whose frame i is grey ``4 i``, with a click of sound at each time of ``clicks``."""
+    """Writes a small MPEG-4 file whose frame i is grey ``4 i``, with a click of audio at each time of ``clicks``."""
 
     def make(
         path: Path, *, frames: int = 50, fps: int = 25, size: tuple[int, int] = (64, 48), clicks: tuple[float, ...] = ()
@@ -57,21 +57,21 @@ def make_video() -> Callable[..., Path]:
         with av.open(str(path), "w") as box:
             video = box.add_stream("mpeg4", rate=fps)
             video.width, video.height, video.pix_fmt = *size, "yuv420p"
-            sound = box.add_stream("pcm_s16le", rate=16000, layout="mono") if clicks else None
+            audio = box.add_stream("pcm_s16le", rate=16000, layout="mono") if clicks else None
             for i in range(frames):
-                picture = np.full((size[1], size[0], 3), min(4 * i, 255), dtype=np.uint8)
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                image = np.full((size[1], size[0], 3), min(4 * i, 255), dtype=np.uint8)
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.pts, frame.time_base = i, Fraction(1, fps)
                 box.mux(video.encode(frame))
             box.mux(video.encode())
-            if sound is not None:
+            if audio is not None:
                 samples = np.zeros((1, 16000 * frames // fps), dtype=np.int16)
                 for time in clicks:
                     samples[0, int(time * 16000) : int(time * 16000) + 160] = 16000
                 frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
                 frame.sample_rate, frame.pts = 16000, 0
-                box.mux(sound.encode(frame))
-                box.mux(sound.encode())
+                box.mux(audio.encode(frame))
+                box.mux(audio.encode())
         return path
 
     return make

@@ -21,7 +21,7 @@ from emozoo.module import EmotionModule
 
 
 class Seen(L.Callback):
-    """Writes down the items of every batch, and of training what its augmented pictures sum up to."""
+    """Writes down the items of every batch, and of training what its augmented images sum up to."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[Any]] = {"train": [], "validate": [], "test": [], "predict": []}

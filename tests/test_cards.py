@@ -16,7 +16,7 @@ from emozoo.train import card
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = [ROOT / "checkpoints" / name for name in registry.weights()]  # cards of encoders alone: test_speech_tiny.py
 SECTIONS = (
-    "## Use", "## Training", "## Measured", "### Each class", "### When the pictures get worse", "## Limits",
+    "## Use", "## Training", "## Measured", "### Each class", "### When the images get worse", "## Limits",
     "## Ethics",
 )  # fmt: skip
 

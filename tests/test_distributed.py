@@ -135,15 +135,15 @@ TESTED, TRAINED = 41, 18
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small pictures, each its own face: 41 to test, 18 to train on and one to validate with, fewer than processes."""
+    """Small images, each its own face: 41 to test, 18 to train on and one to validate with, fewer than processes."""
     root = tmp_path_factory.mktemp("table")
     rng = np.random.default_rng(0)
     lines = ["path,label,split,x1,y1,x2,y2"]
     for part, count in (("test", TESTED), ("train", TRAINED), ("val", 1)):
         for i in range(count):
             shift = 100 if i % 2 else 0
-            picture = (rng.integers(0, 120, (48, 48, 3)) + shift).astype(np.uint8)
-            cv2.imwrite(str(root / f"{part}{i:02d}.png"), picture)
+            image = (rng.integers(0, 120, (48, 48, 3)) + shift).astype(np.uint8)
+            cv2.imwrite(str(root / f"{part}{i:02d}.png"), image)
             lines.append(f"{part}{i:02d}.png,{'bright' if i % 2 else 'dark'},{part},0,0,47,47")
     path = root / "manifest.csv"
     path.write_text("\n".join(lines) + "\n")
@@ -218,8 +218,8 @@ def test_the_lightning_example_counts_every_item_once(tmp_path: Path, processes:
 
 
 @pytest.fixture(scope="module")
-def pictures(make_pictures: Callable[[int], Path]) -> Path:
-    return make_pictures(10)
+def images(make_images: Callable[[int], Path]) -> Path:
+    return make_images(10)
 
 
 class Killed(L.Callback):
@@ -233,7 +233,7 @@ class Killed(L.Callback):
             raise RuntimeError("killed")
 
 
-def test_a_resumed_run_ends_like_one_that_was_not_killed(pictures: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_like_one_that_was_not_killed(images: Path, tmp_path: Path) -> None:
     """Order, augmentation, dropout, optimiser, schedule and averaged weights go on from the last epoch exactly."""
 
     def fit(folder: Path, *more: L.Callback, resume: Path | None = None, seed: int = 0) -> dict[str, Tensor]:
@@ -241,7 +241,7 @@ def test_a_resumed_run_ends_like_one_that_was_not_killed(pictures: Path, tmp_pat
         module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
         dm = EmotionDataModule(
             "folder",
-            pictures,
+            images,
             spec=module.spec,
             classes=module.classes,
             batch_size=4,
@@ -272,7 +272,7 @@ def command(recipe: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture
-def recipe(pictures: Path, tmp_path: Path) -> Path:
+def recipe(images: Path, tmp_path: Path) -> Path:
     """A small recipe as users write them, with everything on: best and last, averaging, best on test."""
     each = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     settings = {
@@ -280,7 +280,7 @@ def recipe(pictures: Path, tmp_path: Path) -> Path:
         "model": {"model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "lr": 0.003, "tau": 1.0},
         "data": {
             "dataset": "folder",
-            "root": str(pictures),
+            "root": str(images),
             "val_share": 0.3,
             "batch_size": 4,
             "augment": {"face": {"flip": 0.5, "shift": 0.1}},

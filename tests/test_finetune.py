@@ -40,14 +40,14 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(make_pictures: Callable[[int], Path]) -> Path:
-    return make_pictures(5)
+def images(make_images: Callable[[int], Path]) -> Path:
+    return make_images(5)
 
 
 @pytest.fixture
-def data(pictures: Path, tmp_path: Path) -> Path:
+def data(images: Path, tmp_path: Path) -> Path:
     """Five images a class; a table deals 0 to 2 into training and 3, 4 into a held-out part."""
-    folder = shutil.copytree(pictures, tmp_path / "data")
+    folder = shutil.copytree(images, tmp_path / "data")
     rows = [f"{c}/{i}.png,{c},{'train' if i < 3 else 'holdout'}" for c in ("angry", "calm") for i in range(5)]
     (folder / "own.csv").write_text("\n".join(["path,label,split", *rows, ""]))
     return folder
@@ -110,7 +110,7 @@ def test_class_folders_with_a_broken_file(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mend", ["mended", "removed"])
 def test_data_mended_since_the_last_run(
-    data: Path, pictures: Path, tmp_path: Path, mend: str, caplog: pytest.LogCaptureFixture
+    data: Path, images: Path, tmp_path: Path, mend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Protects the way on after a broken file was mended or removed: said, and the old model stands until the new is
     written. With the data as they were the run goes on."""
@@ -123,7 +123,7 @@ def test_data_mended_since_the_last_run(
         assert "begins anew" not in caplog.text
         assert json.loads((out / "config.json").read_text())["steps"] == 2
         if mend == "mended":
-            shutil.copy(pictures / "calm/2.png", data / "calm/2.png")
+            shutil.copy(images / "calm/2.png", data / "calm/2.png")
         else:
             (data / "calm/2.png").unlink()
         found = fit(data, out, epochs=1)
@@ -131,7 +131,7 @@ def test_data_mended_since_the_last_run(
     assert "calm/2" in caplog.text
     assert found["unreadable"] == []
     assert json.loads((out / "config.json").read_text())["steps"] == 1
-    shutil.copy(pictures / "calm/1.png", data / "calm/more.png")
+    shutil.copy(images / "calm/1.png", data / "calm/more.png")
     with pytest.raises(UsageError, match="--no-resume"):
         fit(data, out)
     assert load(out).classes == ("angry", "calm")

@@ -507,17 +507,17 @@ def make_sharers(zoo: Path, data: Path) -> tuple[Path, Path]:
     owner = zoo / "emotion_fan.mine_v1"
     fit("emotion_fan", SaveWeights(str(zoo), "mine_v1"))
     start: dict[str, Any] = {"init_from": str(owner), "lr": 0.01}
-    fit("ceflnet", SaveWeights(str(zoo), "mine_v1", share=["backbone"]), lr_scale={"backbone": 0}, **start)
-    fit("ceflnet", SaveWeights(str(zoo / "moved"), share=["backbone"]), **start)
+    fit("ceflnet", SaveWeights(str(zoo), "mine_v1", shared_parts=["backbone"]), lr_scale={"backbone": 0}, **start)
+    fit("ceflnet", SaveWeights(str(zoo / "moved"), shared_parts=["backbone"]), **start)
     assert [k for k in load_file(zoo / "moved" / hub.WEIGHTS) if k.startswith("backbone.")]
     return owner, zoo / "ceflnet.mine_v1"
 
 
 def test_weights_that_share_an_encoder_are_whole_wherever_they_go(
-    endpoint: Hub, zoo: Zoo, tmp_path: Path, make_pictures: Callable[[int], Path], caplog: pytest.LogCaptureFixture
+    endpoint: Hub, zoo: Zoo, tmp_path: Path, make_images: Callable[[int], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Beside their owner, alone with a copy of its file, pushed and fetched again, they answer alike; never without."""
-    owner, sharer = make_sharers(tmp_path / "zoo", make_pictures(8))
+    owner, sharer = make_sharers(tmp_path / "zoo", make_images(8))
     assert "moved: backbone not that of tagged weights any more" in caplog.text
     state = hub.read_state(sharer)
     assert not [k for k in load_file(sharer / hub.WEIGHTS) if k.startswith("backbone.")]

@@ -399,8 +399,8 @@ QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "en
 
 
 @pytest.fixture(scope="module")
-def pictures(make_pictures: Callable[[int], Path]) -> Path:
-    return make_pictures(10)
+def images(make_images: Callable[[int], Path]) -> Path:
+    return make_images(10)
 
 
 def small(**more: Any) -> EmotionModule:
@@ -409,11 +409,11 @@ def small(**more: Any) -> EmotionModule:
     return EmotionModule("emotion_fan", **settings)
 
 
-def data_of(pictures: Path, module: EmotionModule) -> EmotionDataModule:
-    return EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4, val_share=0.25)
+def data_of(images: Path, module: EmotionModule) -> EmotionDataModule:
+    return EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4, val_share=0.25)
 
 
-def test_a_lightning_checkpoint_opens_anywhere_and_says_what_it_is(pictures: Path, tmp_path: Path) -> None:
+def test_a_lightning_checkpoint_opens_anywhere_and_says_what_it_is(images: Path, tmp_path: Path) -> None:
     """Also where the files that training began from are gone: all is in it. Never "untrained", never another's hash."""
     start = tmp_path / "start.safetensors"
     encoder = {k.removeprefix("backbone."): v for k, v in small().net.state_dict().items() if k.startswith("backbone.")}
@@ -422,7 +422,7 @@ def test_a_lightning_checkpoint_opens_anywhere_and_says_what_it_is(pictures: Pat
     options = {**OPTIONS, "backbone_weights": str(tmp_path / "encoder.pth")}
     module = small(init_from=str(start), options=options)
     trainer = L.Trainer(max_epochs=1, default_root_dir=tmp_path, logger=False, **QUIET)
-    trainer.fit(module, data_of(pictures, module))
+    trainer.fit(module, data_of(images, module))
     assert module.name == "emotion_fan (trained here)"
     assert module.sha256 == ""
     module.temperature.fill_(1.5)
@@ -434,25 +434,25 @@ def test_a_lightning_checkpoint_opens_anywhere_and_says_what_it_is(pictures: Pat
     assert again.sha256 == files.sha256_of((tmp_path / "mine.ckpt").read_bytes())
     assert torch.equal(again.log_prior, module.log_prior)
     assert float(again.temperature) == 1.5
-    found = emozoo.predict(pictures / "calm" / "0.png", again)
+    found = emozoo.predict(images / "calm" / "0.png", again)
     assert found.error is None
     assert (found.model, found.sha256) == (again.name, again.sha256)
-    assert found.scores == emozoo.predict(pictures / "calm" / "0.png", module).scores
+    assert found.scores == emozoo.predict(images / "calm" / "0.png", module).scores
 
 
-def test_weights_that_are_trained_further_lose_their_name(folder: Path, pictures: Path, tmp_path: Path) -> None:
+def test_weights_that_are_trained_further_lose_their_name(folder: Path, images: Path, tmp_path: Path) -> None:
     """What is trained with any Trainer is no longer what the tag, and its hash, stand for."""
     with pytest.warns(UserWarning, match="new head"):
         module = load(folder, classes=["angry", "calm"])
     trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False, **QUIET)
-    trainer.fit(module, data_of(pictures, module))
+    trainer.fit(module, data_of(images, module))
     assert module.name == f"{folder} (new head, trained further)"
     assert module.sha256 == ""
 
 
 @pytest.mark.parametrize("by", ["datamodule", "loader", "own loader"])
 def test_what_is_trained_further_is_scored_as_it_was_trained(
-    folder: Path, pictures: Path, tmp_path: Path, by: str
+    folder: Path, images: Path, tmp_path: Path, by: str
 ) -> None:
     """Protects from the temperature of loaded weights on answers it was not fitted to, and from their prior.
 
@@ -460,7 +460,7 @@ def test_what_is_trained_further_is_scored_as_it_was_trained(
     """
     module = load(folder)
     assert float(module.temperature) == 2.0
-    dm = EmotionDataModule("csv", table_of(pictures, module.classes, tmp_path), spec=module.spec,
+    dm = EmotionDataModule("csv", table_of(images, module.classes, tmp_path), spec=module.spec,
                            classes=module.classes, batch_size=4, val_share=0.25)  # fmt: skip
     trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False, **QUIET)
     if by == "datamodule":
@@ -495,13 +495,13 @@ EVERY_WAY = [(*WRONG_DATA[0], stage, by) for stage in STAGES for by in ("datamod
 @pytest.mark.parametrize(
     ("of_model", "of_data", "said", "stage", "by"), [*EVERY_WAY, *((*w, "fit", "datamodule") for w in WRONG_DATA[1:])]
 )
-def test_data_of_other_classes_or_pictures_than_the_model_are_refused(
-    pictures: Path, of_model: dict[str, Any], of_data: dict[str, Any], said: str, stage: str, by: str
+def test_data_of_other_classes_or_images_than_the_model_are_refused(
+    images: Path, of_model: dict[str, Any], of_data: dict[str, Any], said: str, stage: str, by: str
 ) -> None:
-    """Protects from training one class as another, and from pictures of another size or crop: nothing would tell."""
+    """Protects from training one class as another, and from images of another size or crop: nothing would tell."""
     settings = {"model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "options": OPTIONS} | of_model
     module = EmotionModule(**settings)
-    dm = EmotionDataModule("folder", pictures, **({"spec": module.spec, "classes": module.classes} | of_data))
+    dm = EmotionDataModule("folder", images, **({"spec": module.spec, "classes": module.classes} | of_data))
     trainer = L.Trainer(max_steps=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0, **QUIET)
     if by == "datamodule":
         given: dict[str, Any] = {"datamodule": dm}
@@ -513,40 +513,40 @@ def test_data_of_other_classes_or_pictures_than_the_model_are_refused(
         getattr(trainer, stage)(module, **given)
 
 
-def test_another_detector_and_data_without_labels_are_no_other_data(pictures: Path, tmp_path: Path) -> None:
+def test_another_detector_and_data_without_labels_are_no_other_data(images: Path, tmp_path: Path) -> None:
     """Protects what may differ: the face detector, and rows that nobody labelled, which are only predicted."""
     module = small()
-    (tmp_path / "table.csv").write_text("\n".join(["path", *map(str, sorted(pictures.glob("*/*.png"))[:2])]))
+    (tmp_path / "table.csv").write_text("\n".join(["path", *map(str, sorted(images.glob("*/*.png"))[:2])]))
     dm = EmotionDataModule("csv", tmp_path / "table.csv", spec=module.spec.with_detector("yunet"), split="all")
     module._check_data(dm)
     dm.setup("predict")
     module._check_data(dm)
 
 
-def table_of(pictures: Path, classes: tuple[str, ...], folder: Path) -> Path:
-    """Pictures as a CSV, with labels of a network's first two classes."""
-    lines = [f"{p},{classes[int(p.parent.name == 'calm')]}" for p in sorted(pictures.glob("*/*.png"))]
+def table_of(images: Path, classes: tuple[str, ...], folder: Path) -> Path:
+    """Images as a CSV, with labels of a network's first two classes."""
+    lines = [f"{p},{classes[int(p.parent.name == 'calm')]}" for p in sorted(images.glob("*/*.png"))]
     (folder / "table.csv").write_text("\n".join(["path,label", *lines]))
     return folder / "table.csv"
 
 
-def test_training_begins_without_a_warning_of_lightning(pictures: Path, tmp_path: Path) -> None:
+def test_training_begins_without_a_warning_of_lightning(images: Path, tmp_path: Path) -> None:
     """``load`` gives eval mode; Lightning warns of modules that begin training so, though none of ours trains in it."""
     module = small().eval()
     trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False, **QUIET)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        trainer.fit(module, data_of(pictures, module))
+        trainer.fit(module, data_of(images, module))
     assert not [w for w in said if "eval mode" in str(w.message)]
 
 
-def test_every_loop_of_a_trainer_takes_the_module(pictures: Path, tmp_path: Path) -> None:
+def test_every_loop_of_a_trainer_takes_the_module(images: Path, tmp_path: Path) -> None:
     """Loggers, callbacks, mixed precision, accumulated and overfitted batches, and the four loops, with no settings."""
     from lightning.pytorch import callbacks
     from lightning.pytorch.loggers import CSVLogger
 
     module = small()
-    dm = data_of(pictures, module)
+    dm = data_of(images, module)
     stop = callbacks.EarlyStopping("val_WAR", mode="max", patience=5)
     best = callbacks.ModelCheckpoint(tmp_path, monitor="val_WAR", mode="max")
     more = [stop, best, callbacks.LearningRateMonitor(), callbacks.StochasticWeightAveraging(1e-4, 0.5)]
@@ -566,7 +566,7 @@ def test_every_loop_of_a_trainer_takes_the_module(pictures: Path, tmp_path: Path
     for settings in ({"fast_dev_run": True}, {"overfit_batches": 1, "max_epochs": 2}, {"precision": "bf16-true"}):
         settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, **settings, **QUIET}
         module = small()
-        L.Trainer(default_root_dir=tmp_path, **settings).fit(module, data_of(pictures, module))
+        L.Trainer(default_root_dir=tmp_path, **settings).fit(module, data_of(images, module))
 
 
 # -- saving and the hub's own calls ----------------------------------------------------------------------------------

@@ -28,16 +28,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def pictures(make_pictures: Callable[[int], Path]) -> Path:
-    return make_pictures(8)
+def images(make_images: Callable[[int], Path]) -> Path:
+    return make_images(8)
 
 
 @pytest.fixture
-def work(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder as users have them, with the data in it by a relative name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine").symlink_to(pictures)
+    (tmp_path / "data" / "mine").symlink_to(images)
     return tmp_path
 
 
@@ -121,7 +121,7 @@ def test_what_was_changed_is_said(work: Path, words: list[str], said: dict[str, 
     assert ("changed:" in card) == bool(found["changed"])
 
 
-def test_a_committed_recipe_is_what_runs_are_compared_with(work: Path, pictures: Path) -> None:
+def test_a_committed_recipe_is_what_runs_are_compared_with(work: Path, images: Path) -> None:
     """Also where an edited copy is run: SaveWeights names the committed one, and what differs from it is said."""
     committed = files.packaged("benchmarks/recipes") / "emotion_fan__afew.yaml"
     plan = yaml.safe_load(committed.read_text(encoding="utf-8"))
@@ -129,23 +129,23 @@ def test_a_committed_recipe_is_what_runs_are_compared_with(work: Path, pictures:
     (work / "edited.yaml").write_text(yaml.safe_dump(plan))
     words = ["--config", "edited.yaml", "--model.size", "lite", "--model.classes", "[angry,calm]"]
     words += ["--model.options", '{"backbone": "vgg_tiny"}', "--model.spec", "null", "--data.dataset", "folder"]
-    words += ["--data.root", str(pictures), "--data.batch_size", "4", "--data.num_workers", "0", "--data.preload", "0"]
+    words += ["--data.root", str(images), "--data.batch_size", "4", "--data.num_workers", "0", "--data.preload", "0"]
     words += ["--data.val_share", "0.25", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     assert train([*words, "--trainer.enable_progress_bar", "false"]) == 0
     (file,) = work.rglob("last/config.json")
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["recipe"] == "benchmarks/recipes/emotion_fan__afew.yaml"
     assert found["changed"]["model.lr"][1] == 0.5
-    assert found["changed"]["data.root"] == ["data/afew", f"…/{pictures.name}"]
+    assert found["changed"]["data.root"] == ["data/afew", f"…/{images.name}"]
     text = file.read_text(encoding="utf-8") + card_of(file.parent)
-    assert str(pictures) not in text, "nothing that would be published says where the user's files lie"
+    assert str(images) not in text, "nothing that would be published says where the user's files lie"
     assert str(work) not in text
 
 
-def test_without_a_recipe_the_card_says_so(work: Path, pictures: Path) -> None:
+def test_without_a_recipe_the_card_says_so(work: Path, images: Path) -> None:
     """Runs of a bare command line, and of a Trainer of the user's own, name no recipe but keep their settings."""
     words = ["--model", "emotion_fan", "--model.size", "lite", "--model.classes", "[angry,calm]"]
-    words += ["--model.options", '{"backbone": "vgg_tiny"}', "--data.dataset", "folder", "--data.root", str(pictures)]
+    words += ["--model.options", '{"backbone": "vgg_tiny"}', "--data.dataset", "folder", "--data.root", str(images)]
     words = ["--model.model" if w == "--model" else w for w in words]
     words += [
         "--trainer.max_epochs",
@@ -160,13 +160,13 @@ def test_without_a_recipe_the_card_says_so(work: Path, pictures: Path) -> None:
     module = EmotionModule(
         "emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"}, lr=0.02
     )
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     L.Trainer(max_epochs=1, callbacks=[SaveWeights("own")], **quiet).fit(module, dm)  # type: ignore[arg-type]
     for folder in (work / "runs" / "emotion_fan" / "last", work / "own"):
         found = config_of(folder)
         assert found["recipe"] == ""
-        assert found["settings"]["data"]["root"] == f"…/{pictures.name}"
+        assert found["settings"]["data"]["root"] == f"…/{images.name}"
         assert "Trained without a recipe" in card_of(folder)
     assert config_of(work / "own")["settings"]["model"]["lr"] == 0.02
     assert config_of(work / "own")["settings"]["trainer"]["max_epochs"] == 1
@@ -271,10 +271,10 @@ def test_a_start_that_does_not_fit_is_one_short_line(work: Path) -> None:
         assert len(str(raised.value)) < 400
 
 
-def test_without_classes_a_recipe_trains_on_those_of_the_paper(work: Path, pictures: Path) -> None:
+def test_without_classes_a_recipe_trains_on_those_of_the_paper(work: Path, images: Path) -> None:
     """Protects from the data's own order, which labels one class of the network as another."""
     names = registry.model("emotion_fan").classes
-    lines = [f"{p},{names[-1 - i % 2]}" for i, p in enumerate(sorted(pictures.glob("*/*.png")))]
+    lines = [f"{p},{names[-1 - i % 2]}" for i, p in enumerate(sorted(images.glob("*/*.png")))]
     Path("table.csv").write_text("\n".join(["path,label", *lines]))
     train(["--model.model", "emotion_fan", "--model.size", "lite", "--model.options", '{"backbone": "vgg_tiny"}',
            "--data.dataset", "csv", "--data.root", "table.csv", "--trainer.max_steps", "1", "--trainer.accelerator",

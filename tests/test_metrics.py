@@ -90,8 +90,8 @@ def test_flooding_keeps_the_loss_above_its_level() -> None:
     assert printed.item() == pytest.approx(plain.item() + 0.05, abs=1e-6)
 
 
-def test_pictures_without_a_teacher_do_not_count() -> None:
-    """A batch may mix pictures that the teacher saw with others, or have none at all."""
+def test_images_without_a_teacher_do_not_count() -> None:
+    """A batch may mix images that the teacher saw with others, or have none at all."""
     logits = torch.randn(3, 4)
     teacher = torch.softmax(torch.randn(3, 4), 1)
     teacher[1] = float("nan")

@@ -1,4 +1,4 @@
-"""What `predict` is given, and what goes wrong with it: pictures, devices, names of files, folders, bugs."""
+"""What `predict` is given, and what goes wrong with it: images, devices, names of files, folders, bugs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def module() -> EmotionModule:
     return EmotionModule("ceflnet", size="lite").eval()
 
 
-def save(path: Path, picture: np.ndarray) -> Path:
-    Image.fromarray(picture).save(path)
+def save(path: Path, image: np.ndarray) -> Path:
+    Image.fromarray(image).save(path)
     return path
 
 
@@ -135,11 +135,11 @@ def test_a_module_of_another_precision_answers(face, module, tmp_path, kind):
     assert found == pytest.approx(before, abs=0.02)
 
 
-# -- pictures in memory --------------------------------------------------------------------------------------------
+# -- images in memory --------------------------------------------------------------------------------------------
 
 
-def test_a_picture_in_memory_is_answered_as_its_file(face, module, tmp_path):
-    """Protects programs that have the picture already: array, PIL image and file get one answer."""
+def test_a_image_in_memory_is_answered_as_its_file(face, module, tmp_path):
+    """Protects programs that have the image already: array, PIL image and file get one answer."""
     expected = facts(inference.predict(save(tmp_path / "a.png", face), module))
     image = Image.fromarray(face)
     for given, name in ((face, "<array>"), (np.asfortranarray(face), "<array>"), (image, "<image>")):
@@ -155,8 +155,8 @@ def test_a_picture_in_memory_is_answered_as_its_file(face, module, tmp_path):
     found.plot(tmp_path / "a.plot.png")
 
 
-def test_a_list_of_pictures_is_one_clip(face, module):
-    """Protects the meaning of lists: pictures are frames of one clip, 25 a second; an empty list asks nothing."""
+def test_a_list_of_images_is_one_clip(face, module):
+    """Protects the meaning of lists: images are frames of one clip, 25 a second; an empty list asks nothing."""
     frames = [np.roll(face, i, axis=1) for i in range(10)]
     found = inference.predict(frames, module)
     assert (found.file, found.duration_s, found.fps) == ("<frames>", pytest.approx(0.4), pytest.approx(25))
@@ -191,7 +191,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("given", list(REFUSED.values()), ids=list(REFUSED))
 def test_anything_else_is_refused_by_type(given, module):
-    """Protects from hundreds of `missing`: what is neither path nor picture is refused in one line."""
+    """Protects from hundreds of `missing`: what is neither path nor image is refused in one line."""
     with pytest.raises(UsageError) as caught:
         inference.predict(given, module)
     assert "\n" not in str(caught.value)
@@ -245,7 +245,7 @@ def test_any_name_is_answered(face, module, tmp_path, name):
 
 
 def test_a_video_with_a_name_that_is_no_text(face, module, tmp_path, make_video):
-    """Protects decoders: every library that opens a film or its sound gets along with bytes that are not UTF-8."""
+    """Protects decoders: every library that opens a film or its audio gets along with bytes that are not UTF-8."""
     path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff\xe9.avi")))
     make_video(tmp_path / "a.avi", frames=10, clicks=(0.1,)).rename(path)
     heard = EmotionModule("recursive_joint_attention", size="lite").eval()
@@ -334,7 +334,7 @@ def test_results_of_an_earlier_run_are_no_input(face, module, tmp_path, caplog):
     assert find.is_ours(tmp_path / "plot.png")
     assert not find.is_ours(tmp_path / "mine.png")
     assert [i.name for i in find.find_media([tmp_path])] == ["mine"]
-    assert "2 pictures and videos written by an earlier run passed over" in caplog.text
+    assert "2 images and videos written by an earlier run passed over" in caplog.text
     assert [i.name for i in find.find_media([tmp_path / "plot.png"])] == ["plot"]  # asked for by name
 
 
@@ -347,16 +347,16 @@ def row(face: np.ndarray, count: int) -> np.ndarray:
 
 def test_every_face_of_a_photograph_has_a_track(face, module, monkeypatch):
     """Protects photographs of groups: one track a face, the largest first; beyond the limit their number is said."""
-    picture = row(face, 3)
-    picture[:, 384:] = 0
-    picture[: 144 * 3 // 4, 384 : 384 + 144] = cv2.resize(face, (144, 108))
-    found = inference.predict(picture, module)
+    image = row(face, 3)
+    image[:, 384:] = 0
+    image[: 144 * 3 // 4, 384 : 384 + 144] = cv2.resize(face, (144, 108))
+    found = inference.predict(image, module)
     sides = [t.timeline[0].box[2] - t.timeline[0].box[0] for t in found.tracks]
     assert len(sides) == 3
     assert sides == sorted(sides, reverse=True)
     assert [w["code"] for w in found.warnings] == ["still"]
     monkeypatch.setattr(inference, "MAX_TRACKS", 2)
-    found = inference.predict(picture, module)
+    found = inference.predict(image, module)
     assert len(found.tracks) == 2
     (warning,) = [w for w in found.warnings if w["code"] == "more_faces"]
     assert warning["text"] == "1 more face got no timeline: 1 beyond the 2 that are largest"
@@ -399,34 +399,34 @@ def test_a_face_that_is_shown_briefly_is_reached(face, module, where):
 
 
 def test_what_would_help_is_said(face, module):
-    """Protects people whose face is not found: small, turned and hopeless pictures get a hint that fits."""
+    """Protects people whose face is not found: small, turned and hopeless images get a hint that fits."""
 
-    def hint(picture: np.ndarray) -> str:
-        found = inference.predict(picture, module)
+    def hint(image: np.ndarray) -> str:
+        found = inference.predict(image, module)
         (warning,) = [w for w in found.warnings if w["code"] == "no_face"]
         assert warning["text"].startswith("no face was found; this model answers from faces alone; ")
         return warning["text"]
 
     wide = np.full((480, 640, 3), 110, dtype=np.uint8)
-    assert "faces smaller than 40 pixels are not looked for in a picture of 640 x 480" in hint(wide)
+    assert "faces smaller than 40 pixels are not looked for in an image of 640 x 480" in hint(wide)
     wide[60:120, 60:140] = cv2.resize(face, (80, 60), interpolation=cv2.INTER_AREA)
     assert "crop or enlarge it, or try the detector yunet" in hint(wide)
     on_its_side = np.ascontiguousarray(np.rot90(face))
-    assert "a face was found after turning by 90° clockwise: turn the picture or video" in hint(on_its_side)
+    assert "a face was found after turning by 90° clockwise: turn the image or video" in hint(on_its_side)
 
 
-def test_a_picture_without_anything_in_it_is_said_to_be_plain(module):
+def test_a_image_without_anything_in_it_is_said_to_be_plain(module):
     """Protects people from the advice to enlarge what is black, and from limits of 0 pixels."""
     texts = {}
-    for name, picture in {
+    for name, image in {
         "black": np.zeros((240, 320, 3), np.uint8),
         "white": np.full((240, 320, 3), 254, np.uint8),
         "line": np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (20, 1, 3)),
     }.items():
-        (warning,) = [w for w in inference.predict(picture, module).warnings if w["code"] == "no_face"]
+        (warning,) = [w for w in inference.predict(image, module).warnings if w["code"] == "no_face"]
         texts[name] = warning["text"]
-    assert "the pictures show one plain colour" in texts["black"]
-    assert "the pictures show one plain colour" in texts["white"]
+    assert "the images show one plain colour" in texts["black"]
+    assert "the images show one plain colour" in texts["white"]
     assert "crop or enlarge it" not in texts["black"] + texts["white"]
     assert "faces smaller than 1 pixels" in texts["line"]
 
@@ -435,17 +435,17 @@ def test_a_face_upside_down_is_told_from_what_the_detector_takes_for_one(face, m
     """Protects answers from a false alarm: a doubtful face is told when a far surer one is seen after turning."""
 
     def look(scores):
-        """A detector that sees one face in any picture, by where the bright corner of it is."""
+        """A detector that sees one face in any image, by where the bright corner of it is."""
 
-        def detect(picture):
-            corners = [picture[0, 0], picture[0, -1], picture[-1, -1], picture[-1, 0]]
+        def detect(image):
+            corners = [image[0, 0], image[0, -1], image[-1, -1], image[-1, 0]]
             score = scores[int(np.argmax([int(c.sum()) for c in corners]))]
             return np.array([[90, 60, 200, 170, score]], dtype=np.float32)[: int(score > 0)]
 
         return lambda name: detect
 
-    picture = face.copy()
-    picture[:4, :4], picture[:4, -4:], picture[-4:, :4], picture[-4:, -4:] = 255, 0, 0, 0
+    image = face.copy()
+    image[:4, :4], image[:4, -4:], image[-4:, :4], image[-4:, -4:] = 255, 0, 0, 0
     for scores, told in {
         (1.5, 0, 6.0, 0): "after turning by 180°",
         (1.5, 7.0, 0, 0): "after turning by 90° clockwise",
@@ -453,7 +453,7 @@ def test_a_face_upside_down_is_told_from_what_the_detector_takes_for_one(face, m
         (6.0, 0, 30.0, 0): None,
     }.items():
         monkeypatch.setattr("emozoo.data.faces.detector", look(scores))
-        found = inference.predict([picture] * 5, module)
+        found = inference.predict([image] * 5, module)
         texts = [w["text"] for w in found.warnings if w["code"] == "turned"]
         assert bool(texts) == bool(told), (scores, found.warnings)
         assert not told or told in texts[0]
@@ -467,7 +467,7 @@ def test_a_batch_of_no_windows_is_refused(face, module, size):
         inference.predict(face, module, batch_size=size)
 
 
-def test_a_slow_time_lapse_is_asked_once_a_picture(face, module, tmp_path, monkeypatch):
+def test_a_slow_time_lapse_is_asked_once_a_image(face, module, tmp_path, monkeypatch):
     """Protects time lapses: seconds that show the same frames share one answer, as if each had been asked alone."""
     path = tmp_path / "lapse.mkv"
     with av.open(str(path), "w") as box:

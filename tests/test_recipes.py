@@ -40,7 +40,7 @@ def table(root: Path, *rows: dict[str, Any]) -> None:
         out.writerows(rows)
 
 
-def sound(path: Path, seed: int) -> None:
+def audio(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(-3000, 3000, (1, 16000), dtype=np.int16)
     with av.open(str(path), "w") as box:
@@ -55,7 +55,7 @@ def ferplus(root: Path) -> None:
     rows = []
     for i in range(16):
         split = "val" if i % 4 == 3 else "train"
-        trees.picture(root / split / f"fer{i}.jpg")
+        trees.image(root / split / f"fer{i}.jpg")
         votes = {f"votes_{v}": 6 if k == i % 8 else 2 if k == 0 else 0 for k, v in enumerate(VOTES)}
         rows.append({"path": f"{split}/fer{i}.jpg", "split": split, "label": VOTES[i % 8], "group": i, **votes})
     table(root, *rows)
@@ -65,7 +65,7 @@ def faces_lfw5(root: Path) -> None:
     rows = []
     for i in range(40):
         split = "val" if i % 8 == 7 else "train"
-        trees.picture(root / split / f"{i}.jpg", (112, 112))
+        trees.image(root / split / f"{i}.jpg", (112, 112))
         rows.append({"path": f"{split}/{i}.jpg", "label": LFW5[i % 5], "identity": f"p{i // 2}", "split": split})
     table(root, *rows)
     with (root / "teacher_scores.csv").open("w", newline="") as f:
@@ -79,7 +79,7 @@ def ravdess_audio(root: Path) -> None:
     for i in range(24):
         actor = 1 + i % 3 if i < 16 else 17
         path = f"Actor_{actor:02d}/{i}.m4a"
-        sound(root / path, i)
+        audio(root / path, i)
         rows.append({"path": path, "label": RAVDESS[i % 8], "actor": actor, "split": "train" if actor < 17 else "val"})
     table(root, *rows)
 
@@ -89,7 +89,7 @@ def emodb(root: Path) -> None:
     emotions = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
     for i in range(24):
         speaker = f"{3 + i % 4:02d}" if i < 16 else "14"
-        sound(root / speaker / f"{i}.m4a", i)
+        audio(root / speaker / f"{i}.m4a", i)
         split = "train" if i < 16 else "val"
         rows.append({"path": f"{speaker}/{i}.m4a", "label": emotions[i % 7], "speaker": speaker, "split": split})
     table(root, *rows)
@@ -99,7 +99,7 @@ def voices(root: Path, emotions: Sequence[str]) -> None:
     rows = []
     for i in range(24):
         speaker = f"s{i % 4}" if i < 16 else "s4"
-        sound(root / speaker / f"{i}.m4a", i)
+        audio(root / speaker / f"{i}.m4a", i)
         split = "train" if i < 16 else "val"
         rows.append(
             {"path": f"{speaker}/{i}.m4a", "label": emotions[i % len(emotions)], "speaker": speaker, "split": split}
@@ -130,13 +130,13 @@ def music_video(root: Path) -> None:
 
 
 def composed(root: Path) -> None:
-    """Clips put together from a picture and a sound of each emotion."""
+    """Clips put together from an image and an audio of each emotion."""
     made = {"faces": [], "voices": []}
     for k, emotion in enumerate(BASIC7):
-        picture, voice = root / "material" / f"{emotion}.png", root / "material" / f"{emotion}.wav"
-        trees.picture(picture)
+        image, voice = root / "material" / f"{emotion}.png", root / "material" / f"{emotion}.wav"
+        trees.image(image)
         trees.film(voice, seconds=1.0, silent_s=0.1 * k)
-        made["faces"].append(Row(emotion, str(picture), emotion, group=f"p{k}"))
+        made["faces"].append(Row(emotion, str(image), emotion, group=f"p{k}"))
         made["voices"].append(Row(emotion, str(voice), emotion))
     path = compose(root, 14, split="train", size=(96, 72), seconds=0.8, **made)
     header, *lines = path.read_text().splitlines()
@@ -256,7 +256,7 @@ def test_every_paper_has_its_data_sets() -> None:
 
 
 def test_comparisons_share_all_settings() -> None:
-    """Protects the four-model comparisons: same pictures, epochs, batches, rates and augmentation of the face."""
+    """Protects the four-model comparisons: same images, epochs, batches, rates and augmentation of the face."""
     for name in ("ferplus_votes", "lfw5_folds"):
         seen = []
         for path in RECIPES:

@@ -97,14 +97,14 @@ def test_threads_get_the_answers_of_one(clips, detector):
 
 
 def test_detectors_are_never_shared_at_work(clips):
-    """Protects from crashes inside OpenCV: pictures of many sizes, one detector each at a time."""
+    """Protects from crashes inside OpenCV: images of many sizes, one detector each at a time."""
     rng = np.random.default_rng(0)
     with av.open(str(clips[2])) as box:
         face = next(box.decode(video=0)).to_ndarray(format="rgb24")
-    pictures = [cv2.resize(face, (int(w), int(h))) for w, h in rng.integers(100, 400, (16, 2))]
+    images = [cv2.resize(face, (int(w), int(h))) for w, h in rng.integers(100, 400, (16, 2))]
     detect = faces.detector("cascade")
-    alone = [detect(p) for p in pictures]
-    together = in_threads(lambda i: faces.detector("cascade")(pictures[i % 16]))
+    alone = [detect(p) for p in images]
+    together = in_threads(lambda i: faces.detector("cascade")(images[i % 16]))
     for i, found in enumerate(together):
         np.testing.assert_array_equal(found, alone[i % 16])
 
@@ -124,7 +124,7 @@ def test_a_module_in_training_keeps_its_mode(clips):
 
 
 def test_plots_in_threads(clips, tmp_path):
-    """Protects drawing: the pictures of predictions drawn at once are those drawn alone; settings stay the user's."""
+    """Protects drawing: the images of predictions drawn at once are those drawn alone; settings stay the user's."""
     import matplotlib
 
     module = small()
@@ -139,8 +139,8 @@ def test_plots_in_threads(clips, tmp_path):
         return (tmp_path / f"{i}.png").read_bytes()
 
     together = in_threads(draw, 10)
-    for i, picture in enumerate(together):
-        assert picture == (tmp_path / f"alone{i % len(found)}.png").read_bytes()
+    for i, image in enumerate(together):
+        assert image == (tmp_path / f"alone{i % len(found)}.png").read_bytes()
     assert dict(matplotlib.rcParams) == settings
 
 

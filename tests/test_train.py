@@ -1,4 +1,4 @@
-"""Training for real, on small pictures: recipes, freezing, saving, resuming, fine-tuning."""
+"""Training for real, on small images: recipes, freezing, saving, resuming, fine-tuning."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from emozoo.train import SaveWeights, _recipe, finetune
 
 
 @pytest.fixture(scope="module")
-def pictures(make_pictures: Callable[[int], Path]) -> Path:
-    return make_pictures(12)
+def images(make_images: Callable[[int], Path]) -> Path:
+    return make_images(12)
 
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
@@ -53,7 +53,7 @@ def test_unknown_schedule_says_which_there_are() -> None:
 
 
 def test_mixing_mixes_every_target() -> None:
-    """Protects mixup beside valence and arousal: what is mixed in the picture is mixed in all that is said of it."""
+    """Protects mixup beside valence and arousal: what is mixed in the image is mixed in all that is said of it."""
     module = EmotionModule("emotion_fan", size="lite", classes=["calm", "angry"], mixup=0.5)
     torch.manual_seed(1)
     x = torch.arange(6.0)
@@ -69,7 +69,7 @@ def test_mixing_mixes_every_target() -> None:
     assert 0 < float(mixed["emotion"].sum()) < 6
 
 
-def test_options_that_would_do_nothing_are_refused(pictures: Path, tmp_path: Path) -> None:
+def test_options_that_would_do_nothing_are_refused(images: Path, tmp_path: Path) -> None:
     """Protects from runs that are not what their recipe says: misspelt parts, a teacher without weight or absent."""
     for wrong, said in (
         ({"lr_scale": {"bakbone": 0.1}}, "has no part 'bakbone'"),
@@ -77,16 +77,16 @@ def test_options_that_would_do_nothing_are_refused(pictures: Path, tmp_path: Pat
         ({"teacher": "emotion_fan.ferplus"}, "above 0"),
     ):
         module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], **wrong)
-        dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes)
+        dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
         with pytest.raises(UsageError, match=said):
             L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET).fit(module, dm)
 
 
-def test_pictures_without_labels_need_a_teacher(pictures: Path, tmp_path: Path) -> None:
+def test_images_without_labels_need_a_teacher(images: Path, tmp_path: Path) -> None:
     """Protects from a further set that is read and teaches nothing."""
     module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
-    also = [{"dataset": "folder", "root": str(pictures), "labels": False}]
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, also=also)
+    also = [{"dataset": "folder", "root": str(images), "labels": False}]
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, also=also)
     with pytest.raises(UsageError, match="without a teacher"):
         L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET).fit(module, dm)  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def test_nothing_labelled_and_nothing_readable_change_nothing() -> None:
     module.validation_step(None, 0)
 
 
-def test_frozen_means_frozen(pictures: Path) -> None:
+def test_frozen_means_frozen(images: Path) -> None:
     """Parts with rate 0 keep weights and batch-norm statistics through training; the others move."""
     L.seed_everything(0, verbose=False)
     options = {"backbone": "vgg_tiny"}
@@ -111,7 +111,7 @@ def test_frozen_means_frozen(pictures: Path) -> None:
         "ceflnet", size="lite", classes=["angry", "calm"], options=options, lr_scale={"backbone": 0.0}
     )
     before = {k: v.clone() for k, v in module.net.state_dict().items()}
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4)
     L.Trainer(max_steps=3, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
     changed = {k for k, v in module.net.state_dict().items() if not torch.equal(v, before[k])}
     assert changed
@@ -119,11 +119,11 @@ def test_frozen_means_frozen(pictures: Path) -> None:
 
 
 def test_features_of_a_frozen_encoder_are_made_once(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training on kept features sees what the encoder would give, and a second run does not decode again."""
     monkeypatch.setenv("EMOZOO_HOME", str(tmp_path))
-    root = shutil.copytree(pictures, tmp_path / "data")
+    root = shutil.copytree(images, tmp_path / "data")
 
     def fit() -> tuple[EmotionModule, EmotionDataModule]:
         L.seed_everything(0, verbose=False)
@@ -158,7 +158,7 @@ def test_features_of_a_frozen_encoder_are_made_once(
 
 
 def test_features_of_preloaded_stills_are_the_same(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looking for faces once instead of once per draw changes nothing of what is trained on."""
     made = []
@@ -168,7 +168,7 @@ def test_features_of_preloaded_stills_are_the_same(
         module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], lr_scale={"backbone": 0})
         augment = {"face": {"flip": 0.5, "light": 0.3, "motion": 1.0}}
         dm = EmotionDataModule(
-            "folder", pictures, spec=module.spec, classes=module.classes, augment=augment, features=2, preload=preload
+            "folder", images, spec=module.spec, classes=module.classes, augment=augment, features=2, preload=preload
         )
         L.Trainer(max_steps=1, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
         (kept,) = (tmp_path / str(preload) / "features").iterdir()
@@ -179,21 +179,21 @@ def test_features_of_preloaded_stills_are_the_same(
             assert torch.equal(one[0]["face"], other[0]["face"])
 
 
-def test_features_of_an_encoder_that_learns_are_refused(pictures: Path) -> None:
+def test_features_of_an_encoder_that_learns_are_refused(images: Path) -> None:
     """Kept features of a moving encoder would be wrong without a sign of it."""
     module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, features=1)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, features=1)
     with pytest.raises(UsageError, match="frozen"):
         L.Trainer(max_steps=1, accelerator="cpu", **QUIET).fit(module, dm)  # type: ignore[arg-type]
 
 
-def test_answers_over_mirror_images(pictures: Path, tmp_path: Path) -> None:
-    """``flips`` answers a picture and its mirror image alike, by their mean, in every way of asking and when loaded."""
+def test_answers_over_mirror_images(images: Path, tmp_path: Path) -> None:
+    """``flips`` answers an image and its mirror image alike, by their mean, in every way of asking and when loaded."""
     L.seed_everything(0, verbose=False)
     module = EmotionModule(
         "caer_cross_attention", size="lite", classes=["angry", "calm"], flips=True, spec={"clips": 1}
     )
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=4)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4)
     save = SaveWeights(str(tmp_path / "kept"), trained_on="drawings", half=False)
     L.Trainer(max_steps=3, accelerator="cpu", limit_val_batches=0, callbacks=[save], **QUIET).fit(module, dm)  # type: ignore[arg-type]
     dm.setup("validate")
@@ -212,7 +212,7 @@ def test_answers_over_mirror_images(pictures: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(trained, module.net(batch.inputs, batch.masks).logits)
 
 
-def test_calibration_finds_the_temperature_of_held_out_clips(pictures: Path) -> None:
+def test_calibration_finds_the_temperature_of_held_out_clips(images: Path) -> None:
     """Answers ten times too timid are put right by the stored temperature, their prior too: what votes say of rare
     classes is flatter than what most voters say. Exact ones stay, and calibrating again changes nothing."""
     module = EmotionModule(
@@ -234,33 +234,33 @@ def test_calibration_finds_the_temperature_of_held_out_clips(pictures: Path) -> 
                 torch.testing.assert_close(found, expected.softmax(-1), atol=0.02, rtol=0.15)
 
 
-def test_several_teachers_teach_their_mean(pictures: Path, tmp_path: Path) -> None:
-    """Protects distillation from several networks: the mean of their answers, to pictures without a label as well."""
+def test_several_teachers_teach_their_mean(images: Path, tmp_path: Path) -> None:
+    """Protects distillation from several networks: the mean of their answers, to images without a label as well."""
     options = {"backbone": "vgg_tiny"}
     same = {"size": "lite", "classes": ["angry", "calm"], "options": options, "spec": {"clips": 1}}
     folders = []
     for seed in (1, 2):
         L.seed_everything(seed, verbose=False)
         module = EmotionModule("emotion_fan", **same)  # type: ignore[arg-type]
-        dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=8)
+        dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=8)
         folders.append(str(tmp_path / str(seed)))
         callbacks = [SaveWeights(folders[-1])]
         L.Trainer(max_epochs=1, accelerator="cpu", callbacks=callbacks, limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
     pupil = EmotionModule("emotion_fan", distill=0.5, teacher=folders, **same)  # type: ignore[arg-type]
-    unlabelled = [{"dataset": "folder", "root": str(pictures), "labels": False}]
-    dm = EmotionDataModule("folder", pictures, spec=pupil.spec, classes=pupil.classes, batch_size=48, also=unlabelled)
+    unlabelled = [{"dataset": "folder", "root": str(images), "labels": False}]
+    dm = EmotionDataModule("folder", images, spec=pupil.spec, classes=pupil.classes, batch_size=48, also=unlabelled)
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", limit_val_batches=0, **QUIET)  # type: ignore[arg-type]
     trainer.fit(pupil, dm)
     batch = next(iter(dm.train_dataloader()))
-    assert (batch.targets["emotion"] < 0).sum() == 24, "the further set brings pictures alone"
+    assert (batch.targets["emotion"] < 0).sum() == 24, "the further set brings images alone"
     mean = sum(t.scores(t.output(batch).logits, prior="uniform") for t in map(load, folders)) / 2
     torch.testing.assert_close(pupil._taught(batch), mean)
 
 
-def test_checkpoints_hold_plain_types_only(pictures: Path, tmp_path: Path) -> None:
+def test_checkpoints_hold_plain_types_only(images: Path, tmp_path: Path) -> None:
     """A Lightning checkpoint of ours opens with ``weights_only``."""
     module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes, batch_size=8)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=8)
     trainer = L.Trainer(
         max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         limit_val_batches=0, default_root_dir=tmp_path, enable_checkpointing=False,
@@ -272,32 +272,32 @@ def test_checkpoints_hold_plain_types_only(pictures: Path, tmp_path: Path) -> No
     assert torch.equal(again.log_prior, module.log_prior)
 
 
-def test_finetuning_on_own_classes_ends_in_a_model_that_predicts(pictures: Path, tmp_path: Path) -> None:
+def test_finetuning_on_own_classes_ends_in_a_model_that_predicts(images: Path, tmp_path: Path) -> None:
     """Class folders in, a weights folder out; nothing is written beside the user's data; a second call goes on."""
-    files = sorted(pictures.rglob("*"))
-    report = finetune("ceflnet", pictures, tmp_path / "own", epochs=3)
+    files = sorted(images.rglob("*"))
+    report = finetune("ceflnet", images, tmp_path / "own", epochs=3)
     assert report["classes"] == ["angry", "calm"]
     assert report["n_train"] + report["n_val"] == 24
-    assert sorted(pictures.rglob("*")) == files
+    assert sorted(images.rglob("*")) == files
     module = load(tmp_path / "own")
     assert module.classes == ("angry", "calm")
     config = json.loads((tmp_path / "own" / "config.json").read_text())
     assert config["licence"] == load("ceflnet").config["licence"]
-    prediction = emozoo.predict(pictures / "calm" / "0.png", model=tmp_path / "own")
+    prediction = emozoo.predict(images / "calm" / "0.png", model=tmp_path / "own")
     assert prediction.error is None
     assert prediction.classes == ["angry", "calm"]
-    finetune("ceflnet", pictures, tmp_path / "own", epochs=4)
+    finetune("ceflnet", images, tmp_path / "own", epochs=4)
     assert json.loads((tmp_path / "own" / "config.json").read_text())["epochs"] == 4
     with pytest.raises(UsageError, match="--no-resume"):  # never the old answers under new names
-        finetune("ceflnet", pictures, tmp_path / "own", epochs=4, seed=1)
+        finetune("ceflnet", images, tmp_path / "own", epochs=4, seed=1)
 
 
-def test_a_tag_that_is_there_is_not_trained_over(pictures: Path, tmp_path: Path) -> None:
+def test_a_tag_that_is_there_is_not_trained_over(images: Path, tmp_path: Path) -> None:
     """Weights under a tag are immutable: said before the training, which would be lost."""
     (tmp_path / "ceflnet.mine_v1").mkdir()
     (tmp_path / "ceflnet.mine_v1" / "model.safetensors").write_bytes(b"weights")
     module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
-    dm = EmotionDataModule("folder", pictures, spec=module.spec, classes=module.classes)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
     save = SaveWeights(str(tmp_path), "mine_v1")
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", callbacks=[save], **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="immutable"):
@@ -315,8 +315,8 @@ def test_clips_without_labels_calibrate_nothing() -> None:
     assert float(module.temperature) == 1.0
 
 
-def test_finetuning_needs_two_classes(pictures: Path, tmp_path: Path) -> None:
+def test_finetuning_needs_two_classes(images: Path, tmp_path: Path) -> None:
     """One folder is no classification; the error says what to do."""
-    shutil.copytree(pictures / "calm", tmp_path / "data" / "calm")
+    shutil.copytree(images / "calm", tmp_path / "data" / "calm")
     with pytest.raises(DatasetError, match="two classes"):
         finetune("ceflnet", tmp_path / "data", tmp_path / "own")

@@ -199,7 +199,7 @@ def recursive_joint_attention() -> None:
     l2 = f.box(2, 2.2, "net", "BiLSTM, residual", "A: B, L, 512")
     j = f.box(3, 1.2, "mix", "joint vector", "J = [V ; A]: B, L, 1024")
     c1 = f.box(4, 0.2, "att", "face correlation", "C = tanh(K_V J / √d)", "V += ReLU(H W)")
-    c2 = f.box(4, 2.2, "att", "sound correlation", "C = tanh(K_A J / √d)", "A += ReLU(H W)")
+    c2 = f.box(4, 2.2, "att", "audio correlation", "C = tanh(K_A J / √d)", "A += ReLU(H W)")
     l3 = f.box(5, 1.2, "net", "joint BiLSTM", "Z: B, L, 512")
     va = f.box(6, 0.2, "out", "valence, arousal", "B, L, 2")
     emo = f.box(6, 2.2, "out", "emotion (ours)", "mean over clips: B, K")
@@ -207,7 +207,7 @@ def recursive_joint_attention() -> None:
         f.arrow(p, q)
     for p, q in ((l1, j), (l2, j), (j, c1), (j, c2), (c1, l3), (c2, l3), (l3, va), (l3, emo)):
         f.arrow(p, q, "", "z")
-    for i, line in enumerate(("with visual_input = grid the", "sound first guides the face's", "49 regions")):
+    for i, line in enumerate(("with visual_input = grid the", "audio first guides the face's", "49 regions")):
         f.note(l1[0], (l1[1] + l2[1]) / 2 - 10 + 14 * i, line)
     f.save()
 

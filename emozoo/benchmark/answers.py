@@ -196,8 +196,8 @@ def _key(voices: Sequence[Voice], dm: EmotionDataModule, rows: Sequence[Row]) ->
     for row in rows:
         file = Path(row.path)
         state = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else None
-        sound = row.extra.get("sound")
-        key.update(repr((row.id, row.path, sound, row.start, row.end, row.box, state)).encode())
+        audio = row.extra.get("sound")
+        key.update(repr((row.id, row.path, audio, row.start, row.end, row.box, state)).encode())
     return key.hexdigest()[:32]
 
 
@@ -285,7 +285,7 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
     try:
         with file_errors(row.path), ClipReader.of(row, spec) as reader:
             start, end = reader.start, min(reader.end, reader.duration)
-            fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of sound alone: as many as there are labels
+            fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of audio alone: as many as there are labels
     except VideoError:
         return _Item(row, [piece], va)  # reading it will say so
     length, starts = spec.window_s, spec.windows(start, end)
@@ -384,12 +384,12 @@ def _of(voice: Voice, change: Any, batch: Batch, device: str) -> tuple[np.ndarra
 
 def _answer(row: Row, batch: Batch, n: int, said: Sequence[Any], spec: ClipSpec) -> dict[str, Any]:
     """What all voices said of one piece, as plain data. ``frames``: the labelled frame of each clip, -1 = unknown."""
-    picture = next((k for k, s in spec.streams.items() if s.source != "audio" and s.place == "all"), None)
-    picture = picture or next((k for k, s in spec.streams.items() if s.source != "audio"), None)
+    image = next((k for k, s in spec.streams.items() if s.source != "audio" and s.position == "all"), None)
+    image = image or next((k for k, s in spec.streams.items() if s.source != "audio"), None)
     frames = np.full(spec.clips, -1)
-    if picture is not None:
-        kept = batch.meta["frames"][picture][n].numpy()
-        frames = kept[:, -1 if spec.sampling == "trail" else kept.shape[1] // 2]
+    if image is not None:
+        kept = batch.meta["frames"][image][n].numpy()
+        frames = kept[:, -1 if spec.sampling == "trailing" else kept.shape[1] // 2]
     real = torch.stack([m[n].any(1) for m in batch.masks.values()]).any(0)
     return {
         "id": row.id,

@@ -100,7 +100,7 @@ def shuffle_time(batch: Batch) -> Seen:
         at = torch.arange(len(names))[:, None, None]
         clip, frame = order[:, :, None], frames[f]
         masks[k] = batch.masks[k][at, clip, frame]
-        # Sound has one window a clip, (B, C, 1, M, S); pictures have (B, C, F, 3, H, W).
+        # Audio has one window a clip, (B, C, 1, M, S); images have (B, C, F, 3, H, W).
         inputs[k] = x[at, clip, frame] if x.ndim == 6 else x[at[:, :, 0], order]
     return Seen(replace(batch, inputs=inputs, masks=masks), order.argsort(1))
 

@@ -75,7 +75,7 @@ BOARDS: dict[str, Board] = {
     "caer_s": Board(
         "CAER-S",
         "Most papers quote a 70/10/20 split and score the public test folder; choosing on the test folder is common, "
-        "nearly identical pictures lie on both sides, and differences of 0.2 points mean nothing.",
+        "nearly identical images lie on both sides, and differences of 0.2 points mean nothing.",
         (
             Pair("caers_full_test", "whole test/ folder (reconstructed: 20913 images with a face)"),
             Pair("nd_val_test", "ND dlib list, 13942 rows of test/ folder"),
@@ -132,7 +132,7 @@ BOARDS: dict[str, Board] = {
     "crema_d": Board("CREMA-D", access=OPEN),
     "emodb": Board("Berlin emotional speech", "German voices; its protocols are ours.", access=OPEN),
     "ferplus": Board("FER+", "Plurality of ten raters among eight emotions, or seven (without contempt).", access=OPEN),
-    "fer2013": Board("FER2013", "The one label of each picture, seven emotions.", access=OPEN),
+    "fer2013": Board("FER2013", "The one label of each image, seven emotions.", access=OPEN),
     "lfw5": Board("LFW-5", "A choice of LFW with five emotions; its protocols are ours.", access=OPEN),
     "synthemo": Board("SynthEmo", "Drawn clips. Says whether a mechanism works, nothing of real faces.", access=OPEN),
     "composed": Board(

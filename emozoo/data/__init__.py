@@ -1,1 +1,1 @@
-"""The data path: file → frames → faces and views, sound → augmentation → batch. Never imports models."""
+"""The data path: file → frames → faces and views, audio → augmentation → batch. Never imports models."""

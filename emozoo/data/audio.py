@@ -1,4 +1,4 @@
-"""Windows of sound as a network sees them: log-mel pictures (HTK mel scale, power spectrum, dB with reference 1.0), or
+"""Windows of audio as a network sees them: log-mel images (HTK mel scale, power spectrum, dB with reference 1.0), or
 the samples themselves.
 
 The arithmetic is that of torchaudio's ``MelSpectrogram`` and ``AmplitudeToDB("power")`` with their defaults (periodic
@@ -69,7 +69,7 @@ def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.nda
     return db[:, None, :, -steps:].numpy()
 
 
-def colour(wave: np.ndarray, spec: AudioSpec, mels: int) -> np.ndarray:
+def mean_spectrum(wave: np.ndarray, spec: AudioSpec, mels: int) -> np.ndarray:
     """How far each mel bin's mean over time lies above the mean of all, in dB: float32 (samples,) → (M,)."""
     means = log_mel(wave[None], spec, (mels, 1 + len(wave) // spec.hop))[0, 0].mean(1)
     return np.asarray(means - means.mean())

@@ -17,20 +17,21 @@ import torch
 from av.error import FFmpegError
 
 from emozoo.batch import Batch
-from emozoo.data import audio, faces, sampling, store, views
+from emozoo.data import faces, sampling, store, views
+from emozoo.data.audio import mean_spectrum, window_samples, windows
 from emozoo.data.container import check_file
 from emozoo.data.faces import Track
 from emozoo.data.manifest import Row
 from emozoo.data.media import (
+    AudioTrack,
     FrameFolder,
+    FrameSource,
     Header,
-    Pictures,
-    Sound,
     Warn,
     frame_rate,
-    is_picture,
+    is_image,
+    open_frames,
     open_image,
-    open_pictures,
     read_header,
 )
 from emozoo.data.transforms import Augment, augment_streams
@@ -40,9 +41,9 @@ from emozoo.spec import ClipSpec, StreamSpec
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
-SOUND_TICK = 0.01  # seconds: sound without pictures is sampled as if it had 100 frames a second
-SHORT_SOUND_S = 0.5  # sound that starts so late, ends so early or has such a hole is mentioned
-LEAST_SOUND_S = 0.1  # a clip with less sound in its window counts as silent
+AUDIO_TICK = 0.01  # seconds: audio without images is sampled as if it had 100 frames a second
+SHORT_AUDIO_S = 0.5  # audio that starts so late, ends so early or has such a hole is mentioned
+LEAST_AUDIO_S = 0.1  # a clip with less audio in its window counts as silent
 
 
 @contextmanager
@@ -61,11 +62,11 @@ class RawClip:
     """Decoded, cropped and resized, but neither augmented nor normalised.
 
     Attributes:
-        streams: pictures uint8 (C, F, H, W, 3) RGB; sound float32 (C, 1, M, S) in dB, of a waveform (C, 1, 1, S)
+        streams: images uint8 (C, F, H, W, 3) RGB; audio float32 (C, 1, M, S) in dB, of a waveform (C, 1, 1, S)
             samples.
         masks: bool (C, F): true = real. What is false holds zeros.
-        times: float64 (C,) seconds: the clip's middle frame; with ``trail`` sampling its last.
-        frames: int64 (C, F) indices into the file; -1 for sound.
+        times: float64 (C,) seconds: the clip's middle frame; with ``trailing`` sampling its last.
+        frames: int64 (C, F) indices into the file; -1 for audio.
         boxes: float32 (C, 4) smoothed face box in pixels at ``times``; nan = none.
         no_face: a face was wanted, none was found, and the whole frame stands in for it.
     """
@@ -80,21 +81,21 @@ class RawClip:
 
 
 class ClipReader:
-    """One open media file (video, sound, picture or folder of frames), or item of a prepared store, under one spec.
+    """One open media file (video, audio, image or folder of frames), or item of a prepared store, under one spec.
 
     A context manager.
 
-    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for sound alone), ``size`` = (width,
-    height) in pixels, (0, 0) without pictures. ``warnings`` concern the file as a whole. ``pictures``, ``sound``: what
+    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for audio alone), ``size`` = (width,
+    height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: what
     was opened of it, or None.
 
     Args:
-        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole picture says that it
+        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole image says that it
             is a face crop already, four zeros that there is no face.
-        beside: another media file with the sound that belongs to the pictures; to those of a folder also the video
-            that they were taken from, whose frame rate is then theirs. A still picture has no sound.
-        pictures: frames that are there already; ``path`` is their name then, and nothing is opened.
-        start, end: seconds of the labelled part; frames and sound outside do not exist for this reader.
+        beside: another media file with the audio that belongs to the images; to those of a folder also the video
+            that they were taken from, whose frame rate is then theirs. A still image has no audio.
+        images: frames that are there already; ``path`` is their name then, and nothing is opened.
+        start, end: seconds of the labelled part; frames and audio outside do not exist for this reader.
 
     Raises:
         VideoError: the file cannot be read, or has nothing that the spec looks at.
@@ -110,27 +111,27 @@ class ClipReader:
         start: float | None = None,
         end: float | None = None,
         beside: str | os.PathLike[str] | None = None,
-        pictures: Pictures | None = None,
+        images: FrameSource | None = None,
     ) -> None:
         self.path, self.spec = os.fspath(path), spec
         self._own_warnings: list[Warn] = []
-        self.pictures: Pictures | None = None
-        self.sound: Sound | store.StoredSound | None = None
+        self.images: FrameSource | None = None
+        self.audio: AudioTrack | store.StoredAudio | None = None
         self._box = None if box is None else np.asarray(box, dtype=np.float32)
-        self._heard: tuple[str, Header | None] = (self.path, None)  # the file with the sound
+        self._heard: tuple[str, Header | None] = (self.path, None)  # the file with the audio
         self._lead = 0.0
-        if pictures is not None:
-            self._choose(True, False, lambda: pictures, lambda: None, len(pictures.stamps) == 1)
+        if images is not None:
+            self._choose(True, False, lambda: images, lambda: None, len(images.stamps) == 1)
         elif found := store.find(self.path):
             self._open_stored(*found)
         else:
             check_file(path)
-            if is_picture(path) and not os.path.isdir(path):
+            if is_image(path) and not os.path.isdir(path):
                 self._open_still()
             else:
                 self._open_media(beside)
-        self.size = self.pictures.size if self.pictures else (0, 0)
-        stamps = self.pictures.stamps if self.pictures else np.zeros(0)
+        self.size = self.images.size if self.images else (0, 0)
+        stamps = self.images.stamps if self.images else np.zeros(0)
         self.fps = frame_rate(stamps)
         self.is_still = len(stamps) == 1
         if len(stamps) > 1:
@@ -141,12 +142,12 @@ class ClipReader:
                     f"frames lie {steps.min():.3f} to {steps.max():.3f} s apart; they are chosen by their time stamps"
                 )
                 self._own_warnings.append(Warn("variable_rate", text))
-        elif self.sound is not None and not self.is_still:
-            self.duration = self.sound.offset + self.sound.duration
+        elif self.audio is not None and not self.is_still:
+            self.duration = self.audio.offset + self.audio.duration
         else:
             self.duration = 0.0
         if self.is_still:
-            self._own_warnings.append(Warn("still", "a still picture: nothing temporal was seen"))
+            self._own_warnings.append(Warn("still", "a still image: nothing temporal was seen"))
         self.start = 0.0 if start is None else float(start)
         self.end = self.duration if end is None else float(end)
         if self._box is not None and self._box.any():
@@ -154,14 +155,14 @@ class ClipReader:
 
     @classmethod
     def of(cls, row: Row, spec: ClipSpec) -> ClipReader:
-        """The reader of a manifest's row: its box, its labelled part, and its sound where that is a file of its own."""
+        """The reader of a manifest's row: its box, its labelled part, and its audio where that is a file of its own."""
         return cls(row.path, spec, box=row.box, start=row.start, end=row.end, beside=row.extra.get("sound"))
 
     def _open_stored(self, prepared: store.Store, number: int) -> None:
         self.path = prepared.lines[number]["file"]
-        pictures, sound, has_audio = prepared.open(number, self.spec)
-        still = pictures is not None and pictures.still
-        self._choose(pictures is not None, has_audio, lambda: pictures, lambda: sound, still)
+        images, audio, has_audio = prepared.open(number, self.spec)
+        still = images is not None and images.still
+        self._choose(images is not None, has_audio, lambda: images, lambda: audio, still)
 
     def _open_still(self) -> None:
         self._choose(True, False, lambda: open_image(self.path), lambda: None, True)
@@ -177,63 +178,63 @@ class ClipReader:
         self._choose(
             own.has_video if own else True,
             heard is not None and heard.has_audio,
-            lambda: folder or open_pictures(self.path, own),
-            lambda: self.sound_at(rate),
+            lambda: folder or open_frames(self.path, own),
+            lambda: self.audio_at(rate),
             False,
         )
 
-    def sound_at(self, rate: int) -> Sound:
-        """The sound of the media file at that rate, in seconds after the first picture."""
+    def audio_at(self, rate: int) -> AudioTrack:
+        """The audio of the media file at that rate, in seconds after the first image."""
         path, header = self._heard
         assert header is not None
-        clock = getattr(self.pictures, "clock", None) if path == self.path else None
-        sound = Sound(path, rate, header, clock)
-        sound.offset -= self._lead
-        return sound
+        clock = getattr(self.images, "clock", None) if path == self.path else None
+        audio = AudioTrack(path, rate, header, clock)
+        audio.offset -= self._lead
+        return audio
 
     def _choose(
         self,
         has_video: bool,
         has_audio: bool,
-        pictures: Callable[[], Pictures | None],
-        sound: Callable[[], Sound | store.StoredSound | None],
+        images: Callable[[], FrameSource | None],
+        audio: Callable[[], AudioTrack | store.StoredAudio | None],
         still: bool,
     ) -> None:
         """Opens what the spec looks at; refuses a file without it, and says what the model must do without."""
         spec = self.spec
-        if still and not spec.needs_pictures:
-            raise VideoError(self.path, "is a picture; this model needs sound", "no_audio")
+        if still and not spec.needs_images:
+            raise VideoError(self.path, "is an image; this model needs audio", "no_audio")
         if not has_video and not has_audio:
-            raise VideoError(self.path, "has neither pictures nor sound", "no_video")
-        if spec.needs_pictures:
+            raise VideoError(self.path, "has neither images nor audio", "no_video")
+        if spec.needs_images:
             if has_video:
-                self.pictures = pictures()
+                self.images = images()
             elif not spec.needs_audio:
-                raise VideoError(self.path, "has no pictures, only sound; this model needs pictures", "no_video")
+                raise VideoError(self.path, "has no images, only audio; this model needs images", "no_video")
             else:
-                self._own_warnings.append(Warn("no_video", "no pictures; the model went by the sound alone"))
+                self._own_warnings.append(Warn("no_video", "no images; the model went by the audio alone"))
         if spec.needs_audio:
             if has_audio:
                 try:
-                    self.sound = sound()
+                    self.audio = audio()
                 except VideoError as error:
-                    if not spec.needs_pictures:
+                    if not spec.needs_images:
                         raise
-                    text = f"{error.reason}; the model went by the pictures alone"
+                    text = f"{error.reason}; the model went by the images alone"
                     self._own_warnings.append(Warn("no_audio", text))
-            elif not spec.needs_pictures:
-                raise VideoError(self.path, "has no sound track; this model needs sound", "no_audio")
+            elif not spec.needs_images:
+                raise VideoError(self.path, "has no audio track; this model needs audio", "no_audio")
             else:
-                what = "a picture has no sound" if still else "no sound track"
-                went = "picture" if still else "pictures"
+                what = "an image has no audio" if still else "no audio track"
+                went = "image" if still else "images"
                 self._own_warnings.append(Warn("no_audio", f"{what}; the model went by the {went} alone"))
 
     def _check_box(self, box: np.ndarray) -> None:
         (x1, y1, x2, y2), (width, height) = box.tolist(), self.size
-        if self.pictures and not (max(x1, 0) < min(x2, width - 1) and max(y1, 0) < min(y2, height - 1)):
+        if self.images and not (max(x1, 0) < min(x2, width - 1) and max(y1, 0) < min(y2, height - 1)):
             numbers = ", ".join(f"{v:g}" for v in box)
             size = f"{self.size[0]}x{self.size[1]}"
-            raise VideoError(self.path, f"the face box ({numbers}) holds nothing of the {size} picture", "unreadable")
+            raise VideoError(self.path, f"the face box ({numbers}) holds nothing of the {size} image", "unreadable")
 
     def __enter__(self) -> ClipReader:
         return self
@@ -243,23 +244,23 @@ class ClipReader:
 
     def close(self) -> None:
         """Release the file."""
-        if self.pictures is not None:
-            self.pictures.close()
+        if self.images is not None:
+            self.images.close()
 
     @property
     def warnings(self) -> list[Warn]:
         """What was noticed about the file so far."""
-        sources = [s.warnings for s in (self.pictures, self.sound) if s is not None]
+        sources = [s.warnings for s in (self.images, self.audio) if s is not None]
         return self._own_warnings + [w for ws in sources for w in ws]
 
     @cached_property
     def tracks(self) -> list[Track]:
         """Faces of the labelled part, most face frames first: found on first use, in one pass of constant memory."""
-        if self.pictures is None:
+        if self.images is None:
             return []
-        if isinstance(self.pictures, store.StoredPictures):
-            return self.pictures.tracks
-        stamps = self.pictures.stamps
+        if isinstance(self.images, store.StoredFrames):
+            return self.images.tracks
+        stamps = self.images.stamps
         lo, hi = self._inside(self.start, self.end)
         first, last = float(stamps[lo]), float(stamps[hi])
         wanted = np.arange(first, last + 1e-6, 1 / faces.DETECTIONS_PER_S)
@@ -270,15 +271,15 @@ class ClipReader:
             if not self._box.any():
                 return []  # known to hold no face
             return [Track(stamps[indices], np.tile(self._box, (len(indices), 1)), step)]
-        indices = indices[self.pictures.check(lo, hi)[indices - lo]]
+        indices = indices[self.images.check(lo, hi)[indices - lo]]
         detect = faces.detector(self.spec.detector)
-        pictures = self.pictures.frames(indices)
-        return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, pictures, strict=True)), step)
+        images = self.images.frames(indices)
+        return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, images, strict=True)), step)
 
     def _inside(self, start: float, end: float) -> tuple[int, int]:
         """First and last index of the frames in [start, end); of a shorter stretch the frame on show."""
-        assert self.pictures is not None
-        stamps = self.pictures.stamps
+        assert self.images is not None
+        stamps = self.images.stamps
         if len(stamps) > 1 and not (start < end and start < self.duration and end > 0):
             raise VideoError(
                 self.path, f"has no frame from {start:.2f} to {end:.2f} s (it is {self.duration:.2f} s long)", "empty"
@@ -289,19 +290,19 @@ class ClipReader:
 
     def offered(self, start: float, end: float) -> np.ndarray:
         """Indices of the whole frames in [start, end) seconds, at least one. Raises VideoError."""
-        assert self.pictures is not None
+        assert self.images is not None
         lo, hi = self._inside(start, end)
-        found = lo + np.flatnonzero(self.pictures.check(lo, hi))
+        found = lo + np.flatnonzero(self.images.check(lo, hi))
         if not len(found):
             raise VideoError(self.path, f"no frame from {start:.2f} to {end:.2f} s can be decoded", "broken")
         return found
 
     def shots(self, indices: np.ndarray) -> Iterator[views.Shot]:
-        """What the ascending indices show, one decoded picture at a time."""
-        if isinstance(self.pictures, store.StoredPictures):
-            return self.pictures.shots(indices)
-        assert self.pictures is not None
-        return map(views.Shot, self.pictures.frames(indices))
+        """What the ascending indices show, one decoded image at a time."""
+        if isinstance(self.images, store.StoredFrames):
+            return self.images.shots(indices)
+        assert self.images is not None
+        return map(views.Shot, self.images.frames(indices))
 
     def read(
         self,
@@ -320,28 +321,28 @@ class ClipReader:
         """
         spec = self.spec
         start, end = self.start if start is None else start, self.end if end is None else end
-        picture_streams = {n: s for n, s in spec.streams.items() if s.source != "audio"}
-        most = max((s.frames for s in picture_streams.values() if s.place == "all"), default=0)
+        image_streams = {n: s for n, s in spec.streams.items() if s.source != "audio"}
+        most = max((s.frames for s in image_streams.values() if s.position == "all"), default=0)
         most = max(most, max(s.frames for s in spec.streams.values()))
-        if self.pictures is not None:
+        if self.images is not None:
             offered = self.offered(start, end)
-            stamps = self.pictures.stamps[offered]
+            stamps = self.images.stamps[offered]
         else:
             offered = np.zeros(0, dtype=np.int64)
-            stamps = np.linspace(start, end, max(2, round((end - start) / SOUND_TICK) + 1))
+            stamps = np.linspace(start, end, max(2, round((end - start) / AUDIO_TICK) + 1))
         plan = sampling.plan(stamps, spec.sampling, spec.clips, most, clip_s=spec.clip_s, rate=spec.rate, rng=rng)
         seconds = stamps[plan.indices]
         raw = RawClip(
             streams={},
             masks={},
-            times=seconds[:, -1 if spec.sampling == "trail" else most // 2],
+            times=seconds[:, -1 if spec.sampling == "trailing" else most // 2],
             frames={},
             boxes=np.full((spec.clips, 4), np.nan, dtype=np.float32),
             no_face=False,
             warnings=[],
         )
         found = None
-        if spec.needs_face and self.pictures is not None:
+        if spec.needs_face and self.images is not None:
             found = next(iter(self.tracks), None) if track is MAIN else track
             if found is None or all(found.box_at(t) is None for t in set(seconds[plan.mask].tolist())):
                 found, raw.no_face = None, True
@@ -349,18 +350,18 @@ class ClipReader:
             else:
                 boxes = [found.box_at(t) for t in raw.times]
                 raw.boxes = np.array([np.full(4, np.nan) if b is None else b for b in boxes], dtype=np.float32)
-        if self.pictures is not None:
-            self._read_pictures(raw, picture_streams, offered, plan, most, found)
+        if self.images is not None:
+            self._read_images(raw, image_streams, offered, plan, most, found)
         else:
-            for name, s in picture_streams.items():
+            for name, s in image_streams.items():
                 raw.streams[name] = np.broadcast_to(np.uint8(0), (spec.clips, s.frames, *s.size, 3))
                 raw.masks[name] = np.zeros((spec.clips, s.frames), dtype=bool)
                 raw.frames[name] = np.full((spec.clips, s.frames), -1, dtype=np.int64)
         for name, s in spec.streams.items():
             if s.source == "audio":
-                self._read_sound(raw, name, s, seconds[:, -1], plan.mask[:, -1])
+                self._read_audio(raw, name, s, seconds[:, -1], plan.mask[:, -1])
         if not any(m.any() for m in raw.masks.values()):
-            code = "no_video" if spec.needs_pictures else "no_audio"
+            code = "no_video" if spec.needs_images else "no_audio"
             raise VideoError(
                 self.path, f"from {start:.2f} to {end:.2f} s there is nothing that the model can look at", code
             )
@@ -368,7 +369,7 @@ class ClipReader:
         raw.warnings = self.warnings + raw.warnings
         return raw
 
-    def _read_pictures(
+    def _read_images(
         self,
         raw: RawClip,
         streams: Mapping[str, StreamSpec],
@@ -378,10 +379,10 @@ class ClipReader:
         track: Track | None,
     ) -> None:
         """Decode each needed frame once and cut every stream's view from it."""
-        assert self.pictures is not None
+        assert self.images is not None
         how = self.spec.interpolation
         for name, s in streams.items():
-            taken = sampling.subset(most, s.frames, s.place)
+            taken = sampling.subset(most, s.frames, s.position)
             raw.frames[name] = offered[plan.indices[:, taken]]
             raw.masks[name] = plan.mask[:, taken]
         if len(offered) == 1:
@@ -390,7 +391,7 @@ class ClipReader:
             needed = np.unique(np.concatenate([raw.frames[n][raw.masks[n]] for n in streams]))
         seen: dict[str, dict[int, np.ndarray | None]] = {name: {} for name in streams}
         for index, shot in zip(needed.tolist(), self.shots(needed), strict=True):
-            box = track.box_at(float(self.pictures.stamps[index])) if track else None
+            box = track.box_at(float(self.images.stamps[index])) if track else None
             whole = box is not None and views.covers(box, *self.size)
             for name, s in streams.items():
                 view: np.ndarray | None
@@ -407,7 +408,7 @@ class ClipReader:
             if lost:
                 mask = raw.masks[name] = mask & ~np.isin(frames, lost)
             shape = (*frames.shape, *s.size, 3)
-            if len(needed) == 1 and mask.all():  # a still: one picture, seen C x F times
+            if len(needed) == 1 and mask.all():  # a still: one image, seen C x F times
                 raw.streams[name] = np.broadcast_to(np.asarray(seen[name][int(needed[0])]), shape)
                 continue
             out = np.zeros(shape, dtype=np.uint8)
@@ -415,47 +416,47 @@ class ClipReader:
                 out[at] = seen[name][int(frames[at])]
             raw.streams[name] = out
 
-    def _read_sound(self, raw: RawClip, name: str, s: StreamSpec, ends: np.ndarray, reached: np.ndarray) -> None:
+    def _read_audio(self, raw: RawClip, name: str, s: StreamSpec, ends: np.ndarray, reached: np.ndarray) -> None:
         clips, (mels, steps), a = self.spec.clips, s.size, s.audio
         assert a is not None
         raw.frames[name] = np.full((clips, 1), -1, dtype=np.int64)
         mask = np.zeros(clips, dtype=bool)
-        sound = np.zeros((clips, 1, mels, steps), dtype=np.float32)
-        if self.sound is not None:
-            samples = audio.window_samples(a, steps)
+        audio = np.zeros((clips, 1, mels, steps), dtype=np.float32)
+        if self.audio is not None:
+            samples = window_samples(a, steps)
             length = samples / a.rate
-            first = max(self.start, self.sound.offset)
-            last = min(self.end, self.sound.offset + self.sound.duration)
+            first = max(self.start, self.audio.offset)
+            last = min(self.end, self.audio.offset + self.audio.duration)
             heard = np.minimum(ends, last) - np.maximum(ends - length, first)
-            for lost_from, lost_to in self.sound.holes:
+            for lost_from, lost_to in self.audio.holes:
                 heard -= np.clip(np.minimum(ends, lost_to) - np.maximum(ends - length, lost_from), 0, None)
-            mask = reached & (heard >= min(LEAST_SOUND_S, a.seconds / 2))
+            mask = reached & (heard >= min(LEAST_AUDIO_S, a.seconds / 2))
             if mask.any():
                 waves = np.zeros((clips, samples), dtype=np.float32)
                 for c in np.flatnonzero(mask):
                     begin = max(ends[c] - length, self.start)
-                    wave = self.sound.read(begin, float(ends[c]))[-samples:]
+                    wave = self.audio.read(begin, float(ends[c]))[-samples:]
                     waves[c, samples - len(wave) :] = wave
-                sound[mask] = audio.windows(waves[mask], a, s.size)
-                if a.centre:
-                    span = self.sound.read(max(float(ends[mask].min()) - length, first), min(float(ends.max()), last))
-                    sound[mask] -= audio.colour(span, a, mels)[:, None]
+                audio[mask] = windows(waves[mask], a, s.size)
+                if a.cmn:
+                    span = self.audio.read(max(float(ends[mask].min()) - length, first), min(float(ends.max()), last))
+                    audio[mask] -= mean_spectrum(span, a, mels)[:, None]
             if not mask.any():
-                raw.warnings.append(Warn("no_audio", "no sound in this part; the model went by the pictures alone"))
+                raw.warnings.append(Warn("no_audio", "no audio in this part; the model went by the images alone"))
             elif reached.any():
                 masked = (reached & ~mask & (ends > last)).any()
                 begin, end = max(float(ends[reached].min()) - length, self.start), float(ends[reached].max())
-                if first - begin > SHORT_SOUND_S:
-                    text = f"the sound starts at {first:.2f} s, after the pictures"
+                if first - begin > SHORT_AUDIO_S:
+                    text = f"the audio starts at {first:.2f} s, after the images"
                     raw.warnings.append(Warn("short_audio", text))
-                elif masked or end - last > SHORT_SOUND_S:
-                    raw.warnings.append(Warn("short_audio", f"the sound ends at {last:.2f} s, before the pictures"))
-                for lost_from, lost_to in self.sound.holes:
-                    if min(lost_to, end) - max(lost_from, begin) > SHORT_SOUND_S:
-                        text = f"there is no sound from {lost_from:.2f} to {lost_to:.2f} s"
+                elif masked or end - last > SHORT_AUDIO_S:
+                    raw.warnings.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the images"))
+                for lost_from, lost_to in self.audio.holes:
+                    if min(lost_to, end) - max(lost_from, begin) > SHORT_AUDIO_S:
+                        text = f"there is no audio from {lost_from:.2f} to {lost_to:.2f} s"
                         raw.warnings.append(Warn("short_audio", text))
                         break
-        raw.streams[name], raw.masks[name] = sound, mask[:, None]
+        raw.streams[name], raw.masks[name] = audio, mask[:, None]
 
 
 def to_batch(
@@ -481,7 +482,7 @@ def to_batch(
     inputs, masks = {}, {}
     for name, s in spec.streams.items():
         mask = torch.from_numpy(np.stack([r.masks[name] for r in raws]))
-        still = bool(mask.all()) and all(_one_picture(v[name]) for v in streams)
+        still = bool(mask.all()) and all(_one_image(v[name]) for v in streams)
         x = torch.from_numpy(np.stack([v[name][:1, :1] if still else v[name] for v in streams]))
         if s.source == "audio":
             x = (x - s.mean[0]) / s.std[0]
@@ -489,7 +490,7 @@ def to_batch(
             x = x.permute(0, 1, 2, 5, 3, 4).to(torch.float32, memory_format=torch.contiguous_format)
             mean, std = torch.tensor(s.mean)[:, None, None], torch.tensor(s.std)[:, None, None]
             x = x.mul_(1 / (255 * std)).sub_(mean / std)
-        if still:  # one picture in memory, however often it is shown
+        if still:  # one image in memory, however often it is shown
             x = x.expand(-1, *mask.shape[1:], *x.shape[3:])
         elif not mask.all():
             x[~mask] = 0.0
@@ -503,9 +504,9 @@ def to_batch(
         "warnings": [r.warnings for r in raws],
     }
     seen = [n for n, s in spec.streams.items() if s.source != "audio"]
-    return Batch(inputs, masks, meta=meta, one_image=all(_one_picture(v[n]) for v in streams for n in seen))
+    return Batch(inputs, masks, meta=meta, one_image=all(_one_image(v[n]) for v in streams for n in seen))
 
 
-def _one_picture(stream: np.ndarray) -> bool:
-    """Whether all frames of a stream are one and the same picture in memory, as those of a still are."""
+def _one_image(stream: np.ndarray) -> bool:
+    """Whether all frames of a stream are one and the same image in memory, as those of a still are."""
     return stream.strides[:2] == (0, 0)

@@ -1,8 +1,8 @@
 """The clock of a media file: time stamps as they are stored, seconds as they are shown.
 
 A camera whose clock is set while it records stores a gap of hours, or of decades, between two frames. Such a jump is
-closed, so that what follows is shown one step later. A long gap that the file explains stays: between the pictures of
-a screen recording, or where the sound goes on.
+closed, so that what follows is shown one step later. A long gap that the file explains stays: between the images of
+a screen recording, or where the audio goes on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def close_jumps(times: np.ndarray, covered: Callable[[float, float], bool] = lam
     """Ascending seconds (N,), with their jumps closed to the usual step; the first stays as it is.
 
     A gap is a jump when it is long (more than five minutes, more than a hundred usual steps), longer than all else that
-    the file lasts, and not ``covered``, that is: nothing else in the file, as its sound, goes on between both sides.
+    the file lasts, and not ``covered``, that is: nothing else in the file, as its audio, goes on between both sides.
     """
     steps = np.diff(times)
     usual = float(np.median(steps)) if len(steps) else 0.0

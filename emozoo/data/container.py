@@ -16,10 +16,10 @@ from av.stream import Disposition
 
 from emozoo.errors import VideoError
 
-LOUDNESS_S = 20.0  # seconds of each sound track that are listened to where none is marked as the one to hear
+LOUDNESS_S = 20.0  # seconds of each audio track that are listened to where none is marked as the one to hear
 LOUDER = 2.0  # a later track is heard instead of an earlier one if it is so many times as loud
 NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews
-NOT_HEARD = Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.comment  # beside the real sound
+NOT_HEARD = Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.comment  # beside the real audio
 
 
 class Warn(NamedTuple):
@@ -30,9 +30,9 @@ class Warn(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a media file announces, in seconds: stream starts, sound length and total length (0 = not announced).
+    """What a media file announces, in seconds: stream starts, audio length and total length (0 = not announced).
 
-    ``frame_bytes`` = size of one decoded picture, ``fps`` = pictures a second on average (0 = not announced).
+    ``frame_bytes`` = size of one decoded image, ``fps`` = images a second on average (0 = not announced).
     ``audio_index`` = which stream of the container is heard, -1 = none; ``warnings`` = what was noticed in choosing.
     ``video_fault``, ``audio_fault`` = why the stream cannot be decoded; empty where it can.
     """
@@ -161,10 +161,10 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         warnings = []
         if audio is not None and audio is not box.streams.audio[0]:
             n, number = len(box.streams.audio), list(box.streams.audio).index(audio) + 1
-            warnings.append(Warn("other_track", f"{n} sound tracks; number {number}, the main or loudest, was heard"))
+            warnings.append(Warn("other_track", f"{n} audio tracks; number {number}, the main or loudest, was heard"))
         fault = _fault(box, video, "video")
         if video is not None and not fault and not video.width * video.height:
-            fault = "its video stream has no picture size: nothing of it can be decoded"
+            fault = "its video stream has no image size: nothing of it can be decoded"
         return Header(
             video is not None,
             audio is not None,

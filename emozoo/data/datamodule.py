@@ -31,12 +31,12 @@ from emozoo.batch import IGNORE, Batch
 from emozoo.data import datasets, splits, store
 from emozoo.data.clips import ClipReader, RawClip, file_errors, to_batch
 from emozoo.data.manifest import Manifest, Row, read_va
-from emozoo.data.media import is_picture
+from emozoo.data.media import is_image
 from emozoo.data.splits import fold_of as fold_of
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.files import resolve_path
-from emozoo.labels import canonical, circle_point, class_mapping
+from emozoo.labels import canonical, circumplex_point, class_mapping
 from emozoo.spec import ClipSpec
 
 
@@ -461,11 +461,11 @@ class Labels:
         classes: Sequence[str],
         label_map: str | None,
         teacher: Mapping[str, np.ndarray] | None,
-        circle: bool = False,
-        trail: bool = True,
+        circumplex: bool = False,
+        trailing: bool = True,
     ) -> None:
-        self.classes, self.teacher, self.trail = tuple(classes), teacher, trail
-        self.points = [circle_point(c) if circle else None for c in self.classes]
+        self.classes, self.teacher, self.trailing = tuple(classes), teacher, trailing
+        self.points = [circumplex_point(c) if circumplex else None for c in self.classes]
         self.index: dict[str, int] = {}
         if classes and data_classes:
             known = {d: m for d in data_classes for m in classes if canonical(d) == canonical(m)}
@@ -515,7 +515,7 @@ class Labels:
                 empty = np.full(len(self.classes), np.nan, np.float32)
                 out["teacher"] = torch.from_numpy(np.stack([self.teacher.get(_file_of(r), empty) for r in rows]))
         if self.has_va:
-            va = np.stack([_va_of(self._placed(row), raw, self.trail) for row, raw in zip(rows, raws, strict=True)])
+            va = np.stack([_va_of(self._placed(row), raw, self.trailing) for row, raw in zip(rows, raws, strict=True)])
             reached = np.stack([np.any([m.any(-1) for m in raw.masks.values()], 0) for raw in raws])
             mask = np.isfinite(va).all(-1) & reached
             out["va"] = torch.from_numpy(np.where(mask[..., None], va, 0.0).astype(np.float32))
@@ -557,7 +557,7 @@ def _windows(row: Row, spec: ClipSpec) -> list[Row]:
 _per_frame = lru_cache(maxsize=256)(read_va)  # a film of Aff-Wild2 has some ten thousand lines and is drawn often
 
 
-def _va_of(row: Row, raw: RawClip, trail: bool) -> np.ndarray:
+def _va_of(row: Row, raw: RawClip, trailing: bool) -> np.ndarray:
     """Valence and arousal (C, 2) at each clip's time; NaN where unlabelled."""
     clips = len(raw.times)
     if "va_file" in row.extra:
@@ -566,7 +566,7 @@ def _va_of(row: Row, raw: RawClip, trail: bool) -> np.ndarray:
         if frames is None:
             return np.full((clips, 2), np.nan, np.float32)
         table = np.concatenate([table, np.full((1, 2), np.nan, np.float32)])  # frames behind the last label have none
-        return table[np.minimum(frames[:, -1 if trail else frames.shape[1] // 2], len(table) - 1)]
+        return table[np.minimum(frames[:, -1 if trailing else frames.shape[1] // 2], len(table) - 1)]
     if row.valence is None or row.arousal is None:
         return np.full((clips, 2), np.nan, np.float32)
     return np.tile(np.array([row.valence, row.arousal], np.float32), (clips, 1))
@@ -580,13 +580,13 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
         if isinstance(x, bool) or not isinstance(x, int) or x < least:
             raise UsageError(f"{name} must be a whole number, {least} or more, got {x!r}")
     ranges = {"balance": "0 or more and at most 1", "motion_share": "0 or more and at most 1"}
-    ranges |= {"share": "above 0 and at most 1", "val_share": "0 or more and below 1"}
+    ranges |= {"subset": "above 0 and at most 1", "val_share": "0 or more and below 1"}
     for name, said in ranges.items():
         x = settings[name]
         if x is None and name == "val_share":
             continue
         number = isinstance(x, int | float) and not isinstance(x, bool)
-        if not number or not 0 <= x <= 1 or (name, x) in (("share", 0), ("val_share", 1)):
+        if not number or not 0 <= x <= 1 or (name, x) in (("subset", 0), ("val_share", 1)):
             raise UsageError(f"{name} must be {said}, got {x!r}")
 
 
@@ -634,23 +634,23 @@ class EmotionDataModule(L.LightningDataModule):
             the tested one (then choose nothing by it).
         val_on_test: the tested rows validate where nothing else does: for fits in which nothing is chosen by it.
         also: further training sets, each ``{"dataset", "root"[, "split", "repeat", "labels"]}``; with ``labels`` false
-            their pictures alone, for what a teacher says of them.
+            their images alone, for what a teacher says of them.
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
         label_map: name of a label map where data and model have different classes.
-        circle: clips without valence and arousal are trained on those of their class, by its place on Russell's circle
-            (:func:`emozoo.labels.circle_point`). A network so trained knows as much of them as the classes say.
+        circumplex: trains clips without valence and arousal on those of their class, its point on Russell's circumplex
+            (:func:`emozoo.labels.circumplex_point`). A network so trained knows no more of them than the classes say.
         augment: per stream, fields of :class:`emozoo.data.transforms.Augment`; training only.
         motion_share: share of the training batches that ``motion`` moves; in the others stills stand still, and a
-            network that looks at every frame alone then encodes each picture once.
+            network that looks at every frame alone then encodes each image once.
         batch_size, num_workers: as in torch; ``preload`` > 0 decodes that many draws of each clip into memory first
             (with ``features`` of training clips stills alone).
         features: > 0 runs a frozen encoder over that many augmented draws of each clip, once, and trains on what it
             gave; kept below ``EMOZOO_HOME``, found again by a hash of encoder, spec and files. Refused for an encoder
             that learns.
         balance: 0 draws rows as they come, 1 draws every class equally often.
-        share: use only this share of the training rows (drawn by a seed), for quick trials.
+        subset: use only this share of the training rows (drawn by a seed), for quick trials.
         allow_missing: evaluation leaves out unreadable clips, and counts them, instead of stopping.
-        seed: of splits and of ``share``.
+        seed: of splits and of ``subset``.
 
     ``setup`` logs once which rows train, validate and are tested. Rows are read-only; :meth:`loader_of` loads others.
     Under any Trainer, on any number of processes, each row is evaluated once, and training draws what
@@ -675,7 +675,7 @@ class EmotionDataModule(L.LightningDataModule):
         also: list[dict[str, Any]] | None = None,
         teacher: list[str] | None = None,
         label_map: str | None = None,
-        circle: bool = False,
+        circumplex: bool = False,
         augment: dict[str, dict[str, Any]] | None = None,
         motion_share: float = 1.0,
         batch_size: int = 32,
@@ -683,7 +683,7 @@ class EmotionDataModule(L.LightningDataModule):
         preload: int = 0,
         features: int = 0,
         balance: float = 0.0,
-        share: float = 1.0,
+        subset: float = 1.0,
         allow_missing: bool = False,
         seed: int = 0,
     ) -> None:
@@ -699,11 +699,11 @@ class EmotionDataModule(L.LightningDataModule):
         self.classes = tuple(classes) if classes is not None else None
         self.split, self.fold, self.folds, self.val_share, self.val_on_test = split, fold, folds, val_share, val_on_test
         self.also, self.teacher_files, self.label_map = also or [], teacher or [], label_map
-        self.circle = circle
+        self.circumplex = circumplex
         self.augment = {k: self._augment(k, v) for k, v in augment.items()} if augment else None
         self.batch_size, self.num_workers, self.preload, self.balance = batch_size, num_workers, preload, balance
         self.features = features
-        self.share, self.allow_missing, self.seed = share, allow_missing, seed
+        self.subset, self.allow_missing, self.seed = subset, allow_missing, seed
         self.motion_share = motion_share
         _check_numbers(self.hparams)
         self.manifest: Manifest | None = None
@@ -770,7 +770,7 @@ class EmotionDataModule(L.LightningDataModule):
         classes = manifest.classes if self.classes is None else self.classes
         self.labels = Labels(
             [*held.rest, *held.test, *held.val], manifest.classes, classes, self.label_map, self._teachers(classes),
-            self.circle, self.spec.sampling == "trail",
+            self.circumplex, self.spec.sampling == "trailing",
         )  # fmt: skip
         usable = [r for r in held.rest if self.labels.usable(r)]
         train, val, how = splits.validation(held, usable, self.val_share, self.seed, on_test=self.val_on_test)
@@ -780,8 +780,8 @@ class EmotionDataModule(L.LightningDataModule):
         self._dealt = f"{len(train)} rows train, {len(val)} validate ({how}), {len(held.test)} are tested ({held.how})"
         fitting = stage in (None, "fit") and bool(idle.keys() - {"test"})
         _say(logging.WARNING if held.dealt or fitting else logging.INFO, f"{self.root}: {self._dealt}{left}")
-        if self.share < 1.0:
-            keep = np.random.default_rng(self.seed).permutation(len(train))[: int(self.share * len(train))]
+        if self.subset < 1.0:
+            keep = np.random.default_rng(self.seed).permutation(len(train))[: int(self.subset * len(train))]
             train = [train[i] for i in sorted(keep)]
         for extra in self.also:
             train += self._further(extra, classes)
@@ -944,8 +944,8 @@ class EmotionDataModule(L.LightningDataModule):
         model.to(device).eval()
         data = ClipDataset(rows, self.spec, train=True)
         # Stills are decoded, and their faces looked for, once for all draws (and folds). Clips are decoded, encoded and
-        # forgotten: their pictures may take fifty times the memory of the features.
-        if self.preload and all(is_picture(r.path) for r in rows):
+        # forgotten: their images may take fifty times the memory of the features.
+        if self.preload and all(is_image(r.path) for r in rows):
             data.preload(1, self.num_workers)
         draws = np.random.default_rng(self.seed).integers(2**31, size=(self.features, len(rows)))
         loader = _Raising(
@@ -971,7 +971,7 @@ class EmotionDataModule(L.LightningDataModule):
         # Of spec and augmentation what differs from the defaults: a new field leaves what was kept before.
         looks = [_changed(x) for x in (self.spec, *(self.spec.streams.values()), *(self.augment or {}).values())]
         names = (list(self.spec.streams), list(self.augment or {}))
-        settings = (looks, names, self.motion_share, self.features, self.seed, self.teacher_files, self.circle)
+        settings = (looks, names, self.motion_share, self.features, self.seed, self.teacher_files, self.circumplex)
         key = hashlib.sha256(repr(settings).encode())
         for name, value in net.state_dict().items():
             if name.partition(".")[0] in net.encoding:
@@ -979,8 +979,8 @@ class EmotionDataModule(L.LightningDataModule):
         for row in rows:
             file = Path(row.path)
             beside = [Path(row.extra[k]) for k in ("sound", "va_file") if k in row.extra]
-            pictures = sorted(file.iterdir()) if file.is_dir() else ()
-            states = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (file, *beside, *pictures) if f.exists()]
+            images = sorted(file.iterdir()) if file.is_dir() else ()
+            states = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (file, *beside, *images) if f.exists()]
             taught = None if self.labels.teacher is None else self.labels.teacher.get(_file_of(row))
             key.update(repr((row, states, self.labels.classes, taught)).encode())
         return key.hexdigest()[:32]

@@ -1,11 +1,11 @@
 """Data doctor: what is wrong with a data set, each finding with the item, the reason and the cure.
 
-Every file is read whole once: hashed, decoded (pictures, every frame of a video, its sound), and thumbnailed, so that
+Every file is read whole once: hashed, decoded (images, every frame of a video, its audio), and thumbnailed, so that
 copies are found inside and across splits, byte for byte and by look.
 
 Codes of findings: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``, ``broken`` (nothing can be used);
 ``broken_tail``, ``broken_part`` (a part can); ``assumed_rate``, ``mixed_sizes`` (of a folder of frames), ``bit_depth``,
-``first_picture`` (how an image was read); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
+``first_image`` (how an image was read); ``bad_va``; ``box_outside``; ``duplicate``, ``duplicate_across_splits``,
 ``near_duplicate_across_splits``, ``label_conflict``, ``near_label_conflict``; ``name_collision``, ``listed_twice``;
 ``damaged`` (of a prepared store); ``empty_class``; ``group_across_splits``; ``count`` (not as many items as the
 protocol has). What was read otherwise than it was written: ``missing_label``, ``class_spellings``, ``unknown_split``,
@@ -36,8 +36,8 @@ from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_syst
 from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError, VideoError
 
-# Two pictures look the same when their 64-bit gradient hashes differ in at most this many bits and the correlation of
-# their 16 x 16 thumbnails reaches this much. Measured on faces that fill the picture, where everything is alike: 94 of
+# Two images look the same when their 64-bit gradient hashes differ in at most this many bits and the correlation of
+# their 16 x 16 thumbnails reaches this much. Measured on faces that fill the image, where everything is alike: 94 of
 # 100 recompressed, halved, brightened or noisy copies are found, and different faces are not.
 NEAR_BITS, NEAR_CORRELATION = 10, 0.985
 IMBALANCE = 10  # times as many items in the largest class as in the smallest
@@ -150,12 +150,12 @@ def _open(target: str, root: str | Path | None) -> Manifest:
     raise DatasetError(f"{target}: neither a data set ({', '.join(datasets.DATASETS)}) nor a manifest.csv nor a folder")
 
 
-# a file, the file with its sound where that is another, its table of labels per frame, whether to look for a face
+# a file, the file with its audio where that is another, its table of labels per frame, whether to look for a face
 _Job = tuple[str, str | None, str | None, bool]
 
 
 class _Seen(NamedTuple):
-    """One file: sha256 of its bytes, picture size, one thumbnail (256 numbers) and hash per looked-at frame, faults.
+    """One file: sha256 of its bytes, image size, one thumbnail (256 numbers) and hash per looked-at frame, faults.
 
     ``face``: whether one was found in any of these frames; None = not looked for.
     """
@@ -232,52 +232,52 @@ def _look(job: _Job) -> _Seen:
 
 
 def _hear(path: str) -> list[tuple[str, str]]:
-    """What is wrong with the sound of another file, once all of it was read. Raises VideoError."""
+    """What is wrong with the audio of another file, once all of it was read. Raises VideoError."""
     from emozoo.data import media
 
     header = media.read_header(path)
     if not header.has_audio:
-        return [("no_audio", f"{path}: no sound track")]
-    sound = media.Sound(path, 16000, header)
-    if sound.duration == 0:
-        raise VideoError(path, f"{path}: no sound of it can be decoded", "broken")
-    return [(w.code, f"{path}: {w.text}") for w in sound.warnings]
+        return [("no_audio", f"{path}: no audio track")]
+    audio = media.AudioTrack(path, 16000, header)
+    if audio.duration == 0:
+        raise VideoError(path, f"{path}: no audio of it can be decoded", "broken")
+    return [(w.code, f"{path}: {w.text}") for w in audio.warnings]
 
 
 def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[tuple[str, str]]]:
-    """Size, the frames at a quarter, half and three quarters, and warnings, once every frame and all sound was read."""
+    """Size, the frames at a quarter, half and three quarters, and warnings, once every frame and all audio was read."""
     from emozoo.data import media
 
-    silent = Path(path).is_dir() or media.is_picture(path)
+    silent = Path(path).is_dir() or media.is_image(path)
     header = None if silent else media.read_header(path)
-    pictures = media.open_pictures(path, header) if header is None or header.has_video else None
+    images = media.open_frames(path, header) if header is None or header.has_video else None
     warnings: list[media.Warn] = []
     size: tuple[int, int] | None = None
     frames: list[np.ndarray] = []
-    if pictures is not None:
+    if images is not None:
         try:
-            count = len(pictures.stamps)
+            count = len(images.stamps)
             whole = np.concatenate(
-                [pictures.check(i, min(i + media.CHECK_BLOCK, count) - 1) for i in range(0, count, media.CHECK_BLOCK)]
+                [images.check(i, min(i + media.CHECK_BLOCK, count) - 1) for i in range(0, count, media.CHECK_BLOCK)]
             )
             usable = np.flatnonzero(whole)
             if not len(usable):
                 raise VideoError(path, "no frame of it can be decoded", "broken")
             if Path(path).is_dir():
-                for _ in pictures.frames(usable):  # what only decoding shows to be damaged raises
+                for _ in images.frames(usable):  # what only decoding shows to be damaged raises
                     pass
             places = usable[np.unique(np.array([1, 2, 3]) * (len(usable) - 1) // 4)] if count > 1 else usable
-            size, frames = pictures.size, list(pictures.frames([int(i) for i in places]))
-            warnings += pictures.warnings
+            size, frames = images.size, list(images.frames([int(i) for i in places]))
+            warnings += images.warnings
         finally:
-            pictures.close()
+            images.close()
     if header is not None and header.has_audio:
-        sound = media.Sound(path, 16000, header, getattr(pictures, "clock", None))
-        if sound.duration == 0 and pictures is None:
-            raise VideoError(path, "no sound of it can be decoded", "broken")
-        warnings += sound.warnings
-    elif pictures is None:
-        raise VideoError(path, "has neither pictures nor sound", "no_video")
+        audio = media.AudioTrack(path, 16000, header, getattr(images, "clock", None))
+        if audio.duration == 0 and images is None:
+            raise VideoError(path, "no audio of it can be decoded", "broken")
+        warnings += audio.warnings
+    elif images is None:
+        raise VideoError(path, "has neither images nor audio", "no_video")
     return size, frames, [(w.code, w.text) for w in warnings]
 
 
@@ -291,19 +291,19 @@ def _decode_stored(
         return sha256, None, [], [("damaged", "its bytes in the store are not those that were written")]
     if line["error"]:
         return sha256, None, [], [(line["error"]["code"], line["error"]["reason"])]
-    pictures, warnings = store.pictures_of(item, prepared.cover)
-    if pictures is None:
+    images, warnings = store.images_of(item, prepared.cover)
+    if images is None:
         return sha256, None, [], warnings
-    kept = pictures.kept
+    kept = images.kept
     places = np.unique(kept[np.array([1, 2, 3]) * (len(kept) - 1) // 4])
-    return sha256, pictures.size, list(pictures.frames(places)), warnings
+    return sha256, images.size, list(images.frames(places)), warnings
 
 
-def _thumbnail(picture: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
-    """Standardised 16 x 16 grey thumbnail and gradient hash; None for a picture without content (one colour)."""
+def _thumbnail(image: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
+    """Standardised 16 x 16 grey thumbnail and gradient hash; None for an image without content (one colour)."""
     import cv2
 
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     small -= small.mean()
     norm = float(np.linalg.norm(small))
@@ -341,9 +341,9 @@ _FIXES = {
     "bad_va": "mend that line; valence,arousal lie in [-1, 1], -5 = ignore",
     "broken_tail": "fetch it again; what is left will be used",
     "broken_part": "fetch it again; what is left will be used",
-    "assumed_rate": "name the video of the frames in the column 'sound', or number the frames 0, 1, 2 ...",
+    "assumed_rate": "name the video of the frames in the column 'audio', or number the frames 0, 1, 2 ...",
     "bit_depth": "none needed if it looks right; else save it with 8 bits",
-    "first_picture": "none needed if the first is meant; else save each picture as a file",
+    "first_picture": "none needed if the first is meant; else save each image as a file",
     "time_jump": "none needed: the gap was closed; better write the file again with a steady clock",
     "other_track": "none needed if the right track is heard; else keep that track alone",
     "mixed_sizes": "none needed; better cut all frames of a clip to one size",
@@ -355,7 +355,7 @@ def _of_item(row: Row, seen: _Seen) -> Iterator[Finding]:
         yield Finding(code, row.id, text, _FIXES.get(code, "fetch it again, or take it out of the data set"))
     if row.box is not None and seen.size is not None and any(row.box):
         (x1, y1, x2, y2), (w, h) = row.box, seen.size
-        corners = f"box {x1:g},{y1:g},{x2:g},{y2:g} in a picture of {w} x {h}"
+        corners = f"box {x1:g},{y1:g},{x2:g},{y2:g} in an image of {w} x {h}"
         if x2 < 0 or y2 < 0 or x1 > w - 1 or y1 > h - 1:
             yield Finding(
                 "box_outside", row.id, f"{corners} lies outside", "mend the box, or write 0,0,0,0 for no face"
@@ -385,7 +385,7 @@ def _copies(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
 
 
 def _look_alikes(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding]:
-    """Pictures, or videos by all three frames, that look alike without being the same bytes: in two splits, or under
+    """Images, or videos by all three frames, that look alike without being the same bytes: in two splits, or under
     two labels in one."""
     for frames in sorted({len(s.hashes) for s in found} - {0}):
         parts: dict[str, list[int]] = defaultdict(list)
@@ -405,7 +405,7 @@ def _look_alikes(manifest: Manifest, found: Sequence[_Seen]) -> Iterator[Finding
                 if found[i].sha256 == found[j].sha256:
                     continue
                 text = f"in {a} looks like {manifest.rows[j].id} in {b} (correlation {value:.3f})"
-                fix = "look at both; keep them in one split if they are the same picture"
+                fix = "look at both; keep them in one split if they are the same image"
                 yield Finding("near_duplicate_across_splits", manifest.rows[i].id, text, fix)
 
 

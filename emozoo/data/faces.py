@@ -20,8 +20,8 @@ from emozoo.errors import UsageError, WeightsError
 
 DETECTORS = ("cascade", "yunet")
 DETECTIONS_PER_S = 5.0
-LONG_SIDE = 960  # larger pictures are shrunk to this before detection
-SMALL = 160  # smaller pictures are padded by a quarter on each side: the cascade wants to see what is around a face
+LONG_SIDE = 960  # larger images are shrunk to this before detection
+SMALL = 160  # smaller images are padded by a quarter on each side: the cascade wants to see what is around a face
 TINY = 96  # and enlarged to at least this before
 GAP_S = 1.0  # a track survives this long without a detection, and one look without any however long that takes
 SMOOTH_S = 0.4  # standard deviation of the Gaussian that smooths a track's boxes, seconds
@@ -34,14 +34,14 @@ YUNET_HELP = (
 
 Detector = Callable[[np.ndarray], np.ndarray]
 
-# Where no face was found at all, a few pictures are looked at again, turned or enlarged, to say what would help.
-HINT_PICTURES = 3
+# Where no face was found at all, a few images are looked at again, turned or enlarged, to say what would help.
+HINT_IMAGES = 3
 TURNS = {1: "by 90° clockwise", 2: "by 180°", 3: "by 90° anticlockwise"}  # by numpy.rot90 with axes (1, 0)
-PART = 0.6  # side of the enlarged parts, of the picture's
-# What the cascade finds in pictures upside down, or on their side, may be no face: its scores of real ones are higher.
-DOUBTFUL = 4.0  # mean score of a track below which the turned pictures are looked at too
+PART = 0.6  # side of the enlarged parts, of the image's
+# What the cascade finds in images upside down, or on their side, may be no face: its scores of real ones are higher.
+DOUBTFUL = 4.0  # mean score of a track below which the turned images are looked at too
 SURER = 2.0  # so many times the score is wanted of a face that is found after turning
-FLAT = 8  # pictures whose pixels lie within so many of 256 values show nothing
+FLAT = 8  # images whose pixels lie within so many of 256 values show nothing
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class _Pool:
     def __init__(self, make: Callable[[], Detector]) -> None:
         self._make, self._free = make, deque([make()])
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         try:
             detect = self._free.pop()
         except IndexError:
             detect = self._make()
         try:
-            return detect(picture)
+            return detect(image)
         finally:
             self._free.append(detect)
 
@@ -131,18 +131,18 @@ def _make_cascade() -> Detector:
         return np.column_stack([boxes, np.asarray(weights, dtype=np.float32).reshape(-1)])
 
     def padded(grey: np.ndarray) -> np.ndarray:
-        """Of faces that fill the picture: at least 0.4 of its shorter side."""
+        """Of faces that fill the image: at least 0.4 of its shorter side."""
         by_y, by_x = grey.shape[0] // 4, grey.shape[1] // 4
         wide = cv2.copyMakeBorder(grey, by_y, by_y, by_x, by_x, cv2.BORDER_REPLICATE)
         found = once(wide, max(24, round(min(grey.shape) * 0.4)))
         found[:, :4] -= np.array([by_x, by_y, by_x, by_y], dtype=np.float32)
         return found
 
-    def detect(picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
+    def detect(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
         scale = max(1.0, TINY / min(height, width)) if min(height, width) < TINY else 1.0
         scale = min(scale, LONG_SIDE / max(height, width))
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         grey = _scaled(grey, scale)
         found = np.zeros((0, 5), dtype=np.float32)
         if min(height, width) >= SMALL:
@@ -168,11 +168,11 @@ def _yunet(path: str) -> Detector:
 def _make_yunet(path: str) -> Detector:
     model = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=0.7)
 
-    def detect(picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
+    def detect(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
         scale = LONG_SIDE / max(height, width)
         scale = min(scale, 1.0 if min(height, width) >= TINY else TINY / min(height, width))
-        bgr = _scaled(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), scale)
+        bgr = _scaled(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), scale)
         pad = max(bgr.shape[:2]) // 4 if min(height, width) < SMALL else 0
         if pad:
             bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
@@ -187,19 +187,19 @@ def _make_yunet(path: str) -> Detector:
     return detect
 
 
-def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
-    """The picture enlarged or shrunk; a side of one pixel never vanishes."""
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    """The image enlarged or shrunk; a side of one pixel never vanishes."""
     if scale == 1.0:
-        return picture
+        return image
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    if min(picture.shape[:2]) * scale < 1:
-        height, width = picture.shape[:2]
-        return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=how)
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how)
+    if min(image.shape[:2]) * scale < 1:
+        height, width = image.shape[:2]
+        return cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=how)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=how)
 
 
 def smallest(name: str, width: int, height: int) -> int:
-    """Side in pixels of the smallest face that the detector looks for in a picture of that size."""
+    """Side in pixels of the smallest face that the detector looks for in an image of that size."""
     short, scale = min(width, height), min(1.0, LONG_SIDE / max(width, height))
     if name == "yunet":
         return round(10 / (scale if short >= TINY else TINY / short))
@@ -208,42 +208,42 @@ def smallest(name: str, width: int, height: int) -> int:
     return round(max(24, round(short * scale / 12)) / scale)
 
 
-def hint(pictures: Sequence[np.ndarray], name: str) -> str:
-    """What would help with pictures in which the detector sees no face, in words.
+def hint(images: Sequence[np.ndarray], name: str) -> str:
+    """What would help with images in which the detector sees no face, in words.
 
     They are looked at once more: turned, with space around them, and in enlarged parts. The try that shows a face in
     most of them, and the surest one, is told; without any, how small a face may be.
     """
     detect = detector(name)
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
 
-    def pad(picture: np.ndarray) -> np.ndarray:
+    def pad(image: np.ndarray) -> np.ndarray:
         y, x = height // 4, width // 4
-        return cv2.copyMakeBorder(picture, y, y, x, x, cv2.BORDER_REPLICATE)
+        return cv2.copyMakeBorder(image, y, y, x, x, cv2.BORDER_REPLICATE)
 
-    def enlarged(picture: np.ndarray) -> tuple[float, float]:
+    def enlarged(image: np.ndarray) -> tuple[float, float]:
         h, w = int(height * PART), int(width * PART)
         scale = max(1.0, LONG_SIDE / max(h, w))
         found = []
         for y in (0, height - h):
             for x in (0, width - w):
-                part = cv2.resize(picture[y : y + h, x : x + w], None, fx=scale, fy=scale)
+                part = cv2.resize(image[y : y + h, x : x + w], None, fx=scale, fy=scale)
                 score, side = _surest(detect(part))
                 found.append((score, side / scale))
         return max(found)
 
     other = ", or try the detector yunet" if name == "cascade" else ""
     least = max(1, smallest(name, width, height))
-    limit = f"faces smaller than {least} pixels are not looked for in a picture of {width} x {height}"
-    if max(int(p.max()) - int(p.min()) for p in pictures) < FLAT:
-        return f"the pictures show one plain colour; {limit}"
-    tries = {words: [_surest(detect(_turned(p, turns))) for p in pictures] for turns, words in TURNS.items()}
+    limit = f"faces smaller than {least} pixels are not looked for in an image of {width} x {height}"
+    if max(int(p.max()) - int(p.min()) for p in images) < FLAT:
+        return f"the images show one plain colour; {limit}"
+    tries = {words: [_surest(detect(_turned(p, turns))) for p in images] for turns, words in TURNS.items()}
     if min(height, width) >= SMALL:
-        tries["border"] = [_surest(detect(pad(p))) for p in pictures]
-        tries["small"] = [enlarged(p) for p in pictures]
+        tries["border"] = [_surest(detect(pad(p))) for p in images]
+        tries["small"] = [enlarged(p) for p in images]
     counts = {k: (sum(side > 0 for _, side in found), sum(score for score, _ in found)) for k, found in tries.items()}
     chosen = max(counts, key=counts.__getitem__)
-    if 2 * counts[chosen][0] <= len(pictures) or (chosen == "small" and counts[chosen][0] < len(pictures)):
+    if 2 * counts[chosen][0] <= len(images) or (chosen == "small" and counts[chosen][0] < len(images)):
         return f"{limit}: crop or enlarge it{other}"
     if chosen == "small":
         side = float(np.median([side for _, side in tries[chosen] if side > 0]))
@@ -251,17 +251,17 @@ def hint(pictures: Sequence[np.ndarray], name: str) -> str:
             f"what may be a face of {side:.0f} pixels was found in an enlarged part; {limit}: crop or enlarge it{other}"
         )
     if chosen == "border":
-        return f"a face was found at the border when the picture got more room: leave room around the face{other}"
-    return f"a face was found after turning {chosen}: turn the picture or video"
+        return f"a face was found at the border when the image got more room: leave room around the face{other}"
+    return f"a face was found after turning {chosen}: turn the image or video"
 
 
-def surer_turned(pictures: Sequence[np.ndarray], name: str, score: float) -> str | None:
-    """How pictures are to be turned to show a face far surer than one of that score, in words; None if in no way."""
+def surer_turned(images: Sequence[np.ndarray], name: str, score: float) -> str | None:
+    """How images are to be turned to show a face far surer than one of that score, in words; None if in no way."""
     detect = detector(name)
     wanted = SURER * max(score, DOUBTFUL / 2)
-    scores = {words: [_surest(detect(_turned(p, turns)))[0] for p in pictures] for turns, words in TURNS.items()}
+    scores = {words: [_surest(detect(_turned(p, turns)))[0] for p in images] for turns, words in TURNS.items()}
     words = max(scores, key=lambda w: sum(scores[w]))
-    return words if sum(scores[words]) / len(pictures) >= wanted and min(scores[words]) > 0 else None
+    return words if sum(scores[words]) / len(images) >= wanted and min(scores[words]) > 0 else None
 
 
 def _surest(found: np.ndarray) -> tuple[float, float]:
@@ -270,12 +270,12 @@ def _surest(found: np.ndarray) -> tuple[float, float]:
     return float(row[4]), float(row[2] - row[0])
 
 
-def _turned(picture: np.ndarray, turns: int) -> np.ndarray:
-    return np.ascontiguousarray(np.rot90(picture, turns, (1, 0)))
+def _turned(image: np.ndarray, turns: int) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(image, turns, (1, 0)))
 
 
 def _inside(found: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Clipped to the picture; what lies mostly outside is dropped."""
+    """Clipped to the image; what lies mostly outside is dropped."""
     area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
     clipped = found.copy()
     clipped[:, [0, 2]] = clipped[:, [0, 2]].clip(0, width - 1)

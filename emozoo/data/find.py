@@ -19,7 +19,7 @@ from PIL import Image
 from emozoo.data.manifest import MEDIA, of_the_system
 from emozoo.errors import UsageError
 
-MARK = "made by emozoo predict"  # in the pictures and videos that are written, so that they are never taken for input
+MARK = "made by emozoo predict"  # in the images and videos that are written, so that they are never taken for input
 MAX_NAME = 200  # bytes of a result's name: with suffix and temporary name it stays below the 255 of file systems
 
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
@@ -41,7 +41,7 @@ class Item(NamedTuple):
 def find_media(paths: Sequence[str | PathLike[str]]) -> list[Item]:
     """Files as given, and for a folder all media files in it and below, sorted.
 
-    Hidden files and folders, those of systems, and pictures and videos that an earlier run wrote are
+    Hidden files and folders, those of systems, and images and videos that an earlier run wrote are
     passed over. Links to folders are followed, but no folder is looked through twice. What cannot be listed, and what
     else was passed over, is logged; a folder given by name that cannot be listed stays as an item, whose answer says
     so. Names longer than ``MAX_NAME`` bytes are cut and end in a hash of the whole name.
@@ -121,20 +121,20 @@ def _media_in(root: Path) -> list[Path]:
                 else:
                     found.append(path)
     if made:
-        what = "1 picture or video" if made == 1 else f"{made} pictures and videos"
+        what = "1 image or video" if made == 1 else f"{made} images and videos"
         _log.warning("%s: %s written by an earlier run passed over", one_line(root), what)
     return sorted(found)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether that is a picture, video, table or JSON file that predict wrote; False where it cannot be read."""
+    """Whether that is an image, video, table or JSON file that predict wrote; False where it cannot be read."""
     with suppress(Exception):  # whatever a damaged file makes its reader throw, it is not ours
         if not path.is_file():
             return False
         match path.suffix.lower():
             case ".png":
-                with Image.open(path) as picture:
-                    return picture.info.get("Software") == MARK
+                with Image.open(path) as image:
+                    return image.info.get("Software") == MARK
             case ".mp4":
                 with av.open(str(path)) as box:
                     return box.metadata.get("comment") == MARK

@@ -2,7 +2,7 @@
 
 What a file is, is told by its content, not by its name. Ordinary JPEG and PNG are decoded by OpenCV; what it shows
 otherwise than a viewer does, or not at all (transparency, animation, four inks, TIFF, GIF, AVIF), by Pillow, HEIC by
-pillow-heif where that is installed. A picture is turned as its EXIF data say, once; what is transparent shows white.
+pillow-heif where that is installed. An image is turned as its EXIF data say, once; what is transparent shows white.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from emozoo.data.container import Header, Warn, check_file
-from emozoo.data.manifest import PICTURES
+from emozoo.data.manifest import IMAGES
 from emozoo.errors import VideoError
 
 cv2.setNumThreads(0)  # its thread pool does not survive the fork of a data worker
 
 FOLDER_FPS = 25.0  # a folder of numbered frames carries no times; 25 per second is assumed
-MOST_PIXELS = 16384 * 12288  # of one picture: the largest photos that phones take
+MOST_PIXELS = 16384 * 12288  # of one image: the largest photos that phones take
 MOST_BYTES = 2 << 30  # of one image file
 MOST_FRAME_PIXELS = 1 << 32  # of all frames of an animation together: 2000 in full HD
 MOST_SHORT_DELAY_S, USUAL_DELAY_S = 0.01, 0.1  # a frame shown for no longer is shown for a tenth, as browsers do
@@ -52,7 +52,7 @@ DECODE_ERRORS = (
 )  # fmt: skip
 
 
-class Pictures(Protocol):
+class FrameSource(Protocol):
     """A source of frames. ``stamps`` float64 (N,), seconds, ascending, from 0; ``size`` = (width, height)."""
 
     stamps: np.ndarray
@@ -68,9 +68,9 @@ class Pictures(Protocol):
     def close(self) -> None: ...
 
 
-def is_picture(path: str | os.PathLike[str]) -> bool:
+def is_image(path: str | os.PathLike[str]) -> bool:
     """Whether the name says that this is an image file."""
-    return os.path.splitext(path)[1].lower() in PICTURES
+    return os.path.splitext(path)[1].lower() in IMAGES
 
 
 def frame_rate(stamps: np.ndarray) -> float:
@@ -132,9 +132,9 @@ def _looks_like(data: bytes) -> str:
     if head.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS: run `git lfs pull`"
     if data[4:8] == b"ftyp" or data.startswith((b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV")):
-        return "it is a video or sound file: name it as one (.mp4, .mkv, .wav ...)"
+        return "it is a video or audio file: name it as one (.mp4, .mkv, .wav ...)"
     if head.startswith(b"%PDF"):
-        return "it is a PDF document: save its pictures as JPEG or PNG"
+        return "it is a PDF document: save its images as JPEG or PNG"
     if head.startswith(b"PK\x03\x04"):
         return "it is a ZIP archive: unpack it"
     if data.startswith(b"\0\5\x16\7"):
@@ -151,15 +151,15 @@ def _looks_like(data: bytes) -> str:
 
 
 def _bounded(path: str | os.PathLike[str], width: int, height: int) -> None:
-    """Refuses, before anything is decoded, a picture that would take too much memory, or has no pixels."""
+    """Refuses, before anything is decoded, an image that would take too much memory, or has no pixels."""
     if width * height > MOST_PIXELS:
         raise VideoError(
             path,
-            f"the picture of {width} x {height} pixels is too large: more than {MOST_PIXELS / 1e6:.0f} million are not "
+            f"the image of {width} x {height} pixels is too large: more than {MOST_PIXELS / 1e6:.0f} million are not "
             "read; make it smaller",
         )
     if width < 1 or height < 1:
-        raise VideoError(path, f"a picture of {width} x {height} pixels shows nothing", "broken")
+        raise VideoError(path, f"an image of {width} x {height} pixels shows nothing", "broken")
 
 
 class _Jpeg(NamedTuple):
@@ -196,7 +196,7 @@ _JPEG_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def _jpeg_ends(data: bytes, scan: int) -> bool:
-    """Whether the end mark of the picture itself is there; phones put a film or a second picture behind it."""
+    """Whether the end mark of the image itself is there; phones put a film or a second image behind it."""
     if data.endswith(b"\xff\xd9"):
         return True
     at = scan
@@ -246,29 +246,29 @@ def _for_opencv(path: str | os.PathLike[str], data: bytes, kind: str) -> bool:
     return False
 
 
-def _eight_bits(picture: np.ndarray, notes: list[Warn]) -> np.ndarray:
+def _eight_bits(image: np.ndarray, notes: list[Warn]) -> np.ndarray:
     """uint8 of any depth. Whole numbers: the upper 8 bits; floats: up to 1 white is 1, else 255."""
-    if picture.dtype == np.uint8:
-        return picture
-    if picture.dtype == np.uint16:
-        top = int(picture.max())
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        top = int(image.max())
         bits = next((b for b in (8, 10, 12) if top < 1 << b), 16)  # cameras write 10 and 12 bits into 16
         if top > 0 and bits < 16:
-            text = f"the 16-bit picture holds no value above {top}: it was read as one of {bits} bits"
+            text = f"the 16-bit image holds no value above {top}: it was read as one of {bits} bits"
             notes.append(Warn("bit_depth", text))
-            return (picture >> (bits - 8)).astype(np.uint8)
-        return (picture >> 8).astype(np.uint8)
-    if picture.dtype.kind == "f":
-        known = np.nan_to_num(picture, nan=0.0, posinf=0.0, neginf=0.0)
+            return (image >> (bits - 8)).astype(np.uint8)
+        return (image >> 8).astype(np.uint8)
+    if image.dtype.kind == "f":
+        known = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
         return (known * (255.0 if known.max() <= 1 else 1.0) + 0.5).clip(0, 255).astype(np.uint8)
-    raise ValueError(f"pixels of the type {picture.dtype} are not supported")
+    raise ValueError(f"pixels of the type {image.dtype} are not supported")
 
 
 def _rgb(image: Image.Image, notes: list[Warn]) -> np.ndarray:
     """RGB uint8 (H, W, 3); what is transparent shows white."""
     if image.mode == "F" or image.mode.startswith("I"):
         grey = np.asarray(image)
-        if grey.dtype == np.int32:  # 16 bits in 32, as Pillow opens some; more cannot be known to be a picture
+        if grey.dtype == np.int32:  # 16 bits in 32, as Pillow opens some; more cannot be known to be an image
             if grey.min() < 0 or grey.max() > 0xFFFF:
                 raise ValueError("pixels of 32 bits are not supported")
             grey = grey.astype(np.uint16)
@@ -296,13 +296,13 @@ def _open(path: str | os.PathLike[str], data: bytes, kind: str) -> Image.Image:
     if kind == "HEIC":
         _heif_opener(path)
     if kind == "AVIF" and not features.check("avif"):
-        raise VideoError(path, "this Pillow does not read AVIF: pip install -U pillow, or convert the picture to JPEG")
+        raise VideoError(path, "this Pillow does not read AVIF: pip install -U pillow, or convert the image to JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large sizes and odd tags
             image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[kind])
     except Image.DecompressionBombError as e:
-        raise VideoError(path, f"the picture is too large to be read; make it smaller ({e})") from None
+        raise VideoError(path, f"the image is too large to be read; make it smaller ({e})") from None
     except UnidentifiedImageError:
         raise VideoError(path, f"the {kind} file is cut off or damaged: fetch it again", "broken") from None
     except DECODE_ERRORS as e:
@@ -352,9 +352,9 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, l
     if not _jpeg_ends(data, header.scan):
         notes.append(Warn("broken_tail", "the JPEG is cut off: its lower part is filled with grey"))
         data += b"\xff\xd9"  # with an end to it, decoders hand out what is there
-    picture = _decode_opencv(data) if header.colours != 4 else None
-    if picture is not None:
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), notes
+    image = _decode_opencv(data) if header.colours != 4 else None
+    if image is not None:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), notes
     return _read_pillow(path, data, "JPEG", notes)
 
 
@@ -369,12 +369,12 @@ def _read_pillow(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 image.load()
-            picture = _rgb(_upright(image), notes)
+            pixels = _rgb(_upright(image), notes)
         except DECODE_ERRORS as e:
             raise VideoError(path, f"the {kind} file is cut off or damaged: fetch it again ({e})", "broken") from None
     if pages > 1:
-        notes.append(Warn("first_picture", f"the file holds {pages} pictures: the first was used"))
-    return picture, notes
+        notes.append(Warn("first_picture", f"the file holds {pages} images: the first was used"))
+    return pixels, notes
 
 
 def _decode(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, list[Warn]]:
@@ -384,24 +384,24 @@ def _decode(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, list
     if kind == "JPEG":
         return _read_jpeg(path, data)
     notes: list[Warn] = []
-    picture = None
+    image = None
     if _for_opencv(path, data, kind):
         if kind == "PNG" and _png_cut(data):
             raise VideoError(path, "the PNG file is cut off: fetch it again", "broken")
         deep = kind == "PNG" and data[24] == 16
-        picture = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
+        image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
     elif kind == "TIFF":
-        picture = _deep_tiff(path, data)
-    if picture is None:
+        image = _deep_tiff(path, data)
+    if image is None:
         return _read_pillow(path, data, kind, notes)
     try:
-        return cv2.cvtColor(_eight_bits(picture, notes), cv2.COLOR_BGR2RGB), notes
+        return cv2.cvtColor(_eight_bits(image, notes), cv2.COLOR_BGR2RGB), notes
     except ValueError as e:
         raise VideoError(path, str(e)) from None
 
 
-def read_picture(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Warn]]:
-    """The picture in an image file, of an animation or a file of many pages the first.
+def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Warn]]:
+    """The image in an image file, of an animation or a file of many pages the first.
 
     RGB uint8 (H, W, 3), turned as its EXIF data say, transparent parts white. More than 8 bits a colour become 8: whole
     numbers lose their lower bits (16-bit files that hold 10 or 12 bits only, are read as such, with a warning); floats
@@ -412,10 +412,10 @@ def read_picture(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Warn]]:
     return _decode(path, _bytes(path))
 
 
-def open_image(path: str | os.PathLike[str]) -> Pictures:
+def open_image(path: str | os.PathLike[str]) -> FrameSource:
     """The frames of an image file: one of a still, those of an animated GIF, WebP, PNG or AVIF at their own times.
 
-    Raises VideoError, as :func:`read_picture`.
+    Raises VideoError, as :func:`read_image`.
     """
     data = _bytes(path)
     kind = _kind(data)
@@ -434,11 +434,11 @@ def open_image(path: str | os.PathLike[str]) -> Pictures:
 
 
 class Still:
-    """One picture file: a single frame at time 0. ``data``: its bytes, where they were read already."""
+    """One image file: a single frame at time 0. ``data``: its bytes, where they were read already."""
 
     def __init__(self, path: str | os.PathLike[str], data: bytes | None = None) -> None:
-        self._picture, self.warnings = _decode(path, _bytes(path) if data is None else data)
-        self.size = (self._picture.shape[1], self._picture.shape[0])
+        self._image, self.warnings = _decode(path, _bytes(path) if data is None else data)
+        self.size = (self._image.shape[1], self._image.shape[0])
         self.stamps = np.zeros(1)
 
     def check(self, first: int, last: int) -> np.ndarray:
@@ -446,7 +446,7 @@ class Still:
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for _ in indices:
-            yield self._picture
+            yield self._image
 
     def close(self) -> None:
         pass
@@ -504,11 +504,11 @@ class Animation:
                     self._image = _open(self.path, self._data, self._kind)
                 self._image.seek(self._first + int(i))
                 self._image.load()
-                picture = _rgb(_upright(self._image), [])
+                image = _rgb(_upright(self._image), [])
             except DECODE_ERRORS:
                 reason = f"the frame at {self.stamps[i]:.2f} s cannot be decoded"
                 raise VideoError(self.path, reason, "broken") from None
-            yield picture
+            yield image
 
     def close(self) -> None:
         self._image.close()
@@ -633,7 +633,7 @@ def _intact(path: str, _size: int, _mtime: int) -> bool:
 
 
 class FrameFolder:
-    """A folder of pictures in the order of the numbers in their names, 25 a second where the names tell no times.
+    """A folder of images in the order of the numbers in their names, 25 a second where the names tell no times.
 
     A missing number is a gap in time, so that later frames keep their place. Numbers that rise by the step of a usual
     frame rate in milliseconds (33, 40, 100 ...) are times; with the warning ``assumed_rate``, which also says when
@@ -641,11 +641,11 @@ class FrameFolder:
     are left out with the warning ``broken_part``. Frames of another size than the first are fitted into it, with the
     warning ``mixed_sizes``.
 
-    ``source``: header of the video, or sound, that the pictures were taken from. It gives the frame rate; a sound the
-    one under which both last equally long. ``lead``: seconds of it before the first picture that is there; 0 where the
+    ``source``: header of the video, or audio, that the images were taken from. It gives the frame rate; an audio the
+    one under which both last equally long. ``lead``: seconds of it before the first image that is there; 0 where the
     numbers are those of a longer film that it was cut from.
 
-    Raises VideoError: ``empty`` (no pictures), ``broken`` (none of them is whole).
+    Raises VideoError: ``empty`` (no images), ``broken`` (none of them is whole).
     """
 
     def __init__(self, path: str | os.PathLike[str], source: Header | None = None) -> None:
@@ -653,12 +653,12 @@ class FrameFolder:
         try:
             with os.scandir(path) as entries:
                 names = sorted(
-                    e.name for e in entries if is_picture(e.name) and not e.name.startswith(".") and not e.is_dir()
+                    e.name for e in entries if is_image(e.name) and not e.name.startswith(".") and not e.is_dir()
                 )
         except OSError as e:
             raise VideoError(path, f"the folder cannot be read ({e.strerror})") from None
         if not names:
-            raise VideoError(path, "the folder holds no pictures (jpg, png, bmp, webp ...)", "empty")
+            raise VideoError(path, "the folder holds no images (jpg, png, bmp, webp ...)", "empty")
         self.warnings: list[Warn] = []
         order = _in_order(names)
         self.files = [self.path / n for n in order.names]
@@ -673,7 +673,7 @@ class FrameFolder:
         elif source is not None:
             beyond = first + ticks[-1] > (source.total_s + 1) * source.fps if source.total_s else False
             if beyond if source.fps else before > len(ticks):
-                before = 0.0  # numbered from the start of something longer: the sound begins with the first picture
+                before = 0.0  # numbered from the start of something longer: the audio begins with the first image
             fps = source.fps or ((ticks[-1] + 1 + before) / source.total_s if source.total_s else fps)
         unit = unit or 1 / fps
         # divided where it is a rate: the times of plain numbers stay exact
@@ -686,8 +686,8 @@ class FrameFolder:
             self.warnings.append(Warn("assumed_rate", text))
         whole = next((i for i in range(len(self.files)) if self.check(i, i)[0]), None)
         if whole is None:
-            raise VideoError(path, f"none of its {len(names)} pictures can be read", "broken")
-        self.size: tuple[int, int] = read_picture(self.files[whole])[0].shape[1::-1]
+            raise VideoError(path, f"none of its {len(names)} images can be read", "broken")
+        self.size: tuple[int, int] = read_image(self.files[whole])[0].shape[1::-1]
 
     def check(self, first: int, last: int) -> np.ndarray:
         for i in first + np.flatnonzero(self._state[first : last + 1] == 0):
@@ -710,18 +710,18 @@ class FrameFolder:
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         for i in indices:
-            picture = read_picture(self.files[i])[0]
-            yield picture if picture.shape[1::-1] == self.size else self._fitted(picture)
+            image = read_image(self.files[i])[0]
+            yield image if image.shape[1::-1] == self.size else self._fitted(image)
 
-    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
         """Scaled and centred, on black, so that boxes mean the same in all frames."""
         if not any(w.code == "mixed_sizes" for w in self.warnings):
             text = "the frames differ in size: they were fitted into that of the first, {} x {}".format(*self.size)
             self.warnings.append(Warn("mixed_sizes", text))
-        (height, width), (most_w, most_h) = picture.shape[:2], self.size
+        (height, width), (most_w, most_h) = image.shape[:2], self.size
         scale = min(most_w / width, most_h / height)
         size = max(1, min(most_w, round(width * scale))), max(1, min(most_h, round(height * scale)))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         out = np.zeros((most_h, most_w, 3), dtype=np.uint8)
         top, left = (most_h - size[1]) // 2, (most_w - size[0]) // 2
         out[top : top + size[1], left : left + size[0]] = small

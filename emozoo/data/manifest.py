@@ -3,7 +3,7 @@
 Columns of a file: ``path`` (needed; relative to the file's folder) and any of ``label``, ``valence``, ``arousal``,
 ``split``, ``fold``, ``group`` (or ``identity``, ``actor``, ``subject``, ``speaker``), ``start``, ``end``, ``x1``,
 ``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip)
-holds valence and arousal per frame. ``sound`` (relative too) is a media file with the sound of a clip that has none, of
+holds valence and arousal per frame. ``audio`` (relative too) is a media file with the audio of a clip that has none, of
 a folder of frames say; where it is the video that the frames were taken from, it gives their rate too. Every other
 column is kept as text in :attr:`Row.extra`. Upper and lower case, blanks, ``_`` and ``-`` in these names do not
 matter; ``file``, ``filename`` and ``filepath`` are understood as ``path``, and ``class``, ``labels`` and ``emotion`` as
@@ -46,7 +46,7 @@ MISSING = frozenset(
     {"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null", "-", "--", "\u2013", "\u2014", "?", "."}
 )
 # fmt: off
-PICTURES = frozenset({
+IMAGES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff",
     ".avif", ".heic", ".heif", ".hif",
 })
@@ -54,12 +54,12 @@ VIDEOS = frozenset({
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".m2t",
     ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".asf", ".f4v", ".qt", ".divx", ".dv", ".mpe", ".m2v", ".mjpeg",
 })
-SOUNDS = frozenset({
+AUDIOS = frozenset({
     ".wav", ".m4a", ".mp3", ".flac", ".ogg", ".aac", ".opus", ".amr", ".awb", ".aif", ".aiff", ".wma", ".oga", ".caf",
     ".weba", ".mka", ".ac3", ".mp2",
 })
 # fmt: on
-MEDIA = PICTURES | VIDEOS | SOUNDS
+MEDIA = IMAGES | VIDEOS | AUDIOS
 # What servers, archives and systems leave beside the data; names that begin with "." or "__" are theirs, too.
 _SYSTEM = frozenset(
     {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
@@ -132,9 +132,9 @@ class Row:
     plurality among the votes, or not labelled). ``votes``: shares that sum to 1, in the order of the manifest's
     classes; None = none given. ``valence``, ``arousal`` in [-1, 1]. ``fold``: the fold in which the item is tested.
     ``start``, ``end``: seconds of the file that belong to the item. ``box``: inclusive pixel corners x1, y1, x2, y2 of
-    the face, also outside the picture; (0, 0, 0, 0) = known to have no face; None = unknown, to be looked for.
+    the face, also outside the image; (0, 0, 0, 0) = known to have no face; None = unknown, to be looked for.
     ``extra``: every other column as text; ``extra["va_file"]`` names the file of per-frame labels (:func:`read_va`),
-    ``extra["sound"]`` the file with the clip's sound where that is not the clip itself.
+    ``extra["audio"]`` the file with the clip's audio where that is not the clip itself.
     """
 
     id: str
@@ -346,7 +346,7 @@ def class_names(root: Path, names: Iterable[str]) -> tuple[tuple[str, ...], dict
     return listed or tuple(sorted(set(spelled.values()))), spelled, findings
 
 
-def share(votes: Sequence[float]) -> tuple[float, ...] | None:
+def normalize_votes(votes: Sequence[float]) -> tuple[float, ...] | None:
     """Votes as shares that sum to 1; None where nobody voted."""
     total = sum(votes)
     return tuple(v / total for v in votes) if total > 0 else None
@@ -550,12 +550,12 @@ def read_manifest(path: Path | str) -> Manifest:
         stem, suffix = os.path.splitext(file)
         if "sound" in extra:
             del extra["sound"]
-            extra |= {"sound": os.path.join(place, _path(sound))} if (sound := cell.text("sound")) else {}
+            extra |= {"sound": os.path.join(place, _path(audio))} if (audio := cell.text("sound")) else {}
         if va_file := cell.text("va_file"):
             extra["va_file"] = os.path.join(place, _path(va_file))
         else:
             extra.pop("va_file", None)
-            if suffix.lower() not in PICTURES and os.path.isfile(f"{stem}.va.csv"):
+            if suffix.lower() not in IMAGES and os.path.isfile(f"{stem}.va.csv"):
                 extra["va_file"] = f"{stem}.va.csv"
         rows.append(
             Row(
@@ -586,7 +586,7 @@ def read_manifest(path: Path | str) -> Manifest:
         for i, votes in enumerate(raw_votes):
             ordered = [votes[j] if j >= 0 else 0.0 for j in order]
             label = rows[i].label if "label" in header else plurality(ordered, classes)
-            rows[i] = replace(rows[i], votes=share(ordered), label=label)
+            rows[i] = replace(rows[i], votes=normalize_votes(ordered), label=label)
     rows = unique_ids(rows, root)
     findings += [] if vote_columns else _unlabelled(rows, written)  # else the raters named no class
     findings += _odd_splits(rows)

@@ -1,13 +1,13 @@
-"""Pictures out of files: decord, with PyAV behind the same functions.
+"""Images out of files: decord, with PyAV behind the same functions.
 
 decord decodes where it can be trusted; PyAV reads headers, stands in where decord has no wheel, and vouches for the
-rest. decord 0.6 hands out, without a word, grey or stale pictures of damaged files, and wrong ones after a seek where
+rest. decord 0.6 hands out, without a word, grey or stale images of damaged files, and wrong ones after a seek where
 frames are hidden by an edit list or shown before the key frame that they follow (MPEG-2, MPEG-4, x265 by default); on a
 busy machine it reads ahead without bound. So it is given files that are small and closed at every key frame, after
 PyAV has decoded them once: its frames carry times and an error flag. All else PyAV reads. Frames that are not whole are
 left out and reported, never made up.
 
-Times are seconds from the first presented frame; sound is shifted to the same zero. Readers are opened per use and must
+Times are seconds from the first presented frame; audio is shifted to the same zero. Readers are opened per use and must
 not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
 """
 
@@ -38,14 +38,14 @@ from emozoo.data.container import (
 from emozoo.data.images import (
     FOLDER_FPS,
     FrameFolder,
-    Pictures,
+    FrameSource,
     Still,
     frame_rate,
-    is_picture,
+    is_image,
     open_image,
-    read_picture,
+    read_image,
 )
-from emozoo.data.sound import Sound
+from emozoo.data.waveform import AudioTrack
 from emozoo.errors import VideoError
 
 os.environ.setdefault("PATH", os.defpath)  # decord asks for it when it is imported, and some services have none
@@ -62,16 +62,16 @@ DECORD_CODECS = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
 SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
 START_S = 60.0  # decord gets files whose clock starts within this, and announces at most this beyond the frames
-MOST_SHAPE = 10.0  # pixels longer than this are a fault of the header: the picture is shown as stored
+MOST_SHAPE = 10.0  # pixels longer than this are a fault of the header: the image is shown as stored
 
 __all__ = [
-    "AvVideo", "DecordVideo", "FrameFolder", "Header", "Pictures", "Sound", "Still", "Warn", "frame_rate", "is_picture",
-    "open_container", "open_image", "open_pictures", "read_header", "read_picture",
+    "AudioTrack", "AvVideo", "DecordVideo", "FrameFolder", "FrameSource", "Header", "Still", "Warn", "frame_rate",
+    "is_image", "open_container", "open_frames", "open_image", "read_header", "read_image",
 ]  # fmt: skip
 
 
 class View(NamedTuple):
-    """How a player shows the pictures of a stream: stretched to square pixels, then turned and mirrored.
+    """How a player shows the images of a stream: stretched to square pixels, then turned and mirrored.
 
     ``stored``: width and height in the file. ``shape``: width of a pixel over its height. ``axes``: whether x and y are
     exchanged, then whether the outcome is mirrored left to right, and upside down.
@@ -102,14 +102,14 @@ class View(NamedTuple):
 
     def show(self, frame: Any) -> np.ndarray:
         """RGB uint8 (H, W, 3)."""
-        picture = frame.to_ndarray(format="rgb24")
+        image = frame.to_ndarray(format="rgb24")
         size = self.size[::-1] if self.axes[0] else self.size
-        if picture.shape[1::-1] != size:
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+        if image.shape[1::-1] != size:
+            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         swap, mirror, upend = self.axes
         if swap:
-            picture = picture.transpose(1, 0, 2)
-        return np.ascontiguousarray(picture[:: -1 if upend else 1, :: -1 if mirror else 1])
+            image = image.transpose(1, 0, 2)
+        return np.ascontiguousarray(image[:: -1 if upend else 1, :: -1 if mirror else 1])
 
 
 def _axes(frame: Any) -> tuple[bool, bool, bool]:
@@ -133,7 +133,7 @@ class Scan(NamedTuple):
 
     ``clock`` = what a tick is: ``pts``; in files without presentation times (AVI) ``dts``, or ``order``, its number,
     where times are missing, repeated or run back. ``times``: what ``order`` has of them, in seconds (None = none).
-    ``first`` = tick at which the stream says that it starts. ``view``: how a player shows the pictures.
+    ``first`` = tick at which the stream says that it starts. ``view``: how a player shows the images.
     """
 
     ticks: np.ndarray
@@ -267,7 +267,7 @@ def _index(path: str) -> Index:
 
 
 def _heard(path: str, begin: float, end: float) -> bool:
-    """Whether sound goes on for at least half of that time, in stored seconds."""
+    """Whether audio goes on for at least half of that time, in stored seconds."""
     total = 0.0
     with open_container(path) as box:
         stream = audio_stream(box, path)
@@ -310,7 +310,7 @@ class AvVideo:
             if not len(scan.ticks):
                 raise VideoError(path, "no frame of it can be decoded", "broken")
             self._ticks, unit, self._clock = scan.ticks, scan.unit, scan.clock
-            # zero is the first frame, also where damage took it away: sound must stay with its pictures
+            # zero is the first frame, also where damage took it away: audio must stay with its images
             zero = min(scan.first, int(scan.ticks[0])) if scan.lost else int(scan.ticks[0])
             if scan.clock == "order":
                 mended, zero = follow_on(scan.times, 1 / unit), 0
@@ -412,7 +412,7 @@ class DecordVideo:
             height, width, depth = self._reader[0].shape
         except (RuntimeError, decord.DECORDError, IndexError, ValueError) as e:  # ValueError: a name not in UTF-8
             raise RuntimeError(f"decord: {e}") from None
-        if depth != 3:  # small pictures, 48 x 48 say: decord takes the padding of rows for a fourth colour
+        if depth != 3:  # small images, 48 x 48 say: decord takes the padding of rows for a fourth colour
             raise RuntimeError(f"decord: {depth} colours")
         self.size = (width, height)
         self.stamps = stamps - stamps[0]
@@ -440,7 +440,7 @@ class DecordVideo:
         del self._reader
 
 
-def open_pictures(path: str | os.PathLike[str], header: Header | None = None) -> Pictures:
+def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> FrameSource:
     """The frames of an image file, a folder of them or a media file.
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
@@ -448,11 +448,11 @@ def open_pictures(path: str | os.PathLike[str], header: Header | None = None) ->
     check_file(path)
     if os.path.isdir(path):
         return FrameFolder(path)
-    if is_picture(path):
+    if is_image(path):
         return open_image(path)
     header = header or read_header(path)
     if not header.has_video:
-        what = "has no pictures, only sound" if header.has_audio else "has neither pictures nor sound"
+        what = "has no images, only audio" if header.has_audio else "has neither images nor audio"
         raise VideoError(path, what, "no_video")
     if header.video_fault:
         raise VideoError(path, header.video_fault)

@@ -67,8 +67,8 @@ def _spec(cover: Cover) -> ClipSpec:
         streams["face"] = StreamSpec("face", (cover.face, cover.face))
     if cover.frame is not None:
         streams["frame"] = StreamSpec("frame", cover.frame)
-    if cover.sound:
-        rate = cover.sound[0]
+    if cover.audio:
+        rate = cover.audio[0]
         streams["sound"] = StreamSpec("audio", (1, rate), audio=AudioSpec(rate=rate, kind="waveform"))
     return ClipSpec(
         streams, clips=1, sampling="segments", window_s=1.0, detector=cover.detector or "cascade",
@@ -82,10 +82,10 @@ def pack(row: Row, cover: Cover) -> tuple[dict[str, bytes], dict[str, Any]]:
         item = dict.fromkeys(store.LEAVES, b"")
         head: dict[str, Any] = {"size": reader.size, "still": False, "warnings": [], "step": 0.0, "sound": []}
         facts: dict[str, Any] = {"frames": 0, "no_face": False}
-        if reader.pictures is not None:
-            _pack_pictures(reader, cover, item, head, facts)
-        if reader.sound is not None:
-            _pack_sound(reader, cover, item, head)
+        if reader.images is not None:
+            _pack_images(reader, cover, item, head, facts)
+        if reader.audio is not None:
+            _pack_audio(reader, cover, item, head)
         item["head"] = json.dumps(head, sort_keys=True).encode()
         size = sum(map(len, item.values()))
         if size > MOST_BYTES:
@@ -96,64 +96,64 @@ def pack(row: Row, cover: Cover) -> tuple[dict[str, bytes], dict[str, Any]]:
         return item, facts
 
 
-def _pack_pictures(
+def _pack_images(
     reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any], facts: dict[str, Any]
 ) -> None:
-    assert reader.pictures is not None
-    stamps = reader.pictures.stamps
+    assert reader.images is not None
+    stamps = reader.images.stamps
     kept = reader.offered(reader.start, reader.end)
     if cover.rate and len(kept) > 1:
         wanted = np.arange(stamps[kept[0]], stamps[kept[-1]] + 1e-6, 1 / cover.rate)
         kept = kept[np.unique(nearest(stamps[kept], wanted))]
     track = next(iter(reader.tracks), None) if cover.detector is not None else None
-    pictures, spans, at = bytearray(), np.zeros((len(kept), len(store.VIEWS), 2), np.int64), 0
+    images, spans, at = bytearray(), np.zeros((len(kept), len(store.VIEWS), 2), np.int64), 0
     known: dict[bytes, tuple[int, int]] = {}
     found = 0
     for number, (index, shot) in enumerate(zip(kept.tolist(), reader.shots(kept), strict=True)):
         box = track.box_at(float(stamps[index])) if track else None
         found += box is not None
-        known.clear()  # two views of one frame may be one picture
+        known.clear()  # two views of one frame may be one image
         for view, most in (("face", cover.face and (cover.face, cover.face)), ("frame", cover.frame)):
             if not most:
                 continue
-            picture = shot.picture
+            image = shot.image
             if view == "face" and box is not None:
-                picture = views.cut(picture, box, cover.margin)
-            data = store.encode(picture, most, cover.interpolation)
+                image = views.cut(image, box, cover.margin)
+            data = store.encode(image, most, cover.interpolation)
             if data not in known:
                 known[data] = (at, at + len(data))
-                pictures += data
+                images += data
                 at += len(data)
             spans[number, store.VIEWS.index(view)] = known[data]
-    head["warnings"] = [list(w) for w in reader.pictures.warnings]
-    head["still"] = type(reader.pictures).__name__ == "Still"
+    head["warnings"] = [list(w) for w in reader.images.warnings]
+    head["still"] = type(reader.images).__name__ == "Still"
     if track is not None:
         head["step"] = track.step
         item["track_times"] = np.asarray(track.times, np.float64).tobytes()
         item["track_boxes"] = np.asarray(track.boxes, np.float32).tobytes()
     item["stamps"], item["kept"] = np.asarray(stamps, np.float64).tobytes(), kept.astype(np.int64).tobytes()
-    item["spans"], item["pictures"] = spans.tobytes(), bytes(pictures)
+    item["spans"], item["pictures"] = spans.tobytes(), bytes(images)
     facts["frames"], facts["no_face"] = len(kept), cover.detector is not None and not found
 
 
-def _pack_sound(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any]) -> None:
-    assert reader.sound is not None
+def _pack_audio(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any]) -> None:
+    assert reader.audio is not None
     parts = []
     warnings: list[Any] = []
-    for rate in cover.sound:
-        sound = reader.sound if reader.sound.rate == rate else reader.sound_at(rate)
-        # Of a labelled part that part; of the whole all of it, also where it is longer than the pictures.
-        start, end = sound.offset, sound.offset + sound.duration
+    for rate in cover.audio:
+        audio = reader.audio if reader.audio.rate == rate else reader.audio_at(rate)
+        # Of a labelled part that part; of the whole all of it, also where it is longer than the images.
+        start, end = audio.offset, audio.offset + audio.duration
         if reader.start > 0:
             start = max(reader.start, start)
         if reader.end < reader.duration - 1e-6:
             end = min(reader.end, end)
         end = max(start, end + 1 / rate)
-        samples = sound.read(start, end)
-        first = round((start - sound.offset) * rate)
+        samples = audio.read(start, end)
+        first = round((start - audio.offset) * rate)
         parts.append(samples.astype(np.float32).tobytes())
-        head["sound"].append(list(Spoken(rate, first, len(samples), float(sound.offset), float(sound.duration))))
-        warnings = [list(w) for w in sound.warnings]
+        head["sound"].append(list(Spoken(rate, first, len(samples), float(audio.offset), float(audio.duration))))
+        warnings = [list(w) for w in audio.warnings]
     head["sound_warnings"] = warnings
     item["sound"] = b"".join(parts)
 

@@ -54,7 +54,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "caers_full_test": Protocol("train/ and the whole of test/, no validation", "folders", {**_CAERS, "train": 48_995}),
     "nd_val_test": Protocol(
-        "three lists of pictures with a face; validation and test both lie in test/",
+        "three lists of images with a face; validation and test both lie in test/",
         "published",
         {"train": 48_850, "val": 6_971, "test": 13_942},
     ),
@@ -152,12 +152,12 @@ PROTOCOLS: dict[str, Protocol] = {
         f"crema_d_{view}_5fold": Protocol(
             f"the plurality of votes on {what}, not scored at a tie; the same folds", "ours", _CREMA
         )
-        for view, what in (("voice", "the sound"), ("face", "the picture"), ("multimodal", "both"))
+        for view, what in (("voice", "the audio"), ("face", "the image"), ("multimodal", "both"))
     },
     "ferplus8": Protocol("plurality among eight emotions; Training, PublicTest, PrivateTest", "official"),
     "ferplus7": Protocol("the same without contempt", "official"),
     "fer2013": Protocol(
-        "the one label of each picture; Training, PublicTest, PrivateTest",
+        "the one label of each image; Training, PublicTest, PrivateTest",
         "official",
         {"train": 28709, "val": 3589, "test": 3589},
     ),

@@ -73,10 +73,10 @@ def segments(n: int, clips: int, frames: int, rng: np.random.Generator | None = 
     return (np.minimum(start, padded - frames)[:, None] + np.arange(frames)) % n
 
 
-# --- trail: Aff-Wild2 ------------------------------------------------------------------------------------------------
+# --- trailing: Aff-Wild2 ---------------------------------------------------------------------------------------------
 
 
-def trail(start: float, end: float, clips: int, frames: int, clip_s: float) -> tuple[np.ndarray, np.ndarray]:
+def trailing(start: float, end: float, clips: int, frames: int, clip_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Seconds (C, F) and mask (C, F) of clips that follow one another, the last one ending at ``end``.
 
     The rule of :func:`aff_wild2_clip` in seconds: a clip offers ``4 F`` evenly spaced places; every 4th is taken,
@@ -113,8 +113,8 @@ def plan(
 
     Args:
         stamps: ascending presentation times in seconds of the frames in the window, at least one.
-        sampling: ``overlap``, ``segments`` or ``trail`` (see :class:`emozoo.spec.ClipSpec`).
-        clip_s: seconds of a clip (``trail``).
+        sampling: ``overlap``, ``segments`` or ``trailing`` (see :class:`emozoo.spec.ClipSpec`).
+        clip_s: seconds of a clip (``trailing``).
         rate: frames per second of consecutive frames (``segments``); 0 = the media's own average.
     """
     first, last = float(stamps[0]), float(stamps[-1])
@@ -130,16 +130,16 @@ def plan(
         return Plan(grid[segments(len(grid), clips, frames, rng)], real)
     if rng is not None and last - first > clips * clip_s:  # more media than clips: any frame may be the last
         last = float(rng.choice(stamps[stamps >= first + clips * clip_s]))
-    times, mask = trail(first, last, clips, frames, clip_s)
+    times, mask = trailing(first, last, clips, frames, clip_s)
     return Plan(np.where(mask, nearest(stamps, times), 0), mask)
 
 
-def subset(have: int, want: int, place: str) -> np.ndarray:
+def subset(have: int, want: int, position: str) -> np.ndarray:
     """Which of a clip's ``have`` sampled frames a stream of ``want`` frames takes.
 
-    ``centre``: the middle ones, consecutive. ``all``: evenly spread (all of them when ``want == have``).
+    ``center``: the middle ones, consecutive. ``all``: evenly spread (all of them when ``want == have``).
     """
-    if place == "centre":
+    if position == "center":
         return have // 2 - want // 2 + np.arange(want)
     return ((np.arange(want) + 0.5) * have / want).astype(np.int64)
 

@@ -2,10 +2,10 @@
 
 A store is a folder, or its copy in object storage: chunks and ``index.json`` as litdata writes them, ``rows.jsonl``
 (the manifest, one row a line), ``labels/`` (tables of valence and arousal per frame) and ``store.json`` (what it was
-made from and what it covers), which is written last. An item is one row of the manifest: the un-augmented pictures of
-its face, of the whole frame, and its sound, with the times of all frames of the file, so that every sampling rule finds
-the same frames as in the file itself. Pictures are JPEG (quality 95, full colour), never larger than asked for and
-never enlarged, so a spec of exactly that size reads the very picture that the file gives, but for the JPEG.
+made from and what it covers), which is written last. An item is one row of the manifest: the un-augmented images of
+its face, of the whole frame, and its audio, with the times of all frames of the file, so that every sampling rule finds
+the same frames as in the file itself. Images are JPEG (quality 95, full colour), never larger than asked for and
+never enlarged, so a spec of exactly that size reads the very image that the file gives, but for the JPEG.
 
 Legend: N = frames of the file, n = frames kept, T = detections of the track.
 """
@@ -53,13 +53,13 @@ class Cover:
     """What is kept of each item.
 
     ``face``: side in pixels of the square crop, whose ``margin`` is that of a spec; ``frame``: (H, W) of the whole
-    picture. Both are upper bounds: what is smaller in the file stays so. ``sound``: rates in Hz. ``rate``: frames kept
+    image. Both are upper bounds: what is smaller in the file stays so. ``audio``: rates in Hz. ``rate``: frames kept
     of each second; 0 = all. ``detector``: of the face; None = boxes came with the data.
     """
 
     face: int | None
     frame: tuple[int, int] | None
-    sound: tuple[int, ...]
+    audio: tuple[int, ...]
     margin: float = 0.0
     rate: float = 0.0
     detector: str | None = "cascade"
@@ -86,7 +86,7 @@ class Cover:
         cover = Cover(
             face=max((_side(max(x.size), s.margin, margin) for s, x in crops), default=None),
             frame=(max(h for h, _ in wholes), max(w for _, w in wholes)) if wholes else None,
-            sound=tuple(sorted({x.audio.rate for _, x in streams if x.audio})),
+            audio=tuple(sorted({x.audio.rate for _, x in streams if x.audio})),
             margin=margin,
             rate=rate,
             detector=next(iter(shared["detectors"]), None),
@@ -104,8 +104,8 @@ class Cover:
             where = f"stream {name}"
             if s.source == "audio":
                 assert s.audio is not None
-                if s.audio.rate not in self.sound:
-                    found.append(f"{where} needs sound at {s.audio.rate} Hz, the store has {_list(self.sound, ' Hz')}")
+                if s.audio.rate not in self.audio:
+                    found.append(f"{where} needs audio at {s.audio.rate} Hz, the store has {_list(self.audio, ' Hz')}")
             elif s.source == "face":
                 if self.face is None:
                     found.append(f"{where} needs face crops, the store has none")
@@ -121,10 +121,10 @@ class Cover:
                 found.append(f"{where} needs frames of {want} pixels, the store has {have_}")
         if spec.needs_face and spec.detector != self.detector and not boxes_known:
             found.append(f"faces are to be found by {spec.detector}, the store's were found by {self.detector}")
-        if spec.needs_pictures:
+        if spec.needs_images:
             if spec.interpolation != self.interpolation:
                 found.append(
-                    f"pictures are to be scaled by {spec.interpolation}, the store's were by {self.interpolation}"
+                    f"images are to be scaled by {spec.interpolation}, the store's were by {self.interpolation}"
                 )
             if self.rate and (not spec.rate or spec.rate > self.rate):
                 want = f"{spec.rate:g} frames a second" if spec.rate else "every frame"
@@ -154,7 +154,7 @@ def _list(values: Sequence[object], unit: str) -> str:
 
 
 class Spoken(NamedTuple):
-    """Where the sound of one rate lies in the item and in time: ``first`` = number of its first sample in the file."""
+    """Where the audio of one rate lies in the item and in time: ``first`` = number of its first sample in the file."""
 
     rate: int
     first: int
@@ -178,23 +178,23 @@ def total_digest(parts: Iterable[tuple[str, str | None, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def encode(picture: np.ndarray, most: tuple[int, int], interpolation: str) -> bytes:
-    """JPEG of a picture, shrunk to ``most`` = (H, W) where it is larger; never enlarged."""
-    if picture.shape[0] * picture.shape[1] > most[0] * most[1]:
-        picture = views.resize(picture, most, interpolation)
+def encode(image: np.ndarray, most: tuple[int, int], interpolation: str) -> bytes:
+    """JPEG of an image, shrunk to ``most`` = (H, W) where it is larger; never enlarged."""
+    if image.shape[0] * image.shape[1] > most[0] * most[1]:
+        image = views.resize(image, most, interpolation)
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
 
 
 def _decode(data: Any) -> np.ndarray:
-    picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 class StoredShot(views.Shot):
-    """One kept frame: its views are cut from the stored crop and the stored whole picture.
+    """One kept frame: its views are cut from the stored crop and the stored whole image.
 
-    ``box``: of the face at that time, None = there is none, and the face's place holds the whole picture.
+    ``box``: of the face at that time, None = there is none, and the face's place holds the whole image.
     """
 
     def __init__(self, read: Callable[[str], np.ndarray | None], size: tuple[int, int], box: Any, cover: Cover) -> None:
@@ -218,17 +218,17 @@ class StoredShot(views.Shot):
         return views.resize(crop, size, interpolation)
 
     def context(self, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
-        picture = self._read("frame")
-        assert picture is not None
-        if box is not None:  # outwards to whole pixels of the stored picture: nothing of the face is left
-            by = np.array(picture.shape[1::-1]) / self._size
+        image = self._read("frame")
+        assert image is not None
+        if box is not None:  # outwards to whole pixels of the stored image: nothing of the face is left
+            by = np.array(image.shape[1::-1]) / self._size
             first, last = np.floor(box[:2]) * by, (np.ceil(box[2:]) + 1) * by - 1
             box = np.concatenate([np.floor(first + 1e-6), np.ceil(last - 1e-6)])
-        return views.context(picture, box, size, interpolation)
+        return views.context(image, box, size, interpolation)
 
 
-class StoredPictures:
-    """The pictures of an item, as :class:`emozoo.data.media.Pictures`; indices are those of the file.
+class StoredFrames:
+    """The images of an item, as :class:`emozoo.data.media.FrameSource`; indices are those of the file.
 
     Frames that were not kept (damaged, outside the labelled part, or left out by ``rate``) count as not whole.
     """
@@ -251,7 +251,7 @@ class StoredPictures:
         return self._whole[first : last + 1]
 
     def shots(self, indices: Sequence[int] | np.ndarray) -> Iterator[StoredShot]:
-        """For each of the ascending indices what stands for its picture."""
+        """For each of the ascending indices what stands for its image."""
         for at in np.searchsorted(self._kept, np.asarray(indices)).tolist():
             time = float(self.stamps[self._kept[at]])
             box = self.tracks[0].box_at(time) if self.tracks else None
@@ -262,7 +262,7 @@ class StoredPictures:
         return _decode(self._item["pictures"][start:end]) if end > start else None
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        """The largest picture that is kept of each frame: the whole one, or the face."""
+        """The largest image that is kept of each frame: the whole one, or the face."""
         for at in np.searchsorted(self._kept, np.asarray(indices)).tolist():
             found = [p for p in (self._read(at, "frame"), self._read(at, "face")) if p is not None]
             yield found[0]
@@ -276,15 +276,15 @@ class StoredPictures:
         pass
 
 
-def pictures_of(item: Item, cover: Cover) -> tuple[StoredPictures | None, list[tuple[str, str]]]:
-    """The pictures of an item, where it has any, and what was wrong with its file."""
+def images_of(item: Item, cover: Cover) -> tuple[StoredFrames | None, list[tuple[str, str]]]:
+    """The images of an item, where it has any, and what was wrong with its file."""
     head = json.loads(bytes(item["head"]))
     warnings = [(code, text) for code, text in head["warnings"] + head.get("sound_warnings", [])]
-    return (StoredPictures(item, head, cover) if len(item["stamps"]) else None), warnings
+    return (StoredFrames(item, head, cover) if len(item["stamps"]) else None), warnings
 
 
-class StoredSound:
-    """The sound of an item at one rate, as :class:`emozoo.data.media.Sound`."""
+class StoredAudio:
+    """The audio of an item at one rate, as :class:`emozoo.data.media.AudioTrack`."""
 
     holes: Sequence[tuple[float, float]] = ()  # they are kept as silence
 
@@ -300,7 +300,7 @@ class StoredSound:
         self.warnings = [Warn(*w) for w in head["sound_warnings"]]
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first picture; zeros where nothing is kept."""
+        """Samples from ``start`` to ``end`` seconds after the first image; zeros where nothing is kept."""
         n = round((end - start) * self.rate)
         first = round((start - self.offset) * self.rate) - self._first
         out = np.zeros(n, dtype=np.float32)
@@ -399,8 +399,8 @@ class Store:
                 "prepare … --spec NAME), or read the data set itself"
             )
 
-    def open(self, number: int, spec: ClipSpec) -> tuple[StoredPictures | None, StoredSound | None, bool]:
-        """Pictures and sound as a spec wants them, and whether the item has sound. Raises UsageError, VideoError."""
+    def open(self, number: int, spec: ClipSpec) -> tuple[StoredFrames | None, StoredAudio | None, bool]:
+        """Images and audio as a spec wants them, and whether the item has audio. Raises UsageError, VideoError."""
         self.require(spec)
         line = self.lines[number]
         if line["error"]:
@@ -408,9 +408,9 @@ class Store:
         item = self.item(number)
         head = json.loads(bytes(item["head"]))
         rate = next((s.audio.rate for s in spec.streams.values() if s.audio), None)
-        pictures = StoredPictures(item, head, self.cover) if len(item["stamps"]) else None
-        sound = StoredSound(item, head, rate) if rate is not None and head["sound"] else None
-        return pictures, sound, bool(head["sound"])
+        images = StoredFrames(item, head, self.cover) if len(item["stamps"]) else None
+        audio = StoredAudio(item, head, rate) if rate is not None and head["sound"] else None
+        return images, audio, bool(head["sound"])
 
 
 @lru_cache(maxsize=8)

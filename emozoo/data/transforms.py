@@ -31,13 +31,13 @@ PATH = np.array([0.06, 0.06, 0.08, 0.10, 0.04, 0.04, 0.15])
 class Augment:
     """What training draws at random; every default is off.
 
-    Pictures: ``flip``, ``tint``, ``blur``, ``noise``, ``compress``, ``erase`` are probabilities; ``rotate`` is the
+    Images: ``flip``, ``tint``, ``blur``, ``noise``, ``compress``, ``erase`` are probabilities; ``rotate`` is the
     largest angle in degrees, ``scale`` and ``shift`` the largest change as a share of the size, ``light`` that of
-    brightness and contrast. ``tint`` gives grey pictures a random colour cast and turns coloured ones grey. ``motion``
+    brightness and contrast. ``tint`` gives grey images a random colour cast and turns coloured ones grey. ``motion``
     (0 to 1) moves the camera smoothly through the frames, with drifting light.
 
-    Sound: ``gain`` = largest change in dB, ``time_mask`` = largest share of the window that is silenced. On log-mel
-    pictures alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced,
+    Audio: ``gain`` = largest change in dB, ``time_mask`` = largest share of the window that is silenced. On log-mel
+    images alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced,
     ``pitch`` = largest shift along the mel axis as a share of it (another voice), ``tempo`` = largest change of speed
     as a share, about the middle of the window.
     """
@@ -79,7 +79,7 @@ def _compose(a: Augment) -> A.Compose | None:
 
 @dataclass(frozen=True)
 class _Draw:
-    """One sample's draws that all picture streams share, in relative units."""
+    """One sample's draws that all image streams share, in relative units."""
 
     flip: bool
     angle: float
@@ -140,36 +140,36 @@ def _colours(a: Augment, draw: _Draw, n: int, first: np.ndarray) -> np.ndarray |
     return base * light[:, None, None]
 
 
-def _pictures(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarray:
+def _images(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarray:
     """uint8 (C, F, H, W, 3) → the same shape, augmented; a still without motion is worked on once."""
     height, width = clip.shape[2:4]
     one = draw.path is None and clip.strides[:2] == (0, 0)
-    pictures = clip[0, :1] if one else clip.reshape(-1, height, width, 3)
-    n = len(pictures)
-    warps, colours = _warps(draw, n, height, width), _colours(a, draw, n, pictures[0])
+    images = clip[0, :1] if one else clip.reshape(-1, height, width, 3)
+    n = len(images)
+    warps, colours = _warps(draw, n, height, width), _colours(a, draw, n, images[0])
     if draw.flip:
-        pictures = pictures[:, :, ::-1]
+        images = images[:, :, ::-1]
     if warps is not None or colours is not None or draw.flip:
         out = np.empty((n, height, width, 3), dtype=np.uint8)
         for i in range(n):
-            picture = np.ascontiguousarray(pictures[i])
+            image = np.ascontiguousarray(images[i])
             if warps is not None:
-                picture = cv2.warpAffine(
-                    picture, warps[i], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+                image = cv2.warpAffine(
+                    image, warps[i], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
                 )
-            out[i] = picture if colours is None else cv2.transform(picture, colours[i])
-        pictures = out
+            out[i] = image if colours is None else cv2.transform(image, colours[i])
+        images = out
     compose = _compose(a)
     if compose is not None:
         # not set_random_seed: that gives every step the same seed, so that all of them fire together or none does
         compose.set_random_state(np.random.default_rng([seed, 2]), random.Random(seed))
-        pictures = compose(images=np.ascontiguousarray(pictures))["images"]
+        images = compose(images=np.ascontiguousarray(images))["images"]
     if one:
-        return np.broadcast_to(pictures[0], clip.shape)
-    return np.asarray(pictures).reshape(clip.shape)
+        return np.broadcast_to(images[0], clip.shape)
+    return np.asarray(images).reshape(clip.shape)
 
 
-def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
+def _audio(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     """float32 (C, 1, M, S) in dB → the same; masks lie at the same place in every clip."""
     if db.shape[2] == 1:
         return _waveform(db, a, rng)
@@ -196,9 +196,7 @@ def _sound(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
 def _waveform(samples: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     """float32 (C, 1, 1, S) samples → the same; the mask lies at the same place in every clip."""
     if a.hiss or a.mel_mask or a.pitch or a.tempo:
-        raise UsageError(
-            "hiss, mel_mask, pitch and tempo work on log-mel pictures; a waveform takes gain and time_mask"
-        )
+        raise UsageError("hiss, mel_mask, pitch and tempo work on log-mel images; a waveform takes gain and time_mask")
     out = samples * np.float32(10.0 ** (rng.uniform(-a.gain, a.gain) / 20.0))
     wide = int(rng.uniform(0, a.time_mask) * samples.shape[3])
     first = int(rng.integers(0, samples.shape[3] - wide + 1))
@@ -212,7 +210,7 @@ def augment_streams(
     """Augmented copies of a sample's streams (see :class:`~emozoo.data.clips.RawClip`), by ``seed`` alone.
 
     A mapping gives each named stream its own settings; streams that it does not name stay as they are. Settings that
-    two picture streams have in common are drawn alike: they flip together and follow the same camera.
+    two image streams have in common are drawn alike: they flip together and follow the same camera.
     """
     out = {}
     for name, value in streams.items():
@@ -221,7 +219,7 @@ def augment_streams(
             out[name] = value
         elif value.dtype == np.uint8:
             rng = np.random.default_rng(seed)
-            out[name] = _pictures(value, a, _draw(a, value.shape[0] * value.shape[1], rng), seed)
+            out[name] = _images(value, a, _draw(a, value.shape[0] * value.shape[1], rng), seed)
         else:
-            out[name] = _sound(value, a, np.random.default_rng([seed, 1]))
+            out[name] = _audio(value, a, np.random.default_rng([seed, 1]))
     return out

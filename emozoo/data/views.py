@@ -1,6 +1,6 @@
-"""Face crop, face-masked context and whole frame: what a stream sees of one picture.
+"""Face crop, face-masked context and whole frame: what a stream sees of one image.
 
-Pictures are RGB uint8 (H, W, 3); boxes are x1, y1, x2, y2 in pixels of the picture, corners included.
+Images are RGB uint8 (H, W, 3); boxes are x1, y1, x2, y2 in pixels of the image, corners included.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ ENLARGE = {"area": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR, "cubic": cv2.IN
 SHRINK = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 
-def resize(picture: np.ndarray, size: tuple[int, int], interpolation: str = "area") -> np.ndarray:
+def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "area") -> np.ndarray:
     """To ``size`` = (H, W) without keeping the aspect. ``area`` enlarges linearly: it would make blocks."""
-    h, w = picture.shape[:2]
+    h, w = image.shape[:2]
     if (h, w) == size:
-        return picture
+        return image
     shrinks = size[0] * size[1] < h * w
-    return cv2.resize(picture, size[::-1], interpolation=(SHRINK if shrinks else ENLARGE)[interpolation])
+    return cv2.resize(image, size[::-1], interpolation=(SHRINK if shrinks else ENLARGE)[interpolation])
 
 
 def covers(box: np.ndarray, width: int, height: int) -> bool:
-    """Whether the box is the whole picture (within a pixel): a picture that is already a face crop."""
+    """Whether the box is the whole image (within a pixel): an image that is already a face crop."""
     return bool(box[0] <= 1 and box[1] <= 1 and box[2] >= width - 2 and box[3] >= height - 2)
 
 
@@ -32,52 +32,52 @@ def square(box: np.ndarray, margin: float) -> tuple[int, int, int]:
     return round(float(box[0] + box[2] - side) / 2), round(float(box[1] + box[3] - side) / 2), side
 
 
-def face(picture: np.ndarray, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
+def face(image: np.ndarray, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
     """The :func:`square` around the face, scaled to ``size``."""
-    return resize(cut(picture, box, margin), size, interpolation)
+    return resize(cut(image, box, margin), size, interpolation)
 
 
-def cut(picture: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
-    """The :func:`square` around the face, unscaled; what lies outside the picture is mirrored.
+def cut(image: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
+    """The :func:`square` around the face, unscaled; what lies outside the image is mirrored.
 
-    A box that covers the whole picture is taken as it is.
+    A box that covers the whole image is taken as it is.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if covers(box, width, height):
-        return picture
+        return image
     left, top, side = square(box, margin)
     right, bottom = left + side, top + side
-    crop = picture[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
+    crop = image[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
     if left < 0 or top < 0 or right > width or bottom > height:
         out = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
         crop = cv2.copyMakeBorder(crop, *out, cv2.BORDER_REFLECT)
     return crop
 
 
-def context(picture: np.ndarray, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """The whole picture with the unexpanded face box black, before it is resized; untouched without a box."""
+def context(image: np.ndarray, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """The whole image with the unexpanded face box black, before it is resized; untouched without a box."""
     if box is not None:
         x1, y1 = np.maximum(np.floor(box[:2]), 0).astype(int)
         x2, y2 = np.maximum(np.ceil(box[2:]), -1).astype(int)
-        picture = picture.copy()
-        picture[y1 : y2 + 1, x1 : x2 + 1] = 0
-    return resize(picture, size, interpolation)
+        image = image.copy()
+        image[y1 : y2 + 1, x1 : x2 + 1] = 0
+    return resize(image, size, interpolation)
 
 
 class Shot:
-    """One decoded picture, and the views of it."""
+    """One decoded image, and the views of it."""
 
-    def __init__(self, picture: np.ndarray) -> None:
-        self.picture = picture
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
 
     def frame(self, size: tuple[int, int], interpolation: str) -> np.ndarray:
-        """The whole picture."""
-        return resize(self.picture, size, interpolation)
+        """The whole image."""
+        return resize(self.image, size, interpolation)
 
     def face(self, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
         """As :func:`face`."""
-        return face(self.picture, box, size, margin, interpolation)
+        return face(self.image, box, size, margin, interpolation)
 
     def context(self, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
         """As :func:`context`."""
-        return context(self.picture, box, size, interpolation)
+        return context(self.image, box, size, interpolation)

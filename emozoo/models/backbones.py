@@ -1,8 +1,8 @@
-"""Encoders by name, never downloaded: ``picture_encoder`` for single pictures, ``clip_encoder`` for short clips,
-``sound_encoder`` for windows of sound.
+"""Encoders by name, never downloaded: ``image_encoder`` for single images, ``clip_encoder`` for short clips,
+``audio_encoder`` for windows of audio.
 
-All return ``(module, width)``; the module gives maps that the networks pool themselves: pictures (N, 3, H, W) ->
-(N, D, h, w), clips (N, 3, F, H, W) -> (N, D, f, h, w), log-mel sound (N, 1, M, S) -> (N, D, h, w), samples
+All return ``(module, width)``; the module gives maps that the networks pool themselves: images (N, 3, H, W) ->
+(N, D, h, w), clips (N, 3, F, H, W) -> (N, D, f, h, w), log-mel audio (N, 1, M, S) -> (N, D, h, w), samples
 (N, 1, 1, S) -> (N, D, 1, steps). An encoder with an attribute ``stacked`` gives that many layers one after the other
 in D, which :class:`emozoo.models.layers.LayerPool` weighs.
 
@@ -66,11 +66,11 @@ def _resnet(layers: tuple[int, ...], channels: tuple[int, ...], in_chans: int, b
 
 def _resnet_lite(in_chans: int) -> nn.Module:
     net = _resnet((1, 1, 1, 1), (32, 64, 128, 256), in_chans)
-    net.maxpool = nn.Identity()  # 48 x 48 pictures end on a 3 x 3 map instead of 2 x 2
+    net.maxpool = nn.Identity()  # 48 x 48 images end on a 3 x 3 map instead of 2 x 2
     return net
 
 
-# Plain stacks of 3 x 3 convolutions (VGG, Simonyan and Zisserman, 2015) with batch norm: "M" halves the picture. On
+# Plain stacks of 3 x 3 convolutions (VGG, Simonyan and Zisserman, 2015) with batch norm: "M" halves the image. On
 # 48 x 48 faces they learn several times faster per example than a residual network of the same cost.
 _VGG: dict[str, list[Any]] = {
     "vgg_lite": [24, "M", 48, 64, "M", 128, 128, "M", 256, 256],
@@ -87,14 +87,14 @@ def _vgg(name: str, in_chans: int) -> nn.Module:
     return layers
 
 
-def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) -> tuple[nn.Module, int]:
-    """An encoder of single pictures.
+def image_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) -> tuple[nn.Module, int]:
+    """An encoder of single images.
 
     ``name``: ``resnet18`` (11,176,512 parameters), ``resnet50``, ``resnet_lite`` (four basic blocks, 1.2 million
-    parameters, D = 256, for pictures of about 48 x 48), ``vgg_lite`` (1.1 million, D = 256), ``vgg_tiny`` (0.1 million,
+    parameters, D = 256, for images of about 48 x 48), ``vgg_lite`` (1.1 million, D = 256), ``vgg_tiny`` (0.1 million,
     D = 128), or any timm network, with ``@k`` behind the name up to its k-th map, 0-based
     (``tf_efficientnet_lite0@3``: 0.7 million parameters, D = 112, H/16). ``_audio`` behind a name means one input
-    channel: (N, 1, M, S) log-mel pictures. Raises ValueError for an unknown name or unusable weights.
+    channel: (N, 1, M, S) log-mel images. Raises ValueError for an unknown name or unusable weights.
     """
     if name.endswith("_audio"):
         name, in_chans = name.removesuffix("_audio"), 1
@@ -113,7 +113,7 @@ def picture_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) 
         timm_name, _, level = name.partition("@")
         if timm_name not in timm.list_models() or (level and not level.isdigit()):
             known = ", ".join(("resnet18", "resnet50", "resnet_lite", *_VGG))
-            raise ValueError(f"no picture encoder '{name}': use {known} or a timm name, @k behind it for its k-th map")
+            raise ValueError(f"no image encoder '{name}': use {known} or a timm name, @k behind it for its k-th map")
         net = _TimmMaps(timm_name, in_chans, int(level or -1))
         width = net.width
     if weights is not None:
@@ -189,7 +189,7 @@ def clip_encoder(name: str, weights: Path_ | None = None) -> tuple[nn.Module, in
 
 
 def is_clip_encoder(name: str) -> bool:
-    """Whether the name is that of an encoder that eats clips, not single pictures."""
+    """Whether the name is that of an encoder that eats clips, not single images."""
     return name in _CLIP_ENCODERS
 
 
@@ -283,10 +283,10 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tup
     return Speech(net, normalise), int(config.output_hidden_size if adapted else config.hidden_size)
 
 
-def sound_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -> tuple[nn.Module, int]:
-    """An encoder of windows of sound.
+def audio_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -> tuple[nn.Module, int]:
+    """An encoder of windows of audio.
 
-    ``name``: a picture encoder, for log-mel (N, 1, M, S); or for waveforms (N, 1, 1, S)
+    ``name``: an image encoder, for log-mel (N, 1, M, S); or for waveforms (N, 1, 1, S)
 
     * ``speech_tiny``: convolutions and first two blocks of Whisper-tiny (4.1 million parameters, D = 384, 16 kHz),
       ``@k`` behind it for k of its four blocks; ``speech_tiny_layers``: mean and deviation over time of each of its
@@ -304,7 +304,7 @@ def sound_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -
             load_encoder(net, weights)
         return net, width
     if isinstance(name, str) and not is_speech_encoder(name):
-        return picture_encoder(name, in_chans=1, weights=weights)
+        return image_encoder(name, in_chans=1, weights=weights)
     return _speech_encoder(name, weights)
 
 
@@ -312,20 +312,20 @@ def _speech_tiny(name: str) -> tuple[WhisperEncoder, int]:
     found = re.fullmatch(r"speech_tiny(_layers)?(?:@([1-4]))?", name)
     if found is None:
         raise ValueError(
-            f"no sound encoder '{name}': use speech_tiny or speech_tiny_layers, @1 to @4 behind for blocks"
+            f"no audio encoder '{name}': use speech_tiny or speech_tiny_layers, @1 to @4 behind for blocks"
         )
     net = WhisperEncoder(blocks=int(found[2] or 2), statistics=bool(found[1]))
     return net, net.width * 2 * net.stacked if net.statistics else net.width
 
 
-def check_sound(encoder: nn.Module, x: Tensor) -> None:
-    """Raises ValueError where samples (..., 1, S) meet an encoder of log-mel pictures (..., M, S), or the reverse."""
+def check_audio(encoder: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where samples (..., 1, S) meet an encoder of log-mel images (..., M, S), or the reverse."""
     hears = isinstance(encoder, (Speech, WhisperEncoder))
     if hears and x.shape[-2] != 1:
         raise ValueError("a speech encoder hears samples: set the stream's audio kind to 'waveform' (it is log-mel)")
     if not hears and x.shape[-2] == 1:
         raise ValueError(
-            "this sound encoder sees log-mel pictures, its stream is a waveform: use speech_tiny or 'hf:FOLDER' for one"
+            "this audio encoder sees log-mel images, its stream is a waveform: use speech_tiny or 'hf:FOLDER' for one"
         )
 
 

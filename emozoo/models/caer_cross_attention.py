@@ -2,7 +2,7 @@
 Hybrid Feature Weighting Neural Networks", Int. J. Environ. Res. Public Health 2023, 20(2), 1400. Equation numbers are
 the paper's. The authors published no code.
 
-Legend: N = B * C * F pictures (batch, clips, frames), W channels (256), h, w positions, P = h * w (196), K classes;
+Legend: N = B * C * F images (batch, clips, frames), W channels (256), h, w positions, P = h * w (196), K classes;
 subscript F = face, C = context.
 
   Dual-branch encoding (eq. 2-8)
@@ -42,7 +42,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import picture_encoder
+from emozoo.models.backbones import image_encoder
 from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
@@ -66,8 +66,8 @@ class CAERCrossAttention(nn.Module):
     concatenated (eq. 16, 17), which is CAER-Net-S; ``mean``: our plain control, pooled streams with equal weights and
     no attention at all.
 
-    ``face_backbone``: name of a picture encoder in the place of TE (:mod:`emozoo.models.backbones`); the sides of the
-    context's map, a sixteenth of the picture's, must be multiples of those of its map.
+    ``face_backbone``: name of an image encoder in the place of TE (:mod:`emozoo.models.backbones`); the sides of the
+    context's map, a sixteenth of the image's, must be multiples of those of its map.
 
     Attention maps, 0 where masked: ``context`` (B, C, F, h, w): A as it multiplies the map, sums to 1 over positions,
     or averages 1 with ``highlight_rescale``; ``face_channels``, ``context_channels`` (B, C, F, W, W): rows sum to 1;
@@ -108,7 +108,7 @@ class CAERCrossAttention(nn.Module):
             swap_fc,
         )
         width, half = widths[-1], widths[-1] // 2
-        face, wide = picture_encoder(face_backbone) if face_backbone else (ConvEncoder(widths), width)
+        face, wide = image_encoder(face_backbone) if face_backbone else (ConvEncoder(widths), width)
         self.face_encoder, self.context_encoder = face, ConvEncoder(widths)
         self.face_width = nn.Conv2d(wide, width, 1) if face_backbone else nn.Identity()
         if fusion != "mean":
@@ -131,7 +131,7 @@ class CAERCrossAttention(nn.Module):
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
         """Both streams -> maps (B, C, F, W, h, w) of TE and CE, before the highlight.
 
-        Raises ValueError where face and context pictures differ in size.
+        Raises ValueError where face and context images differ in size.
         """
         if inputs["face"].shape[-2:] != inputs["context"].shape[-2:]:
             sizes = [tuple(inputs[s].shape[-2:]) for s in ("face", "context")]

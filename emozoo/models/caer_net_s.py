@@ -1,6 +1,6 @@
 """CAER-Net-S: Lee, Kim, Kim, Park, Sohn, "Context-Aware Emotion Recognition Networks", ICCV 2019; the static network.
 
-Legend: N = B * C * F pictures (batch, clips, frames), W feature width (256), h, w positions of a map, K classes.
+Legend: N = B * C * F images (batch, clips, frames), W feature width (256), h, w positions of a map, K classes.
 
     X_F = Enc_F(face)        X_C = Enc_C(scene, face blacked out)             (N,W,h,w), separate weights
     A   = softmax over positions of Highlight(X_C)                            (N,1,h,w)                    (eq. 3)

@@ -37,7 +37,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, picture_encoder
+from emozoo.models.backbones import Path_, image_encoder
 from emozoo.models.layers import (
     Masks,
     Output,
@@ -97,7 +97,7 @@ class CEFLNet(nn.Module):
                 raise ValueError(f"{word} must be one of {known}, got {value!r}")
         self.bn_mode, self.pooling, self.positional = bn_mode, pooling, positional
         self.per_frame = bn_mode == "flat"  # encode() treats every frame alone
-        self.backbone, width = picture_encoder(backbone, weights=backbone_weights)
+        self.backbone, width = image_encoder(backbone, weights=backbone_weights)
         self.reduce = nn.Linear(width, reduce) if reduce else nn.Identity()
         width = reduce or width
         self.encoder = ClipEncoder(width, pooling == "activation", frame_dropout)

@@ -20,7 +20,7 @@ Legend: B batch, T segments (clips), C_s channels of a stream's map, h, w positi
 The result does not change when segments trade places, or positions.
 
 Deviations
-  There is no text to deviate from. ``audio`` adds a fourth stream, sound: an extension of ours, off by default (the
+  There is no text to deviate from. ``audio`` adds a fourth stream, audio: an extension of ours, off by default (the
   abstract names visual features only, a later table calls the network audio-visual). A stream without any real
   segment counts as zeros, and is left out of ``score``.
 """
@@ -35,11 +35,11 @@ from torch import Tensor, nn
 
 from emozoo.models.backbones import (
     Path_,
-    check_sound,
+    audio_encoder,
+    check_audio,
     clip_encoder,
+    image_encoder,
     is_clip_encoder,
-    picture_encoder,
-    sound_encoder,
 )
 from emozoo.models.layers import (
     EncoderNet,
@@ -58,7 +58,7 @@ STREAMS = ("action", "object", "scene")
 class DFAN(EncoderNet):
     """Three streams (B, C, F, 3, H, W), C = T segments: ``action`` with F frames, ``object`` and ``scene`` with one.
 
-    ``audio`` names an encoder of a fourth stream, ``audio`` (B, C, 1, M, S): the sound that ends with each segment,
+    ``audio`` names an encoder of a fourth stream, ``audio`` (B, C, 1, M, S): the audio that ends with each segment,
     whose positions are mel bands and steps.
 
     ``encoders`` names an encoder per stream (``backbones.py``), ``encoder_weights`` optional files for them,
@@ -94,12 +94,12 @@ class DFAN(EncoderNet):
             raise ValueError(f"streams must name some of {', '.join(encoders)}, got {tuple(streams)!r}")
         files = encoder_weights or {}
         built = {
-            s: (clip_encoder if is_clip_encoder(encoders[s]) else picture_encoder)(encoders[s], weights=files.get(s))
+            s: (clip_encoder if is_clip_encoder(encoders[s]) else image_encoder)(encoders[s], weights=files.get(s))
             for s in streams
         }
         clip_streams = tuple(s for s in streams if is_clip_encoder(encoders[s]))
         if audio is not None:
-            built["audio"] = sound_encoder(audio, weights=files.get("audio"))
+            built["audio"] = audio_encoder(audio, weights=files.get("audio"))
             streams = (*streams, "audio")
         super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
         self.streams, self.order, self.fusion = tuple(streams), order, fusion
@@ -120,13 +120,13 @@ class DFAN(EncoderNet):
             self.stream_scores = nn.Parameter(torch.zeros(len(self.streams)))
 
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
-        """Per stream a map (B, T, C_s, h, w): clips averaged over time, pictures of a segment over its frames."""
+        """Per stream a map (B, T, C_s, h, w): clips averaged over time, images of a segment over its frames."""
         features = {}
         for s in self.streams:
             x = inputs[s]  # (B, T, F, 3, H, W)
             if s == "audio":
-                check_sound(self.encoders[s], x)
-                x = x.unsqueeze(3)  # (B, T, 1, 1, M, S): one picture to a segment, of one channel
+                check_audio(self.encoders[s], x)
+                x = x.unsqueeze(3)  # (B, T, 1, 1, M, S): one image to a segment, of one channel
             mask = stream_mask(masks, s, x, 3)
             if s in self.clip_streams:
                 clips = zero_masked(x, mask).transpose(2, 3)  # (B, T, 3, F, H, W)

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, picture_encoder
+from emozoo.models.backbones import Path_, image_encoder
 from emozoo.models.layers import (
     Masks,
     Output,
@@ -59,7 +59,7 @@ class EmotionFAN(nn.Module):
         if attention not in ("relation", "self", "mean"):
             raise ValueError(f"attention must be 'relation', 'self' or 'mean', got {attention!r}")
         self.attention = attention
-        self.backbone, width = picture_encoder(backbone, weights=backbone_weights)
+        self.backbone, width = image_encoder(backbone, weights=backbone_weights)
         if attention != "mean":
             self.alpha = nn.Sequential(nn.Dropout(0.5), nn.Linear(width, 1))
         if attention == "relation":

@@ -45,11 +45,11 @@ from torch.nn import functional as fn
 
 from emozoo.models.backbones import (
     Path_,
-    check_sound,
+    audio_encoder,
+    check_audio,
     clip_encoder,
+    image_encoder,
     is_clip_encoder,
-    picture_encoder,
-    sound_encoder,
 )
 from emozoo.models.layers import (
     EncoderNet,
@@ -69,8 +69,8 @@ from emozoo.models.layers import (
 class RecursiveJointAttention(EncoderNet):
     """Valence and arousal per clip, and an emotion per window where ``num_classes`` is given.
 
-    Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). A picture encoder for the face sees each frame
-    alone and is averaged over the clip, a clip encoder sees all F. A speech model for the sound (``sound_encoder`` in
+    Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). An image encoder for the face sees each frame
+    alone and is averaged over the clip, a clip encoder sees all F. A speech model for the audio (``audio_encoder`` in
     ``backbones.py``) hears samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
     (``speech_tiny_layers``) is followed by learnt weights over them. ``head`` also takes features made
     elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
@@ -119,10 +119,10 @@ class RecursiveJointAttention(EncoderNet):
         built: dict[str, tuple[nn.Module, int]] = {}
         face_is_clip = "face" in streams and is_clip_encoder(encoders["face"])
         if "face" in streams:
-            make = clip_encoder if face_is_clip else picture_encoder
+            make = clip_encoder if face_is_clip else image_encoder
             built["face"] = make(encoders["face"], weights=files.get("face"))
         if "audio" in streams:
-            built["audio"] = sound_encoder(encoders["audio"], weights=files.get("audio"))
+            built["audio"] = audio_encoder(encoders["audio"], weights=files.get("audio"))
         super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
         # A stream that is left out is one column of zeros.
         face_width, audio_width = (built[s][1] if s in built else 1 for s in ("face", "audio"))
@@ -169,10 +169,10 @@ class RecursiveJointAttention(EncoderNet):
                 maps = masked_mean(encode_masked(self.encoders["face"], x, mask), mask, 2)
             features["face"] = maps.flatten(2) if self.grid else maps.mean((-2, -1))
         if "audio" in self.streams:
-            sound = inputs["audio"]  # (B, L, 1, M, S)
-            check_sound(self.encoders["audio"], sound)
-            mask = stream_mask(masks, "audio", sound, 2)
-            features["audio"] = encode_masked(self.encoders["audio"], sound, mask).mean((-2, -1))
+            audio = inputs["audio"]  # (B, L, 1, M, S)
+            check_audio(self.encoders["audio"], audio)
+            mask = stream_mask(masks, "audio", audio, 2)
+            features["audio"] = encode_masked(self.encoders["audio"], audio, mask).mean((-2, -1))
         return features
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
@@ -293,7 +293,7 @@ class ResidualBiLSTM(nn.Module):
 
 
 class AudioGuided(nn.Module):
-    """Attention over the regions of the face map, guided by the sound: (B, L, D_v * G), (B, L, w) -> (B, L, w)."""
+    """Attention over the regions of the face map, guided by the audio: (B, L, D_v * G), (B, L, w) -> (B, L, w)."""
 
     def __init__(self, channels: int, width: int, regions: int, legacy_layout: bool) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, picture_encoder
+from emozoo.models.backbones import Path_, image_encoder
 from emozoo.models.layers import Masks, Output, at_least_fp32, encode_masked, masked_mean, masked_rnn, stream_mask
 
 
@@ -33,7 +33,7 @@ class ResNetGRU(nn.Module):
         backbone_weights: Path_ | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, width = picture_encoder(backbone, weights=backbone_weights)
+        self.backbone, width = image_encoder(backbone, weights=backbone_weights)
         self.gru = nn.GRU(width, hidden, batch_first=True, bidirectional=True)
         self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(2 * hidden, num_classes))
 

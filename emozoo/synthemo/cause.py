@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emozoo.errors import UsageError
-from emozoo.labels import BASIC7, CIRCLE
+from emozoo.labels import BASIC7, CIRCUMPLEX
 from emozoo.synthemo.drawing.draw import Array
 from emozoo.synthemo.drawing.person import AU_INDEX, DECOYS, PROTOTYPES, expression
 from emozoo.synthemo.drawing.places import PLACES
@@ -310,7 +310,7 @@ def course(cause: Cause) -> Course:
         )
         strength = strength * wave
     strength = strength * cause.peak
-    angle, radius = CIRCLE[cause.label]
+    angle, radius = CIRCUMPLEX[cause.label]
     va = radius * strength[:, None] * np.array([[np.cos(np.radians(angle)), np.sin(np.radians(angle))]])
 
     ways = PROTOTYPES[cause.shows[0]]

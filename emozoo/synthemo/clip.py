@@ -1,4 +1,4 @@
-"""From a cause to pictures and sound, and to files with a manifest."""
+"""From a cause to images and audio, and to files with a manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from emozoo.data.protocols import SYNTHEMO_VERSION as VERSION
 from emozoo.errors import DatasetError
 from emozoo.synthemo.cause import VIEWS, Cause, Course, Knobs, course, plan
 from emozoo.synthemo.drawing.body import body, hand
-from emozoo.synthemo.drawing.draw import Array, Picture, disc, over
+from emozoo.synthemo.drawing.draw import Array, Canvas, disc, over
 from emozoo.synthemo.drawing.head import Head
 from emozoo.synthemo.drawing.person import AU_INDEX, Person, person
 from emozoo.synthemo.drawing.scene import Scene
@@ -40,7 +40,7 @@ class Rendered:
     """A clip in memory: ``frames`` (F, h, w, 3) RGB uint8; ``waveform`` (n,) float32 in -1..1 at ``rate`` Hz, mono;
     ``va`` (F, 2) valence and arousal in [-1, 1]; ``boxes`` (F, 4) the face in pixels."""
 
-    frames: Picture
+    frames: Canvas
     waveform: Array
     rate: int
     va: Array
@@ -59,11 +59,11 @@ def render(cause: Cause) -> Rendered:
         units[:, AU_INDEX[25]] = np.maximum(units[:, AU_INDEX[25]], 0.8 * mouth)
         units[:, AU_INDEX[26]] = np.clip(units[:, AU_INDEX[26]] * (0.75 + 0.25 * mouth) + 0.30 * mouth, 0, 1.1)
         units[:, AU_INDEX[24]] *= 1 - 0.8 * mouth
-    frames = np.stack(list(_pictures(cause, run, who, units)))
+    frames = np.stack(list(_images(cause, run, who, units)))
     return Rendered(frames, waveform, RATE, run.va, run.boxes(cause), cause)
 
 
-def _pictures(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Picture]:
+def _images(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Canvas]:
     w, h = cause.size
     r = cause.rng(2)
     scene = Scene(
@@ -102,7 +102,7 @@ def _pictures(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[
         yield cv2.add(cv2.convertScaleAbs(img, alpha=light), grain[dy : dy + h, dx : dx + w], dtype=cv2.CV_8U)
 
 
-def _screen(cause: Cause) -> Picture:
+def _screen(cause: Cause) -> Canvas:
     """A plain round screen behind the head, a little larger than any crop of the face."""
     w, h = cause.size
     img = np.zeros((h, w, 4), np.uint8)
@@ -123,11 +123,11 @@ def write_clip(clip: Rendered, path: Path) -> None:
     write_media(path, clip.frames, clip.waveform, clip.rate, clip.cause.fps, clip.cause.knobs.crf)
 
 
-def write_media(path: Path, frames: Picture, waveform: Array, rate: int, fps: float, crf: int) -> None:
+def write_media(path: Path, frames: Canvas, waveform: Array, rate: int, fps: float, crf: int) -> None:
     """Writes H.264 / FLAC mp4 by renaming: RGB uint8 (F, h, w, 3), float32 (n,) in -1..1 at ``rate`` Hz, mono.
 
-    Same pictures, sound and library versions give the same bytes on any processor: x264 is kept from shortcuts that
-    only some have, and sound is stored without loss, by integers alone; encoders of AAC compute in floating point.
+    Same images, audio and library versions give the same bytes on any processor: x264 is kept from shortcuts that
+    only some have, and audio is stored without loss, by integers alone; encoders of AAC compute in floating point.
     """
     import av
 
@@ -139,17 +139,17 @@ def write_media(path: Path, frames: Picture, waveform: Array, rate: int, fps: fl
             options={"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"},
         )
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        audio = out.add_stream("flac", rate=rate, layout="mono", options={"lpc_type": "fixed"})  # integers alone
-        for picture in frames:
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        track = out.add_stream("flac", rate=rate, layout="mono", options={"lpc_type": "fixed"})  # integers alone
+        for image in frames:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         out.mux(video.encode())
         samples = np.rint(in_16_bits(waveform) * 32768).astype(np.int16)
         step = 1024
         for i in range(0, len(samples), step):
-            sound = av.AudioFrame.from_ndarray(samples[None, i : i + step], format="s16", layout="mono")
-            sound.sample_rate, sound.pts, sound.time_base = rate, i, Fraction(1, rate)
-            out.mux(audio.encode(sound))
-        out.mux(audio.encode())
+            audio = av.AudioFrame.from_ndarray(samples[None, i : i + step], format="s16", layout="mono")
+            audio.sample_rate, audio.pts, audio.time_base = rate, i, Fraction(1, rate)
+            out.mux(track.encode(audio))
+        out.mux(track.encode())
     os.replace(temporary, path)
 
 

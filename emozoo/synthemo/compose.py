@@ -2,17 +2,17 @@
 
 One clip shows the same emotion in each of its views, unless a view is spoilt: blurred, darkened, covered, drowned in
 noise, or not there at all. A spoilt view may show something else, so that a network which weighs views by what can be
-made of them knows more than one that does not. Nothing but the picture and the sound says which view is spoilt, and at
+made of them knows more than one that does not. Nothing but the image and the audio says which view is spoilt, and at
 least one never is.
 
 With ``Mix.strangers`` a view that is whole may be somebody else's, and only the other view says so. A voice from off
-screen: who is seen then wears headphones, and listens. A picture of another person: who is heard then speaks through a
+screen: who is seen then wears headphones, and listens. An image of another person: who is heard then speaks through a
 telephone, and is not there to be seen. A stranger's emotion has nothing to do with the label. This is what a network
 that looks at both views can know and two networks with a view each cannot, however their answers are put together.
 
 A face is moved by a camera path, with drifting light. It turns from neutral to its emotion where two photographs of one
 person allow it; otherwise it stands still, so that these clips teach nothing about how faces move. Valence and arousal
-are the emotion's place on Russell's circle (:data:`emozoo.labels.CIRCLE`), whose angles and lengths are ours.
+are the emotion's place on Russell's circle (:data:`emozoo.labels.CIRCUMPLEX`), whose angles and lengths are ours.
 
 Legend: F = frames, h, w = pixels.
 """
@@ -35,12 +35,12 @@ import cv2
 import numpy as np
 
 from emozoo import files
-from emozoo.data.images import is_picture, read_picture
+from emozoo.data.images import is_image, read_image
 from emozoo.data.manifest import Row
 from emozoo.errors import DatasetError, UsageError, VideoError
-from emozoo.labels import BASIC7, canonical, circle_point
+from emozoo.labels import BASIC7, canonical, circumplex_point
 from emozoo.synthemo.clip import write_media
-from emozoo.synthemo.drawing.draw import Array, Picture
+from emozoo.synthemo.drawing.draw import Array, Canvas
 from emozoo.synthemo.drawing.places import PLACES
 from emozoo.synthemo.drawing.scene import TYPICAL, Scene
 from emozoo.synthemo.voice import in_16_bits
@@ -94,7 +94,7 @@ class Recipe:
     """All that one clip follows from.
 
     ``states`` of each view in order: ``clear``, a way of spoiling, ``stranger`` or ``gone``.
-    ``face``, ``calm``, ``voice``: files; ``calm`` is a neutral picture of the same person, from which the face turns.
+    ``face``, ``calm``, ``voice``: files; ``calm`` is a neutral image of the same person, from which the face turns.
     ``box``: place of the face, inclusive pixel corners. ``end``: seconds of the voice at which the clip ends.
     """
 
@@ -126,7 +126,7 @@ class Recipe:
 class Material:
     """Faces and voices by emotion; used are the emotions that there are in all views that need them.
 
-    Raises DatasetError where these are fewer than two, or where a face is no picture file.
+    Raises DatasetError where these are fewer than two, or where a face is no image file.
     """
 
     def __init__(self, faces: Sequence[Row], voices: Sequence[Row], views: Sequence[str]) -> None:
@@ -135,8 +135,8 @@ class Material:
         self.emotions = tuple(e for e in BASIC7 if all(e in self.of[v] for v in needed))
         if len(self.emotions) < 2:
             raise DatasetError(f"{' and '.join(needed)}: fewer than two of {', '.join(BASIC7)} are in all of them")
-        if odd := next((r for rows in self.of["face"].values() for r in rows if not is_picture(r.path)), None):
-            raise DatasetError(f"{odd.path}: faces are composed from picture files (jpg, png ...) alone")
+        if odd := next((r for rows in self.of["face"].values() for r in rows if not is_image(r.path)), None):
+            raise DatasetError(f"{odd.path}: faces are composed from image files (jpg, png ...) alone")
         self.calm: dict[str, list[Row]] = {}
         for row in self.of["face"].get("neutral", ()):
             self.calm.setdefault(str(row.group), []).append(row)
@@ -163,7 +163,7 @@ def plan(
     block = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1 << 30, index // k)))
     label = material.emotions[int(block.permutation(k)[index % k])]
     r = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 0)))
-    sound = str(r.choice(mix.views))  # this one is never spoilt
+    audio = str(r.choice(mix.views))  # this one is never spoilt
     shows, states = [], []
     for view in VIEWS:
         spoilt, gone, other = r.random() < mix.spoil, r.random() < mix.gone, r.random() < mix.conflict
@@ -172,7 +172,7 @@ def plan(
             shows.append("neutral")
             states.append("clear" if view == "scene" else "gone")
             continue
-        spoilt &= view != sound
+        spoilt &= view != audio
         states.append(("gone" if gone else way) if spoilt else "clear")
         others = [e for e in material.emotions if e != label]
         shows.append(others[another] if spoilt and other and not gone else label)
@@ -200,10 +200,10 @@ def _pick(rows: dict[str, list[Row]], emotion: str, r: np.random.Generator) -> R
     return rows[emotion][int(r.integers(len(rows[emotion])))]
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------------------------
 
 
-def pictures(recipe: Recipe) -> Picture:
+def images(recipe: Recipe) -> Canvas:
     """The frames of a clip, RGB uint8 (F, h, w, 3)."""
     r = recipe.rng(1)
     (w, h), count = recipe.size, max(2, round(recipe.seconds * recipe.fps))
@@ -233,13 +233,13 @@ class _Face:
         self.box, self.size = recipe.box, recipe.size
         self.side = max(2, round(recipe.box[2] - recipe.box[0]))
         count = max(2, round(recipe.seconds * recipe.fps))
-        cast = np.exp(r.normal(0.0, (0.10, 0.03, 0.10)) + (0.08, 0.0, -0.08))  # grey pictures get a colour of light
+        cast = np.exp(r.normal(0.0, (0.10, 0.03, 0.10)) + (0.08, 0.0, -0.08))  # grey images get a colour of light
         self.shown = self._open(recipe.face, cast)
         self.calm = self._open(recipe.calm, cast) if recipe.calm is not None else None
         if recipe.states[2] == "stranger":
-            for picture in (self.shown, self.calm):
-                if picture is not None:
-                    _headphones(picture, recipe.rng(8))
+            for image in (self.shown, self.calm):
+                if image is not None:
+                    _headphones(image, recipe.rng(8))
         self.turn = float(r.uniform(0.1, 0.35)) * recipe.seconds
         self.state, self.seed = recipe.states[0], recipe.rng(6)
         self.shown = _spoil(self.shown, self.state, self.seed)
@@ -251,16 +251,16 @@ class _Face:
         edge[rim:-rim, rim:-rim] = 1
         self.edge = cv2.GaussianBlur(edge, (0, 0), rim / 1.5)
 
-    def _open(self, row: Row, cast: Array) -> Picture:
-        picture = read_picture(row.path)[0]
+    def _open(self, row: Row, cast: Array) -> Canvas:
+        image = read_image(row.path)[0]
         if row.box is not None and any(row.box):
             x1, y1, x2, y2 = (int(v) for v in row.box)
-            picture = picture[max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1]
-        how = cv2.INTER_AREA if picture.shape[0] > self.side else cv2.INTER_CUBIC
-        picture = cv2.resize(picture, (self.side, self.side), interpolation=how)
-        return (picture * cast).clip(0, 255).astype(np.uint8)
+            image = image[max(y1, 0) : y2 + 1, max(x1, 0) : x2 + 1]
+        how = cv2.INTER_AREA if image.shape[0] > self.side else cv2.INTER_CUBIC
+        image = cv2.resize(image, (self.side, self.side), interpolation=how)
+        return (image * cast).clip(0, 255).astype(np.uint8)
 
-    def lay(self, img: Picture, i: int, t: float) -> None:
+    def lay(self, img: Canvas, i: int, t: float) -> None:
         face = self.shown
         if self.calm is not None:
             share = float(np.clip((t - self.turn) / 0.3, 0, 1))
@@ -282,7 +282,7 @@ def _waves(r: np.random.Generator, count: int) -> Array:
     return (high[:, None] * np.sin(cycles[:, None] * t + phase[:, None])).sum(0)
 
 
-def _spoil(img: Picture, state: str, r: np.random.Generator) -> Picture:
+def _spoil(img: Canvas, state: str, r: np.random.Generator) -> Canvas:
     h = img.shape[0]
     if state == "blur":
         return np.asarray(cv2.GaussianBlur(img, (0, 0), float(r.uniform(0.055, 0.085)) * h))
@@ -297,7 +297,7 @@ def _spoil(img: Picture, state: str, r: np.random.Generator) -> Picture:
     return img
 
 
-def _headphones(img: Picture, r: np.random.Generator) -> None:
+def _headphones(img: Canvas, r: np.random.Generator) -> None:
     """Draws them onto a face (h, w): cups at its edges, where they hide neither eyes nor mouth, and a band above."""
     h, w = img.shape[:2]
     shell, rim = (tuple(int(v) for v in r.integers(lo, hi, 3)) for lo, hi in ((10, 90), (170, 250)))
@@ -309,13 +309,13 @@ def _headphones(img: Picture, r: np.random.Generator) -> None:
         cv2.ellipse(img, middle, axes, 0, 0, 360, rim, thick // 2, cv2.LINE_AA)
 
 
-# -- sound ---------------------------------------------------------------------------------------------------------
+# -- audio ---------------------------------------------------------------------------------------------------------
 
 
 def waveform(recipe: Recipe) -> Array:
-    """The sound of a clip, float32 (n,) in -1..1 in steps of 16 bits, at 16 kHz: the part of the recording around its
+    """The audio of a clip, float32 (n,) in -1..1 in steps of 16 bits, at 16 kHz: the part of the recording around its
     loudest stretch."""
-    from emozoo.data.media import Sound, read_header
+    from emozoo.data.media import AudioTrack, read_header
 
     n = round(recipe.seconds * RATE)
     if recipe.voice is None:
@@ -323,10 +323,10 @@ def waveform(recipe: Recipe) -> Array:
     path = recipe.voice.extra.get("sound", recipe.voice.path)
     header = read_header(path)
     if not header.has_audio:
-        raise VideoError(path, "has no sound track: leave it out of the voices", "no_audio")
-    sound = Sound(path, RATE, header)
-    first, last = recipe.voice.start or sound.offset, recipe.voice.end or sound.offset + sound.duration
-    wave = sound.read(first, max(first, last)).astype(float)
+        raise VideoError(path, "has no audio track: leave it out of the voices", "no_audio")
+    audio = AudioTrack(path, RATE, header)
+    first, last = recipe.voice.start or audio.offset, recipe.voice.end or audio.offset + audio.duration
+    wave = audio.read(first, max(first, last)).astype(float)
     r = recipe.rng(3)
     power = np.cumsum(np.square(wave))
     centre = int(np.searchsorted(power, power[-1] / 2)) if len(wave) else 0
@@ -379,13 +379,13 @@ def make(job: tuple[Recipe, str]) -> str:
     """Composes a clip and writes it to a path, which it returns: work for a process of its own."""
     recipe, path = job
     cv2.setNumThreads(1)
-    write_media(Path(path), pictures(recipe), waveform(recipe), RATE, recipe.fps, recipe.mix.crf)
+    write_media(Path(path), images(recipe), waveform(recipe), RATE, recipe.fps, recipe.mix.crf)
     return path
 
 
 def line(recipe: Recipe, path: str, split: str | None) -> dict[str, object]:
     """The manifest's line of a clip: the common columns, then the causes."""
-    point = circle_point(recipe.label)
+    point = circumplex_point(recipe.label)
     assert point is not None
     values: dict[str, object] = {
         "path": path, "label": recipe.label, "valence": f"{point[0]:.4f}", "arousal": f"{point[1]:.4f}",
@@ -421,7 +421,7 @@ def compose(
     Same seed, settings and material, same clips, whatever ``n`` and ``workers`` are; a run that was cut short goes on.
 
     Args:
-        faces, voices: rows of pictures and of recordings, of which those of the seven basic emotions are used.
+        faces, voices: rows of images and of recordings, of which those of the seven basic emotions are used.
         split: what the manifest's column ``split`` says of all clips. People and voices of another split must not be
             among the rows.
 

@@ -1,4 +1,4 @@
-"""Small drawn pictures with labels and people, and small networks that were trained on nothing."""
+"""Small drawn images with labels and people, and small networks that were trained on nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def weights(make_weights: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """21 pictures of seven people, three a class; two further lines are not scored."""
+    """21 images of seven people, three a class; two further lines are not scored."""
     r = np.random.default_rng(0)
     lines = ["path,label,split,actor,x1,y1,x2,y2"]
     for i in range(23):
@@ -63,7 +63,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folded(data: Path) -> Path:
-    """The same pictures without a split, in three folds of whole people."""
+    """The same images without a split, in three folds of whole people."""
     table = (data / "manifest.csv").read_text().splitlines()
     lines = [table[0].replace("split", "fold")]
     for line in table[1:]:

@@ -16,7 +16,7 @@ from emozoo.labels import BASIC7
 from emozoo.registry import MODELS
 
 FACE_SCENE = MODELS["caer_cross_attention"].specs["lite"]
-FACE_SOUND = MODELS["recursive_joint_attention"].specs["lite"]
+FACE_AUDIO = MODELS["recursive_joint_attention"].specs["lite"]
 
 
 def batch_of(spec, size: int = 3) -> Batch:
@@ -31,8 +31,8 @@ def batch_of(spec, size: int = 3) -> Batch:
 
 def test_a_stream_that_is_taken_away_is_zeros_and_masked() -> None:
     """Protects face-only, audio-only and the like: nothing of the rest reaches the network."""
-    batch = batch_of(FACE_SOUND)
-    seen = controls.keep(FACE_SOUND, "audio-only")(batch).batch
+    batch = batch_of(FACE_AUDIO)
+    seen = controls.keep(FACE_AUDIO, "audio-only")(batch).batch
     assert not seen.masks["face"].any()
     assert not seen.inputs["face"].any()
     assert torch.equal(seen.inputs["audio"], batch.inputs["audio"])
@@ -41,14 +41,14 @@ def test_a_stream_that_is_taken_away_is_zeros_and_masked() -> None:
 
 def test_time_in_disorder() -> None:
     """Protects shuffled-time: all moments are there, streams stay together, and answers find their way back."""
-    batch = batch_of(FACE_SOUND)
+    batch = batch_of(FACE_AUDIO)
     seen = controls.shuffle_time(batch)
-    sound = seen.batch.inputs["audio"]
-    assert not torch.equal(sound, batch.inputs["audio"])
-    back = seen.back[:, :, None, None, None].expand_as(sound)
-    assert torch.equal(sound.gather(1, back), batch.inputs["audio"])
+    audio = seen.batch.inputs["audio"]
+    assert not torch.equal(audio, batch.inputs["audio"])
+    back = seen.back[:, :, None, None, None].expand_as(audio)
+    assert torch.equal(audio.gather(1, back), batch.inputs["audio"])
     face, before = (x.flatten(3).sum((2, 3)) for x in (seen.batch.inputs["face"], batch.inputs["face"]))
-    assert torch.allclose(face.gather(1, seen.back), before, atol=1e-4), "faces go with their sound"
+    assert torch.allclose(face.gather(1, seen.back), before, atol=1e-4), "faces go with their audio"
     alone = controls.shuffle_time(Batch(*({k: x[1:2] for k, x in p.items()} for p in (batch.inputs, batch.masks)),
                                         {}, {"id": ["item1"]}))  # fmt: skip
     assert torch.equal(alone.batch.inputs["face"], seen.batch.inputs["face"][1:2]), "whatever the batch"
@@ -56,7 +56,7 @@ def test_time_in_disorder() -> None:
 
 def test_which_controls_a_model_has() -> None:
     """Protects against controls that say nothing: refused, with those that there are."""
-    assert controls.of(FACE_SOUND) == ["face-only", "audio-only", "shuffled-time"]
+    assert controls.of(FACE_AUDIO) == ["face-only", "audio-only", "shuffled-time"]
     assert controls.of(FACE_SCENE) == ["face-only", "context-only", "shuffled-context", "shuffled-time"]
     with pytest.raises(UsageError, match="'audio-only': it has no audio stream; there are face-only"):
         controls.check(FACE_SCENE, "audio-only", "caer_cross_attention")

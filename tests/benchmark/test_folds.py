@@ -12,17 +12,17 @@ import yaml
 from emozoo.benchmark.folds import cross_validate
 
 
-def test_every_fold_has_its_own_teacher(make_pictures: Callable[[int], Path], tmp_path: Path) -> None:
+def test_every_fold_has_its_own_teacher(make_images: Callable[[int], Path], tmp_path: Path) -> None:
     """Held-out people stay unknown to what teaches: fold k learns from the teacher of fold k, and all are pooled."""
-    pictures = sorted(make_pictures(24).rglob("*.png"))
+    images = sorted(make_images(24).rglob("*.png"))
     manifest = tmp_path / "manifest.csv"
     with manifest.open("w", newline="") as f:
         table = csv.writer(f)
         table.writerow(["path", "label", "split", "group"])
-        table.writerows([p, p.parent.name, "train", f"person{i % 8}"] for i, p in enumerate(pictures))
+        table.writerows([p, p.parent.name, "train", f"person{i % 8}"] for i, p in enumerate(images))
     model = {
         "model": "emotion_fan", "size": "lite", "options": {"backbone": "vgg_tiny"}, "spec": {"clips": 1},
-        "classes": sorted({p.parent.name for p in pictures}),
+        "classes": sorted({p.parent.name for p in images}),
     }  # fmt: skip
     plan = {
         "seed_everything": 1,
@@ -58,6 +58,6 @@ def test_every_fold_has_its_own_teacher(make_pictures: Callable[[int], Path], tm
     assert {r["prior"] for r in found} == {"train", "uniform"}
     for record in found:
         assert (record["model"], record["protocol"], record["fold"]) == ("taught", "mine_2fold", "pooled")
-        assert record["n_evaluated"] == len(pictures)
+        assert record["n_evaluated"] == len(images)
     hashes = {json.loads(p.read_text())["sha256"] for p in tmp_path.glob("t*/fold?/config.json")}
     assert len(hashes) == 4

@@ -1,4 +1,4 @@
-"""Benchmark records on small drawn pictures: what is scored, what is refused, what is counted."""
+"""Benchmark records on small drawn images: what is scored, what is refused, what is counted."""
 
 import csv
 import json
@@ -72,7 +72,7 @@ def test_worker_processes_change_nothing(weights: Path, data: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_is_skipped_in_silence(weights: Path, data: Path, workers: int) -> None:
     """Protects n: an unreadable item stops the run in one readable line, or is counted where that was asked for."""
-    (data / "4.png").write_text("no picture")
+    (data / "4.png").write_text("no image")
     with pytest.raises(DatasetError, match=r"4\.png") as e:
         run([str(weights)], "csv", data, num_workers=workers)
     assert "emozoo check" in str(e.value)

@@ -69,18 +69,18 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return make
 
 
-def write_video(path: Path, frames: list[np.ndarray], fps: int = 10, sound: np.ndarray | None = None) -> Path:
-    """RGB frames (H, W, 3), and mono sound at 16 kHz in [-1, 1], as an ordinary mp4."""
+def write_video(path: Path, frames: list[np.ndarray], fps: int = 10, audio: np.ndarray | None = None) -> Path:
+    """RGB frames (H, W, 3), and mono audio at 16 kHz in [-1, 1], as an ordinary mp4."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "ultrafast"})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"
-        audio = out.add_stream("aac", rate=16000, layout="mono") if sound is not None else None
+        audio = out.add_stream("aac", rate=16000, layout="mono") if audio is not None else None
         for frame in frames:
             out.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         out.mux(video.encode())
-        if audio is not None and sound is not None:
-            samples = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), format="fltp", layout="mono")
+        if audio is not None and audio is not None:
+            samples = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
             samples.rate, samples.pts, samples.time_base = 16000, 0, Fraction(1, 16000)
             out.mux(audio.encode(samples))
             out.mux(audio.encode())
@@ -98,10 +98,10 @@ def person() -> tuple[list[np.ndarray], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory, person: tuple[list[np.ndarray], np.ndarray]) -> Path:
-    """A folder with one file of each kind: face, two faces, no face, a picture, sound alone, and what is no video."""
+    """A folder with one file of each kind: face, two faces, no face, an image, audio alone, and what is no video."""
     folder = tmp_path_factory.mktemp("media")
-    frames, sound = person
-    write_video(folder / "face.mp4", frames, sound=sound)
+    frames, audio = person
+    write_video(folder / "face.mp4", frames, audio=audio)
     (folder / "inner").mkdir()
     write_video(folder / "inner" / "long.mp4", (frames + frames[::-1]) * 2)  # 8 s: longer than a window
     write_video(folder / "two.mp4", [np.concatenate([f, f[:, ::-1]], axis=1) for f in frames])

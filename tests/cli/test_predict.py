@@ -36,7 +36,7 @@ def test_folder_is_answered_file_by_file(answered, media):
     assert "Traceback" not in done.err
     first, second = done.err.splitlines()
     assert first.startswith(f"error: {media / 'broken.mp4'}: ")
-    assert second.startswith("note: no video written")  # of the picture
+    assert second.startswith("note: no video written")  # of the image
 
 
 def test_json_has_the_documented_shape(answered):
@@ -81,7 +81,7 @@ def test_two_faces_are_two_tracks(answered):
     assert left[2] < 192 + 40 < right[2]
 
 
-def test_picture_says_that_nothing_moved(answered):
+def test_image_says_that_nothing_moved(answered):
     """Protects stills: they are answered, and the result says that nothing temporal was seen."""
     line = by_name(answered[0])["picture.png"]
     assert line["label"] is not None
@@ -119,8 +119,8 @@ def test_csv_is_the_timeline(answered):
     assert json.loads((out / "inner" / "long.json").read_text()) == line
 
 
-def test_video_keeps_pictures_and_sound(answered, media):
-    """Protects the annotated video: same size, same number of frames at the same times, sound still there."""
+def test_video_keeps_images_and_audio(answered, media):
+    """Protects the annotated video: same size, same number of frames at the same times, audio still there."""
     _, out = answered
     with av.open(str(out / "face.mp4")) as made, av.open(str(media / "face.mp4")) as source:
         assert [s.type for s in made.streams] == ["video", "audio"]
@@ -128,7 +128,7 @@ def test_video_keeps_pictures_and_sound(answered, media):
     assert [round(f.time, 3) for f in new] == [round(f.time, 3) for f in old]
     assert (new[0].width, new[0].height) == (192, 144)
     difference = abs(new[5].to_ndarray(format="rgb24").astype(int) - old[5].to_ndarray(format="rgb24")).max(-1) > 60
-    assert 0.02 < difference.mean() < 0.6  # something is drawn, most of the picture is left
+    assert 0.02 < difference.mean() < 0.6  # something is drawn, most of the image is left
 
 
 def test_source_is_never_overwritten(emozoo, folder_of, media, tmp_path):
@@ -142,7 +142,7 @@ def test_source_is_never_overwritten(emozoo, folder_of, media, tmp_path):
 
 
 def test_valence_and_arousal_over_time(emozoo, folder_of, media):
-    """Protects the audio-visual model: a curve clip by clip, both streams named; without sound the face answers."""
+    """Protects the audio-visual model: a curve clip by clip, both streams named; without audio the face answers."""
     model = folder_of("recursive_joint_attention")
     done = emozoo("predict", media / "face.mp4", media / "two.mp4", "--model", model, "--json")
     assert done.code == 0, done.err

@@ -23,12 +23,12 @@ def sha256(data: bytes | np.ndarray) -> str:
 def hashes(path: Path, frames: np.ndarray, waveform: np.ndarray) -> dict[str, str]:
     """Of what was drawn and spoken, of the file that holds it, and of what is decoded from that file."""
     with av.open(str(path)) as box:
-        pictures = np.stack([f.to_ndarray() for f in box.decode(video=0)])  # as they are coded, yuv420p
+        images = np.stack([f.to_ndarray() for f in box.decode(video=0)])  # as they are coded, yuv420p
     with av.open(str(path)) as box:
         samples = np.concatenate([f.to_ndarray() for f in box.decode(audio=0)], 1)
     return {
         "pictures": sha256(frames), "samples": sha256(waveform), "file": sha256(path.read_bytes()),
-        "decoded pictures": sha256(pictures), "decoded samples": sha256(samples),
+        "decoded images": sha256(images), "decoded samples": sha256(samples),
     }  # fmt: skip
 
 

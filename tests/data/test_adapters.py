@@ -130,9 +130,9 @@ def test_classes_splits_and_folds(name: str, opened: Callable[[str], Manifest]) 
 
 
 AUDIO = AudioSpec(rate=16000, win=400, hop=250, fft=512, seconds=0.2, top_db=80.0)
-WITH_SOUND = ClipSpec(
+WITH_AUDIO = ClipSpec(
     {"face": StreamSpec("face", (48, 48), frames=2), "audio": StreamSpec("audio", (40, 64), audio=AUDIO)},
-    clips=8, sampling="trail", window_s=0.4, clip_s=0.05,
+    clips=8, sampling="trailing", window_s=0.4, clip_s=0.05,
 )  # fmt: skip
 SPEC = ClipSpec({"face": StreamSpec("face", (16, 16), frames=2)}, clips=2, sampling="segments", window_s=1.0)
 
@@ -145,7 +145,7 @@ def test_train_an_epoch_and_benchmark(name: str, tree: Callable[[str], Path], tm
         module = EmotionModule("emotion_fan", size="lite", classes=list(TABLE[name][0]), spec=SPEC.to_dict())
     else:  # valence and arousal, of a face and a voice
         module = EmotionModule(
-            "recursive_joint_attention", size="lite", classes=[], options={"va": True}, spec=WITH_SOUND.to_dict()
+            "recursive_joint_attention", size="lite", classes=[], options={"va": True}, spec=WITH_AUDIO.to_dict()
         )
     dm = EmotionDataModule(
         name, tree(name), spec=module.spec, classes=module.classes or None, batch_size=4, fold=fold, val_share=0.0
@@ -281,7 +281,7 @@ def test_real_box_list(shared: Path, tmp_path: Path) -> None:
 
 
 def test_ncaer_s_boxes(opened: Callable[[str], Manifest]) -> None:
-    """Protects box files under another spelling, four zeros as no face, and a picture without a box file."""
+    """Protects box files under another spelling, four zeros as no face, and an image without a box file."""
     boxes = {r.id: r.box for r in opened("ncaer_s")}
     assert boxes["train/Anger/12"] == (4, 4, 30, 30)
     assert boxes["val/Fear/12"] == (0, 0, 0, 0)
@@ -393,8 +393,8 @@ def test_official_table_of_ten_splits(tmp_path: Path) -> None:
 # --- Aff-Wild2 -------------------------------------------------------------------------------------------------------
 
 
-def test_aff_wild2_labels_follow_pictures(opened: Callable[[str], Manifest], tree: Callable[[str], Path]) -> None:
-    """Protects the join of pictures and lines where faces are missing, labels of -5, and a frame without a line."""
+def test_aff_wild2_labels_follow_images(opened: Callable[[str], Manifest], tree: Callable[[str], Path]) -> None:
+    """Protects the join of images and lines where faces are missing, labels of -5, and a frame without a line."""
     rows = {r.id: r for r in opened("aff_wild2")}
     whole = rows["train/7-60-1920x1080"]
     assert Path(whole.extra["va_file"]).is_relative_to(tree("aff_wild2")), "nothing missing: the file itself"
@@ -408,8 +408,8 @@ def test_aff_wild2_labels_follow_pictures(opened: Callable[[str], Manifest], tre
     assert whole.box == (0, 0, 111, 111)
 
 
-def test_sound_beside_pictures(opened: Callable[[str], Manifest], tree: Callable[[str], Path]) -> None:
-    """Protects hearing the data sets whose pictures lie in folders: two people in a video share its sound."""
+def test_audio_beside_images(opened: Callable[[str], Manifest], tree: Callable[[str], Path]) -> None:
+    """Protects hearing the data sets whose images lie in folders: two people in a video share its audio."""
     rows = {r.id: r.extra.get("sound") for r in opened("aff_wild2")}
     assert rows.pop("val/12-24-1920x1080") is None
     assert rows == {
@@ -450,7 +450,7 @@ def test_afew_videos(tmp_path: Path) -> None:
 
 
 def test_afew_aligned_faces(tmp_path: Path) -> None:
-    """Protects the faces of the organisers: classes from the videos, whose sound and frame rate they keep."""
+    """Protects the faces of the organisers: classes from the videos, whose audio and frame rate they keep."""
     for split, faces in (("Train_AFEW", "AlignedFaces_LBPTOP_Points"), ("Val_AFEW", "AlignedFaces_LBPTOP_Points_Val")):
         trees.film(tmp_path / split / "Happy" / "000046280.avi")
         trees.video(tmp_path / split / "Sad" / "000046281.avi")
@@ -461,15 +461,15 @@ def test_afew_aligned_faces(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert m.rows[2].path == str(tmp_path / "AlignedFaces_LBPTOP_Points_Val" / "Faces" / "000046280")
     assert absent(m) == {"train/Sad/000046281", "val/Sad/000046281"}, "no face was found: the item stays"
-    with ClipReader.of(m.rows[0], WITH_SOUND) as reader:
+    with ClipReader.of(m.rows[0], WITH_AUDIO) as reader:
         assert reader.fps == pytest.approx(30)
-        assert reader.sound is not None
+        assert reader.audio is not None
     with pytest.raises(DatasetError, match="AlignedFaces"):
         datasets.load("afew:aligned", tmp_path / "Train_AFEW")
 
 
 def test_dfew_names_votes_and_boxes(opened: Callable[[str], Manifest]) -> None:
-    """Protects zero padding, votes beside the label, the true size of the pictures, a clip without a face."""
+    """Protects zero padding, votes beside the label, the true size of the images, a clip without a face."""
     m = opened("dfew")
     row = next(r for r in m if r.id == "00008")
     assert row.label == "Sad"
@@ -502,7 +502,7 @@ def test_dfew_lists_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_ferv39k_and_mafw_keep_what_is_listed(opened: Callable[[str], Manifest]) -> None:
-    """Protects listed clips without pictures, ids that repeat between scenes, and names instead of numbers."""
+    """Protects listed clips without images, ids that repeat between scenes, and names instead of numbers."""
     assert absent(opened("ferv39k")) == {"War/Fear/0007"}
     assert {"Action/Happy/0007", "War/Happy/0007"} <= {r.id for r in opened("ferv39k")}
     assert absent(opened("mafw")) == {"00033"}

@@ -1,4 +1,4 @@
-"""Waveforms to log-mel pictures."""
+"""Waveforms to log-mel images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Composed clips: pictures and sounds put together so that the cause of every label, and what is spoilt, is known."""
+"""Composed clips: images and audio put together so that the cause of every label, and what is spoilt, is known."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from emozoo.labels import BASIC7
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 from emozoo.synthemo import Mix, compose
 from emozoo.synthemo.clip import write_media
-from emozoo.synthemo.compose import Material, Recipe, pictures, plan, waveform
+from emozoo.synthemo.compose import Material, Recipe, images, plan, waveform
 
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], list[Row]]:
-    """Faces and voices of two people, one of each emotion: grey pictures whose level is the emotion, and tones."""
+    """Faces and voices of two people, one of each emotion: grey images whose level is the emotion, and tones."""
     root = tmp_path_factory.mktemp("material")
     faces, voices = [], []
     for k, emotion in enumerate(BASIC7):
@@ -71,9 +71,9 @@ def test_same_seed_same_clips(material: tuple[list[Row], list[Row]], tmp_path: P
 
 
 def test_a_clip_is_the_same_on_any_machine(material: tuple[list[Row], list[Row]], tmp_path: Path) -> None:
-    """Protects repeatability between machines: pictures, sound and file of composed clips have the committed hashes."""
+    """Protects repeatability between machines: images, audio and file of composed clips have the committed hashes."""
     found = recipes(material, 40, views=("face", "scene", "voice"), spoil=0.7, strangers=0.5)
-    frames, waves = np.concatenate([pictures(r) for r in found]), np.concatenate([waveform(r) for r in found])
+    frames, waves = np.concatenate([images(r) for r in found]), np.concatenate([waveform(r) for r in found])
     write_media(tmp_path / "a.mp4", frames, waves, 16000, 10.0, 26)
     recorded.assert_as_recorded("composed", tmp_path / "a.mp4", frames, waves)
 
@@ -93,18 +93,18 @@ def test_something_is_always_whole(material: tuple[list[Row], list[Row]]) -> Non
 
 
 def test_what_is_spoilt_is_spoilt(material: tuple[list[Row], list[Row]]) -> None:
-    """Protects the ways of spoiling: each leaves less of the picture or of the sound than a clear clip."""
+    """Protects the ways of spoiling: each leaves less of the image or of the audio than a clear clip."""
     seen: dict[str, Recipe] = {}
     for r in recipes(material, views=("face", "scene", "voice"), spoil=0.7):
         for view, state in zip(("face", "scene", "voice"), r.states, strict=True):
             seen.setdefault(f"{view} {state}", r)
     x1, y1, x2, y2 = (round(v) for v in seen["face dark"].box)
-    dark = pictures(seen["face dark"])[:, y1 + 8 : y2 - 8, x1 + 8 : x2 - 8]
+    dark = images(seen["face dark"])[:, y1 + 8 : y2 - 8, x1 + 8 : x2 - 8]
     assert dark.mean() < 45
-    noise = pictures(seen["face noise"])
+    noise = images(seen["face noise"])
     x1, y1, x2, y2 = (round(v) for v in seen["face noise"].box)
     assert noise[0, y1 + 8 : y2 - 8, x1 + 8 : x2 - 8].std() > 30
-    assert pictures(seen["scene gone"])[:, :4].std() < 15, "no place"
+    assert images(seen["scene gone"])[:, :4].std() < 15, "no place"
     whole = waveform(seen["voice clear"])
     assert np.abs(whole).max() > 0.2
     assert not waveform(seen["voice gone"]).any()
@@ -132,7 +132,7 @@ def test_a_stranger_is_betrayed_by_the_other_view(material: tuple[list[Row], lis
             assert replace(r, mix=old.mix) == old
 
     clip = next(r for r in strange["voice"] if not r.calm)
-    seen, bare = (pictures(r)[0].astype(int) for r in (clip, replace(clip, states=("clear", "clear", "clear"))))
+    seen, bare = (images(r)[0].astype(int) for r in (clip, replace(clip, states=("clear", "clear", "clear"))))
     x1, y1, x2, y2 = (round(v) for v in clip.box)
     changed = np.abs(seen - bare).max(-1) > 20
     rim, inner = changed[y1:y2, x1:x2].mean(), changed[y1 + 8 : y2 - 2, x1 + 9 : x2 - 9].mean()
@@ -147,14 +147,14 @@ def test_a_stranger_is_betrayed_by_the_other_view(material: tuple[list[Row], lis
 
 
 def test_a_face_turns_where_one_person_has_both(material: tuple[list[Row], list[Row]]) -> None:
-    """Protects against inventing movement: a face changes from the same person's neutral picture, or not at all."""
+    """Protects against inventing movement: a face changes from the same person's neutral image, or not at all."""
     turning = next(r for r in recipes(material, spoil=0.0) if r.shows[0] == "surprise")
     assert turning.face is not None
     assert turning.calm is not None
     assert turning.calm.id == f"neutral_{turning.face.group}"
     x, y = (round((turning.box[i] + turning.box[i + 2]) / 2) for i in (0, 1))
-    levels = pictures(turning)[:, y - 4 : y + 4, x - 4 : x + 4].mean((1, 2, 3))
-    assert levels[-3:].mean() > levels[0] + 25, "neutral is the darker picture"
+    levels = images(turning)[:, y - 4 : y + 4, x - 4 : x + 4].mean((1, 2, 3))
+    assert levels[-3:].mean() > levels[0] + 25, "neutral is the darker image"
     faces = [r for r in material[0] if r.label != "neutral" or r.group == "a"]
     of_b = [r for r in recipes((faces, material[1]), spoil=0.0) if r.face is not None and r.face.group == "b"]
     assert of_b
@@ -162,7 +162,7 @@ def test_a_face_turns_where_one_person_has_both(material: tuple[list[Row], list[
 
 
 def test_clips_are_read_like_any_others(material: tuple[list[Row], list[Row]], tmp_path: Path) -> None:
-    """Protects training on them: a table with labels, boxes (four zeros: no face), places on the circle, sound."""
+    """Protects training on them: a table with labels, boxes (four zeros: no face), places on the circle, audio."""
     faces, voices = material
     mix = Mix(spoil=0.8, gone=0.6)
     path = compose(tmp_path / "set", 21, 2, faces=faces, voices=voices, mix=mix, split="val", **SIZE)  # type: ignore[arg-type]
@@ -173,7 +173,7 @@ def test_clips_are_read_like_any_others(material: tuple[list[Row], list[Row]], t
     audio = AudioSpec(rate=16000, win=400, hop=250, fft=512, seconds=0.4)
     spec = ClipSpec(
         {"face": StreamSpec("face", (32, 32)), "audio": StreamSpec("audio", (40, 26), audio=audio)},
-        clips=3, sampling="trail", window_s=1.6, clip_s=0.4,
+        clips=3, sampling="trailing", window_s=1.6, clip_s=0.4,
     )  # fmt: skip
     gone = [r for r in manifest if r.box == (0, 0, 0, 0)]
     assert 0 < len(gone) < 21
@@ -186,19 +186,19 @@ def test_clips_are_read_like_any_others(material: tuple[list[Row], list[Row]], t
 
 
 def test_voices_are_their_labelled_part(tmp_path: Path) -> None:
-    """Protects labels: of a long recording only the seconds of its row are heard; one without sound is named."""
+    """Protects labels: of a long recording only the seconds of its row are heard; one without audio is named."""
     trees.film(tmp_path / "v.wav", seconds=4.0, silent_s=2.0)
-    picture = tmp_path / "f.png"
-    cv2.imwrite(str(picture), np.full((48, 48), 99, np.uint8))
-    faces = [Row(e, str(picture), e) for e in ("anger", "neutral")]
+    image = tmp_path / "f.png"
+    cv2.imwrite(str(image), np.full((48, 48), 99, np.uint8))
+    faces = [Row(e, str(image), e) for e in ("anger", "neutral")]
     quiet = [Row(f"q{e}", str(tmp_path / "v.wav"), e, start=0.0, end=1.9) for e in ("anger", "neutral")]
     found = recipes((faces, quiet), 4, spoil=0.0)
     assert all(np.abs(waveform(r)).max() < 0.01 for r in found)
     trees.video(tmp_path / "mute.mp4")
     mute = [Row(f"m{e}", str(tmp_path / "mute.mp4"), e) for e in ("anger", "neutral")]
-    with pytest.raises(VideoError, match=r"mute\.mp4: has no sound track"):
+    with pytest.raises(VideoError, match=r"mute\.mp4: has no audio track"):
         waveform(recipes((faces, mute), 1, spoil=0.0)[0])
-    with pytest.raises(DatasetError, match="picture files"):
+    with pytest.raises(DatasetError, match="image files"):
         recipes((mute, quiet), 1)
 
 

@@ -31,15 +31,15 @@ SPEC = ClipSpec({"face": StreamSpec("face", (48, 48))}, clips=1, sampling="segme
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """40 pictures of 10 people in two classes, with a manifest; each is its own face box."""
+    """40 images of 10 people in two classes, with a manifest; each is its own face box."""
     rng = np.random.default_rng(0)
     with (tmp_path / "manifest.csv").open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["path", "label", "identity", "x1", "y1", "x2", "y2"])
         for i in range(40):
             name = f"{i:02d}.png"
-            picture = rng.integers(0, 120, (48, 48, 3), dtype=np.uint8) + (100 if i % 2 else 0)
-            cv2.imwrite(str(tmp_path / name), picture.astype(np.uint8))
+            image = rng.integers(0, 120, (48, 48, 3), dtype=np.uint8) + (100 if i % 2 else 0)
+            cv2.imwrite(str(tmp_path / name), image.astype(np.uint8))
             out.writerow([name, "bright" if i % 2 else "dark", f"p{i // 4}", 0, 0, 47, 47])
     return tmp_path / "manifest.csv"
 
@@ -93,7 +93,7 @@ def test_every_sample_and_epoch_draws_anew(table: Path, workers: int) -> None:
     """albumentations repeats itself in workers unless each sample brings its own seed."""
     augment = {"face": {"light": 0.9, "noise": 1.0, "blur": 0.5}}
     dm = module_of(table, val_share=0.0, augment=augment, num_workers=workers)
-    loader = dm.loader_of([dm.train_rows[0]] * 16, train=True)  # one picture, so that only the draws differ
+    loader = dm.loader_of([dm.train_rows[0]] * 16, train=True)  # one image, so that only the draws differ
     seen = [x for _ in range(2) for batch in loader for x in batch.inputs["face"].flatten(1)]
     assert len(seen) == 32
     assert len({x.numpy().tobytes() for x in seen}) >= 30
@@ -176,8 +176,8 @@ def test_two_processes_measure_what_one_measures(table: Path) -> None:
 def test_bad_files_are_counted_in_training_and_refused_in_evaluation(table: Path) -> None:
     """Another clip takes the place of one in training, which is counted; evaluation never skips silently."""
     dm = module_of(table, val_share=0.0)
-    Path(dm.train_rows[0].path).write_text("not a picture")
-    Path(dm.test_rows[0].path).write_text("not a picture")
+    Path(dm.train_rows[0].path).write_text("not an image")
+    Path(dm.test_rows[0].path).write_text("not an image")
     batches = [b for b in dm.train_dataloader() if b is not None]
     assert sum(len(b.skipped) for b in batches) >= 1
     assert sum(len(b) for b in batches) == len(dm.train_rows) // 8 * 8
@@ -200,7 +200,7 @@ def test_nothing_readable_is_said_and_not_waited_for(table: Path) -> None:
 def test_errors_keep_their_kind_across_processes(table: Path, workers: int) -> None:
     """Protects the one readable line: an error of a worker process comes as it is, not as a traceback."""
     dm = module_of(table, val_share=0.0, num_workers=workers)
-    Path(dm.test_rows[3].path).write_text("not a picture")
+    Path(dm.test_rows[3].path).write_text("not an image")
     with pytest.raises(VideoError) as e:
         list(dm.test_dataloader())
     assert e.value.code == "unreadable"
@@ -249,7 +249,7 @@ def labelled(folder: Path, lines: list[str], window_s: float) -> EmotionDataModu
     """``a.mp4`` in the folder under a table of valence and arousal, read in four clips a window."""
     (folder / "a.va.csv").write_text("\n".join(["valence,arousal", *lines, ""]))
     (folder / "manifest.csv").write_text("path,split\na.mp4,train\n")
-    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, 4, "trail", window_s=window_s, clip_s=window_s / 4)
+    spec = ClipSpec({"face": StreamSpec("frame", (8, 8))}, 4, "trailing", window_s=window_s, clip_s=window_s / 4)
     dm = EmotionDataModule("csv", folder / "manifest.csv", spec=spec, classes=(), split="train")
     dm.setup("test")
     return dm
@@ -301,7 +301,7 @@ def test_classes_have_a_place_on_the_circle(tmp_path: Path) -> None:
     for line in lines[1:]:
         cv2.imwrite(str(tmp_path / line[:5]), np.full((48, 48, 3), 90, np.uint8))
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
-    dm = module_of(tmp_path / "manifest.csv", val_share=0.0, circle=True)
+    dm = module_of(tmp_path / "manifest.csv", val_share=0.0, circumplex=True)
     (batch,) = dm.train_dataloader()
     va = {
         i: (v[0].tolist(), bool(m[0])) for i, v, m in zip(batch.meta["id"], *map(batch.targets.get, ("va", "va_mask")))
@@ -395,7 +395,7 @@ def test_lightning_predicts_every_item_once(table: Path) -> None:
     dm.setup("predict")
     rows = dm.test_rows
     for row in rows[3:6]:
-        Path(row.path).write_text("not a picture")
+        Path(row.path).write_text("not an image")
     first, second, third = trainer().predict(module, datamodule=dm)
     assert second is None
     assert [*first["id"], *third["id"]] == [r.id for r in (*rows[:3], *rows[6:])]
@@ -435,10 +435,10 @@ def test_a_spec_is_needed(table: Path) -> None:
         EmotionDataModule("csv", table)
 
 
-def test_a_file_that_goes_away_while_it_is_read_is_an_unreadable_one(make_pictures, monkeypatch) -> None:
+def test_a_file_that_goes_away_while_it_is_read_is_an_unreadable_one(make_images, monkeypatch) -> None:
     """Protects long runs on disks of others: a file that is gone between two looks is counted, not a crash."""
-    pictures = make_pictures(2)
-    dm = EmotionDataModule("folder", pictures, spec=SPEC, split="all", allow_missing=True, batch_size=2)
+    images = make_images(2)
+    dm = EmotionDataModule("folder", images, spec=SPEC, split="all", allow_missing=True, batch_size=2)
     dm.setup("test")
 
     def gone(*_: object, **__: object) -> None:
@@ -447,7 +447,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_an_unreadable_one(make_pictur
     monkeypatch.setattr("emozoo.data.clips.ClipReader.read", gone)
     assert list(dm.test_dataloader()) == [None] * len(dm.test_dataloader())
     monkeypatch.undo()
-    dm = EmotionDataModule("folder", pictures, spec=SPEC, split="all", batch_size=2)
+    dm = EmotionDataModule("folder", images, spec=SPEC, split="all", batch_size=2)
     dm.setup("test")
     monkeypatch.setattr("emozoo.data.clips.ClipReader.read", gone)
     with pytest.raises(VideoError, match="cannot be read"):

@@ -23,7 +23,7 @@ def touch(root: Path, *names: str) -> None:
 
 
 def test_class_folders(tmp_path: Path) -> None:
-    """Protects root/<class>/<item> with videos, pictures and frame folders mixed, and keys that are never basenames."""
+    """Protects root/<class>/<item> with videos, images and frame folders mixed, and keys that are never basenames."""
     touch(tmp_path, "joy/1.mp4", "anger/1.AVI", "anger/2.jpg", "joy/take 3/0001.png", "joy/take 3/0002.png")
     touch(tmp_path, "joy/notes.txt", ".cache/x/1.mp4", "joy/.hidden.mp4", "joy/1.va.csv")
     m = datasets.load("folder", tmp_path)
@@ -103,7 +103,7 @@ USAGE = ("Training", "Training", "PublicTest", "Training", "Training", "Training
 
 
 def original(root: Path, pixels: bool) -> None:
-    """FER+ as its authors give it: votes, and beside them the pixels of FER2013 or folders of pictures."""
+    """FER+ as its authors give it: votes, and beside them the pixels of FER2013 or folders of images."""
     with (root / "fer2013new.csv").open("w", newline="") as f:
         w = csv.writer(f)
         w.writerow(("Usage", "Image name", *TEN))
@@ -119,7 +119,7 @@ def original(root: Path, pixels: bool) -> None:
 
 @pytest.mark.parametrize("pixels", [True, False])
 def test_ferplus_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: bool) -> None:
-    """Protects the join of votes and pictures, the rule of the labels, and that the root is only read."""
+    """Protects the join of votes and images, the rule of the labels, and that the root is only read."""
     root = tmp_path / "fer"
     root.mkdir()
     monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
@@ -138,9 +138,9 @@ def test_ferplus_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixel
     assert m.rows[0].votes == (0.6, 0, 0, 0.2, 0.2, 0, 0, 0)
     assert m.rows[0].box == (0, 0, 47, 47)
     if pixels:
-        pictures = [cv2.imread(r.path, cv2.IMREAD_GRAYSCALE) for r in m]
-        assert [int(p.mean()) for p in pictures] == [0, 10, 20, 30, 60], "the n-th lines of both tables belong together"
-        assert pictures[0].shape == (48, 48)
+        images = [cv2.imread(r.path, cv2.IMREAD_GRAYSCALE) for r in m]
+        assert [int(p.mean()) for p in images] == [0, 10, 20, 30, 60], "the n-th lines of both tables belong together"
+        assert images[0].shape == (48, 48)
 
 
 def test_fer2013_as_kaggle_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_fer2013_as_kaggle_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_ferplus7(tmp_path: Path) -> None:
-    """Protects the seven-class protocol: votes without contempt sum to 1; pictures of contempt are not scored."""
+    """Protects the seven-class protocol: votes without contempt sum to 1; images of contempt are not scored."""
     original(tmp_path, pixels=False)
     m = datasets.load("ferplus7", tmp_path)
     assert m.classes == BASIC7
@@ -185,7 +185,7 @@ def test_ferplus7(tmp_path: Path) -> None:
 
 
 def test_ferplus_tables_that_do_not_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects against pairing votes with the wrong pictures."""
+    """Protects against pairing votes with the wrong images."""
     monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
     original(tmp_path, pixels=True)
     lines = (tmp_path / "fer2013.csv").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The data doctor: every kind of fault is found, named and given a cure; a sound data set gets no finding."""
+"""The data doctor: every kind of fault is found, named and given a cure; an audio data set gets no finding."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from emozoo.data import doctor
 from emozoo.errors import DatasetError, UsageError
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (48, 48)) -> np.ndarray:
-    """A picture with structure: a few soft blobs, different for each seed."""
+def image(path: Path, seed: int, size: tuple[int, int] = (48, 48)) -> np.ndarray:
+    """An image with structure: a few soft blobs, different for each seed."""
     r = np.random.default_rng(seed)
     image = cv2.resize(r.integers(0, 256, (6, 6), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,12 +25,12 @@ def found(report: doctor.Report) -> set[tuple[str, str]]:
 
 
 @pytest.fixture
-def sound_set(tmp_path: Path) -> Path:
+def audio_set(tmp_path: Path) -> Path:
     """Two classes in two splits, eight people, nothing wrong."""
     lines = ["path,label,split,actor"]
     for i in range(8):
         name = f"{'ab'[i % 2]}/{i}.png"
-        picture(tmp_path / name, i)
+        image(tmp_path / name, i)
         lines.append(f"{name},{'ab'[i % 2]},{'train' if i < 4 else 'test'},p{i}")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
@@ -41,23 +41,23 @@ def add(root: Path, *lines: str) -> None:
         f.writelines(line + "\n" for line in lines)
 
 
-def test_nothing_wrong(sound_set: Path) -> None:
+def test_nothing_wrong(audio_set: Path) -> None:
     """Protects against false alarms, and the JSON shape that programs read."""
-    report = doctor.check(sound_set / "manifest.csv")
+    report = doctor.check(audio_set / "manifest.csv")
     data = json.loads(json.dumps(report.to_dict()))
     assert (data["items"], data["findings"], len(data["content_sha256"])) == (8, [], 64)
     assert "nothing wrong" in str(report)
 
 
-def test_files_that_cannot_be_read(sound_set: Path) -> None:
+def test_files_that_cannot_be_read(audio_set: Path) -> None:
     """Protects the list of bad files with reasons: missing, empty, not media, an empty folder of frames."""
-    (sound_set / "zero.mp4").touch()
-    (sound_set / "text.jpg").write_text("no picture")
-    (sound_set / "text.mp4").write_text("no video")
-    (sound_set / "frames").mkdir()
+    (audio_set / "zero.mp4").touch()
+    (audio_set / "text.jpg").write_text("no image")
+    (audio_set / "text.mp4").write_text("no video")
+    (audio_set / "frames").mkdir()
     names = ("nowhere.mp4", "zero.mp4", "text.jpg", "text.mp4", "frames")
-    add(sound_set, *(f"{n},a,train,q" for n in names))
-    report = doctor.check(sound_set)
+    add(audio_set, *(f"{n},a,train,q" for n in names))
+    report = doctor.check(audio_set)
     assert found(report) == {
         ("missing", "nowhere"),
         ("empty", "zero"),
@@ -69,16 +69,16 @@ def test_files_that_cannot_be_read(sound_set: Path) -> None:
     assert all(f.text and f.fix and "\n" not in f.text for f in report.findings)
 
 
-def test_copies(sound_set: Path) -> None:
+def test_copies(audio_set: Path) -> None:
     """Protects against leaks: the same bytes inside and across splits, under two labels, and re-coded copies."""
-    data = (sound_set / "a/0.png").read_bytes()
-    (sound_set / "same.png").write_bytes(data)
-    (sound_set / "other.png").write_bytes((sound_set / "b/1.png").read_bytes())
-    image = cv2.imread(str(sound_set / "a/2.png"))
+    data = (audio_set / "a/0.png").read_bytes()
+    (audio_set / "same.png").write_bytes(data)
+    (audio_set / "other.png").write_bytes((audio_set / "b/1.png").read_bytes())
+    image = cv2.imread(str(audio_set / "a/2.png"))
     brighter = np.clip(image * 0.9 + 12, 0, 255).astype(np.uint8)
-    cv2.imwrite(str(sound_set / "near.jpg"), cv2.resize(brighter, (72, 72)), [cv2.IMWRITE_JPEG_QUALITY, 60])
-    add(sound_set, "same.png,b,train,x", "other.png,b,test,y", "near.jpg,a,test,z")
-    report = doctor.check(sound_set)
+    cv2.imwrite(str(audio_set / "near.jpg"), cv2.resize(brighter, (72, 72)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    add(audio_set, "same.png,b,train,x", "other.png,b,test,y", "near.jpg,a,test,z")
+    report = doctor.check(audio_set)
     assert found(report) == {
         ("duplicate", "a/0"),
         ("label_conflict", "a/0"),
@@ -90,8 +90,8 @@ def test_copies(sound_set: Path) -> None:
 def test_people_classes_names_boxes(tmp_path: Path) -> None:
     """Protects the checks of the table itself."""
     for i in range(6):
-        picture(tmp_path / f"{i}.png", i)
-    picture(tmp_path / "5.jpg", 50)
+        image(tmp_path / f"{i}.png", i)
+    image(tmp_path / "5.jpg", 50)
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     (tmp_path / "manifest.csv").write_text(
         "path,label,split,group,x1,y1,x2,y2\n"
@@ -116,7 +116,7 @@ def test_people_classes_names_boxes(tmp_path: Path) -> None:
 
 def test_per_frame_labels(tmp_path: Path) -> None:
     """Protects against training on a damaged file of valence and arousal."""
-    picture(tmp_path / "a.png", 1)
+    image(tmp_path / "a.png", 1)
     (tmp_path / "va.csv").write_text("valence,arousal\n0.1,0.2\n0.3\n")
     (tmp_path / "manifest.csv").write_text("path,label,va_file\na.png,x,va.csv\n")
     (finding,) = doctor.check(tmp_path).findings
@@ -124,37 +124,37 @@ def test_per_frame_labels(tmp_path: Path) -> None:
     assert "line 3" in finding.text
 
 
-def test_content_hash(sound_set: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_content_hash(audio_set: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Protects the identity of a data set: equal after a move, different after one changed byte or label."""
-    first = doctor.check(sound_set).content_sha256
+    first = doctor.check(audio_set).content_sha256
     moved = tmp_path_factory.mktemp("elsewhere") / "set"
-    sound_set.rename(moved)
+    audio_set.rename(moved)
     assert doctor.check(moved).content_sha256 == first
     text = (moved / "manifest.csv").read_text()
     (moved / "manifest.csv").write_text(text.replace("a/0.png,a", "a/0.png,b"))
     assert doctor.check(moved).content_sha256 != first
     (moved / "manifest.csv").write_text(text)
-    picture(moved / "a/0.png", 99)
+    image(moved / "a/0.png", 99)
     assert doctor.check(moved).content_sha256 != first
 
 
 def test_notes_are_not_findings(tmp_path: Path) -> None:
     """Protects the exit code: imbalance, unknown people and files that are no media are said, but are no fault."""
     for i in range(12):
-        picture(tmp_path / "train" / ("rare" if i == 0 else "often") / f"{i}.png", i)
-        picture(tmp_path / "val" / ("rare" if i == 0 else "often") / f"{i}.png", 100 + i)
+        image(tmp_path / "train" / ("rare" if i == 0 else "often") / f"{i}.png", i)
+        image(tmp_path / "val" / ("rare" if i == 0 else "often") / f"{i}.png", 100 + i)
     (tmp_path / "train/often/readme.txt").write_text("x")
     report = doctor.check("folder", tmp_path)
     assert not report.findings
     assert {n.code for n in report.notes} == {"imbalance", "no_group", "ignored_files", "no_face"}
 
 
-def test_alike_under_two_labels(sound_set: Path) -> None:
+def test_alike_under_two_labels(audio_set: Path) -> None:
     """Protects against one photo under two names and labels, recompressed, in one split."""
-    copy = cv2.imread(str(sound_set / "a/0.png"))
-    cv2.imwrite(str(sound_set / "b/again.jpg"), cv2.resize(copy, (96, 96)))
-    add(sound_set, "b/again.jpg,b,train,p0")
-    report = doctor.check(sound_set)
+    copy = cv2.imread(str(audio_set / "a/0.png"))
+    cv2.imwrite(str(audio_set / "b/again.jpg"), cv2.resize(copy, (96, 96)))
+    add(audio_set, "b/again.jpg,b,train,p0")
+    report = doctor.check(audio_set)
     assert ("near_label_conflict", "a/0") in found(report)
     page = report.to_html()
     assert "near_label_conflict" in page
@@ -162,16 +162,16 @@ def test_alike_under_two_labels(sound_set: Path) -> None:
     assert "http" not in page
 
 
-def test_items_without_a_face_are_noted(sound_set: Path) -> None:
+def test_items_without_a_face_are_noted(audio_set: Path) -> None:
     """Protects the list of items in which a face model sees none."""
-    (note,) = [n for n in doctor.check(sound_set).notes if n.code == "no_face"]
+    (note,) = [n for n in doctor.check(audio_set).notes if n.code == "no_face"]
     assert "of 8 items looked at" in note.text
 
 
 def test_workers_agree(tmp_path: Path) -> None:
     """Protects the parallel path: processes find what one process finds."""
     for i in range(70):
-        picture(tmp_path / "ab"[i % 2] / f"{i}.png", i % 66)
+        image(tmp_path / "ab"[i % 2] / f"{i}.png", i % 66)
     assert doctor.check(tmp_path, workers=2) == doctor.check(tmp_path, workers=1)
 
 

@@ -18,10 +18,10 @@ def detections(*rows) -> list[tuple[float, np.ndarray]]:
 
 
 def tracks_of(path, name: str = "cascade") -> list[faces.Track]:
-    pictures = media.open_pictures(path)
-    at = np.unique(sampling.nearest(pictures.stamps, np.arange(0, pictures.stamps[-1] + 1e-6, 0.2)))
+    images = media.open_frames(path)
+    at = np.unique(sampling.nearest(images.stamps, np.arange(0, images.stamps[-1] + 1e-6, 0.2)))
     detect = faces.detector(name)
-    return faces.link(((float(pictures.stamps[i]), detect(p)) for i, p in zip(at, pictures.frames(at))), 0.2)
+    return faces.link(((float(images.stamps[i]), detect(p)) for i, p in zip(at, images.frames(at))), 0.2)
 
 
 def test_two_faces_are_two_tracks_even_when_they_move():
@@ -52,7 +52,7 @@ def test_the_face_seen_most_comes_first():
 
 
 def test_a_still_needs_one_detection_only():
-    """Protects pictures: one frame, one face, one track."""
+    """Protects images: one frame, one face, one track."""
     (track,) = faces.link([(0.0, np.array([box(3, 4)], dtype=np.float32))], 0.0)
     np.testing.assert_allclose(track.box_at(0.0), [3, 4, 43, 44])
 
@@ -93,16 +93,16 @@ def test_cascade_finds_faces(shared, name, least):
 
 
 def test_cascade_sees_no_face_where_there_is_none(shared):
-    """Protects against false faces: a cartoon title and test pictures give no track."""
+    """Protects against false faces: a cartoon title and test images give no track."""
     for name in ("pyfeat_no_face", "one_frame", "odd_size_177x101"):
         assert not tracks_of(shared / "data" / "clips" / f"{name}.mp4"), name
 
 
 def test_cascade_reads_small_face_crops(shared):
-    """Protects small crops: most 48-pixel faces are found, the box lies in the picture."""
+    """Protects small crops: most 48-pixel faces are found, the box lies in the image."""
     files = sorted((shared / "data" / "ferplus" / "val").glob("*.jpg"))[::100]
     detect = faces.detector("cascade")
-    found = [detect(media.read_picture(f)[0]) for f in files]
+    found = [detect(media.read_image(f)[0]) for f in files]
     assert np.mean([len(f) > 0 for f in found]) > 0.6
     for f in found:
         assert f[:, :4].min(initial=0) >= 0

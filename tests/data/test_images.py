@@ -17,14 +17,14 @@ from PIL import Image, features
 
 from emozoo.data import faces, images, media
 from emozoo.data.clips import ClipReader
-from emozoo.data.manifest import MEDIA, PICTURES, SOUNDS, VIDEOS
+from emozoo.data.manifest import AUDIOS, IMAGES, MEDIA, VIDEOS
 from emozoo.errors import VideoError
 from emozoo.spec import ClipSpec, StreamSpec
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow does not read AVIF")
 AVIF = pytest.param("avif", marks=needs_avif)
 COLOURS = ((200, 30, 30), (30, 190, 40), (30, 40, 200), (220, 210, 40))
-# What a writer does to the upright picture, so that a viewer who obeys the tag shows it upright again.
+# What a writer does to the upright image, so that a viewer who obeys the tag shows it upright again.
 STORED_AS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -46,9 +46,9 @@ def soft(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
     return cv2.GaussianBlur(noise, (0, 0), 2)
 
 
-def encoded(picture: np.ndarray | Image.Image, suffix: str, **how: object) -> bytes:
+def encoded(image: np.ndarray | Image.Image, suffix: str, **how: object) -> bytes:
     out = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     if suffix in ("jpg", "avif") and "quality" not in how and image.mode != "CMYK":
         how |= {"quality": 95, "subsampling": 0 if suffix == "jpg" else "4:4:4"}
     if suffix == "webp":
@@ -57,8 +57,8 @@ def encoded(picture: np.ndarray | Image.Image, suffix: str, **how: object) -> by
     return out.getvalue()
 
 
-def near(picture: np.ndarray, wanted: np.ndarray, by: float = 6) -> bool:
-    return picture.shape == wanted.shape and float(np.abs(picture.astype(int) - wanted).mean()) < by
+def near(image: np.ndarray, wanted: np.ndarray, by: float = 6) -> bool:
+    return image.shape == wanted.shape and float(np.abs(image.astype(int) - wanted).mean()) < by
 
 
 def codes(warnings: Sequence[media.Warn]) -> list[str]:
@@ -74,7 +74,7 @@ def whole_frames() -> ClipSpec:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", AVIF])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_once_as_their_tag_says(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_images_are_turned_once_as_their_tag_says(tmp_path: Path, suffix: str, orientation: int) -> None:
     """Protects phone photos, also mirrored ones: every format shows what a viewer shows, never turned twice."""
     image = Image.fromarray(patches())
     if orientation in STORED_AS:
@@ -82,8 +82,8 @@ def test_pictures_are_turned_once_as_their_tag_says(tmp_path: Path, suffix: str,
     exif = Image.Exif()
     exif[0x0112] = orientation
     (tmp_path / f"a.{suffix}").write_bytes(encoded(image, suffix, exif=exif))
-    assert near(images.read_picture(tmp_path / f"a.{suffix}")[0], patches())
-    assert near(next(media.open_pictures(tmp_path / f"a.{suffix}").frames([0])), patches())
+    assert near(images.read_image(tmp_path / f"a.{suffix}")[0], patches())
+    assert near(next(media.open_frames(tmp_path / f"a.{suffix}").frames([0])), patches())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -106,7 +106,7 @@ def test_deep_tiffs_are_turned_once(tmp_path: Path, orientation: int) -> None:
     data += b"\0" * (len(data) % 2) + struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
     data[4:8] = struct.pack("<I", new)
     (tmp_path / "a.tif").write_bytes(data)
-    assert near(images.read_picture(tmp_path / "a.tif")[0], patches(), by=1)
+    assert near(images.read_image(tmp_path / "a.tif")[0], patches(), by=1)
 
 
 # --- the fast path ---------------------------------------------------------------------------------------------------
@@ -114,12 +114,12 @@ def test_deep_tiffs_are_turned_once(tmp_path: Path, orientation: int) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
 @pytest.mark.parametrize("grey", [False, True])
-def test_ordinary_pictures_have_the_pixels_of_opencv(tmp_path: Path, suffix: str, grey: bool) -> None:
+def test_ordinary_images_have_the_pixels_of_opencv(tmp_path: Path, suffix: str, grey: bool) -> None:
     """Protects published results: not one pixel of an ordinary JPEG, PNG or BMP differs from OpenCV's."""
-    picture = soft()[..., 0] if grey else soft()
-    data = cv2.imencode(f".{suffix}", picture)[1]
+    image = soft()[..., 0] if grey else soft()
+    data = cv2.imencode(f".{suffix}", image)[1]
     (tmp_path / f"a.{suffix}").write_bytes(data.tobytes())
-    read, warnings = images.read_picture(tmp_path / f"a.{suffix}")
+    read, warnings = images.read_image(tmp_path / f"a.{suffix}")
     np.testing.assert_array_equal(read, cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
     assert not warnings
 
@@ -181,21 +181,21 @@ def test_colours_are_those_that_a_viewer_shows(tmp_path: Path, name: str) -> Non
     """Protects every way of storing a colour: palettes, depths, inks, floats; transparency over white."""
     data, colour = SHOWN[name]
     (tmp_path / name).write_bytes(data)
-    picture, warnings = images.read_picture(tmp_path / name)
-    assert picture.shape == (24, 32, 3)
-    assert picture.dtype == np.uint8
-    assert np.abs(picture.reshape(-1, 3).mean(0) - colour).max() <= 3
+    image, warnings = images.read_image(tmp_path / name)
+    assert image.shape == (24, 32, 3)
+    assert image.dtype == np.uint8
+    assert np.abs(image.reshape(-1, 3).mean(0) - colour).max() <= 3
     assert not warnings
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("bits", [10, 12])
 def test_camera_depths_in_16_bits_are_not_black(tmp_path: Path, suffix: str, bits: int) -> None:
-    """Protects pictures of 10 and 12 bits in files of 16: read by their own depth, and said so."""
+    """Protects images of 10 and 12 bits in files of 16: read by their own depth, and said so."""
     value = soft().astype(np.uint16) << (bits - 8)
     (tmp_path / f"a.{suffix}").write_bytes(_png(value) if suffix == "png" else _tiff(value))
-    picture, warnings = images.read_picture(tmp_path / f"a.{suffix}")
-    assert near(picture, soft(), by=1)
+    image, warnings = images.read_image(tmp_path / f"a.{suffix}")
+    assert near(image, soft(), by=1)
     assert codes(warnings) == ["bit_depth"]
 
 
@@ -207,24 +207,24 @@ PROGRESSIVE = {"progressive": True}
 @pytest.mark.parametrize("how", [{}, PROGRESSIVE], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.995])
 def test_a_jpeg_that_is_cut_off_is_used_as_far_as_it_goes(tmp_path: Path, part: float, how: dict) -> None:
-    """Protects half-fetched photos: what is there is shown, with a warning, and is never called no picture."""
+    """Protects half-fetched photos: what is there is shown, with a warning, and is never called no image."""
     data = encoded(soft(), "jpg", **how)
     (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * part)])
-    picture, warnings = images.read_picture(tmp_path / "cut.jpg")
+    image, warnings = images.read_image(tmp_path / "cut.jpg")
     assert codes(warnings) == ["broken_tail"]
     assert "cut off" in warnings[0].text
-    assert near(picture[:16], soft()[:16], by=12)
+    assert near(image[:16], soft()[:16], by=12)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "gif", "bmp", AVIF])
 @pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.9, 0.99])
-def test_a_picture_that_is_cut_off_is_told_so(tmp_path: Path, suffix: str, part: float) -> None:
-    """Protects the message: a cut file is used with a warning or refused as cut, never called no picture."""
+def test_a_image_that_is_cut_off_is_told_so(tmp_path: Path, suffix: str, part: float) -> None:
+    """Protects the message: a cut file is used with a warning or refused as cut, never called no image."""
     data = encoded(soft(), suffix)
     (tmp_path / f"a.{suffix}").write_bytes(data[: max(int(len(data) * part), 32)])
     warnings, refused = [], None
     try:
-        _, warnings = images.read_picture(tmp_path / f"a.{suffix}")
+        _, warnings = images.read_image(tmp_path / f"a.{suffix}")
     except VideoError as error:
         refused = error
     if refused is None:
@@ -236,14 +236,14 @@ def test_a_picture_that_is_cut_off_is_told_so(tmp_path: Path, suffix: str, part:
 
 
 def test_a_jpeg_cut_off_behind_its_thumbnail_is_cut_off(tmp_path: Path) -> None:
-    """Protects phone photos: the end mark of the thumbnail in their header is not that of the picture."""
+    """Protects phone photos: the end mark of the thumbnail in their header is not that of the image."""
     exif = Image.Exif()
     exif[0x010E] = "x" * 100 + "\xff\xd9"
     data = encoded(soft(), "jpg")
     thumbnail = encoded(soft(16, 16), "jpg")
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
     (tmp_path / "a.jpg").write_bytes(data[: len(thumbnail) + 2500])
-    assert codes(images.read_picture(tmp_path / "a.jpg")[1]) == ["broken_tail"]
+    assert codes(images.read_image(tmp_path / "a.jpg")[1]) == ["broken_tail"]
 
 
 @pytest.mark.parametrize("behind", [b"\0" * 9000, b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 60])
@@ -253,9 +253,9 @@ def test_a_motion_photo_is_whole(tmp_path: Path, behind: bytes, how: dict) -> No
     data = encoded(soft(), "jpg", **how)
     (tmp_path / "photo.jpg").write_bytes(data)
     (tmp_path / "motion.jpg").write_bytes(data + behind)
-    picture, warnings = images.read_picture(tmp_path / "motion.jpg")
+    image, warnings = images.read_image(tmp_path / "motion.jpg")
     assert not warnings
-    np.testing.assert_array_equal(picture, images.read_picture(tmp_path / "photo.jpg")[0])
+    np.testing.assert_array_equal(image, images.read_image(tmp_path / "photo.jpg")[0])
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_motion_photo_is_whole(tmp_path: Path, behind: bytes, how: dict) -> No
         ("Kein Bild, nur Wörter".encode(), "a text file"),
         (b"%PDF-1.7 ...", "PDF"),
         (b"PK\x03\x04" + b"\x01" * 40, "ZIP"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\1" * 40, "video or sound file"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\1" * 40, "video or audio file"),
         (b"\0" * 5000, "zero"),
         (b"\0\5\x16\7\0\2\0\0Mac OS X", "macOS"),
         (bytes(range(128, 256)) * 4, "no known image format"),
@@ -278,7 +278,7 @@ def test_what_is_no_image_is_told_what_it_is(tmp_path: Path, data: bytes, said: 
     """Protects the message about files that are no image whatever their name says."""
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(VideoError, match=said) as error:
-        images.read_picture(tmp_path / "a.jpg")
+        images.read_image(tmp_path / "a.jpg")
     assert error.value.code == "unreadable"
     assert "\n" not in str(error.value)
 
@@ -288,7 +288,7 @@ def test_what_is_no_image_is_told_what_it_is(tmp_path: Path, data: bytes, said: 
 def test_a_wrong_ending_does_not_matter(tmp_path: Path, suffix: str, named: str) -> None:
     """Protects files named by somebody else: the content says what they are."""
     (tmp_path / f"a.{named}").write_bytes(encoded(patches(), suffix))
-    assert near(images.read_picture(tmp_path / f"a.{named}")[0], patches(), by=10)
+    assert near(images.read_image(tmp_path / f"a.{named}")[0], patches(), by=10)
 
 
 # --- size ------------------------------------------------------------------------------------------------------------
@@ -324,10 +324,10 @@ def _huge(suffix: str) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif"])
-def test_a_huge_picture_is_refused_by_its_header(tmp_path: Path, suffix: str) -> None:
+def test_a_huge_image_is_refused_by_its_header(tmp_path: Path, suffix: str) -> None:
     """Protects memory: 1.2 thousand million pixels are refused in one line before one of them is decoded."""
     (tmp_path / f"a.{suffix}").write_bytes(_huge(suffix))
-    for read in (images.read_picture, media.open_pictures):
+    for read in (images.read_image, media.open_frames):
         with pytest.raises(VideoError, match="too large") as error:
             read(tmp_path / f"a.{suffix}")
         assert error.value.code == "unreadable"
@@ -341,12 +341,12 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "a.jpg").open("wb") as file:
         file.truncate(3 << 30)
     with pytest.raises(VideoError, match=r"too large for an image \(3\.2 GB\)"):
-        media.open_pictures(tmp_path / "a.jpg")
+        media.open_frames(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (2, 60000), (60000, 3), (97, 9000)])
 def test_extreme_shapes_pass_through_face_detection(tmp_path: Path, size: tuple[int, int]) -> None:
-    """Protects against pictures of a line or a point: looked at without a crash, and without much memory."""
+    """Protects against images of a line or a point: looked at without a crash, and without much memory."""
     cv2.imwrite(str(tmp_path / "a.png"), np.full((size[1], size[0], 3), 90, np.uint8))
     spec = ClipSpec(
         {"face": StreamSpec("face", (16, 16)), "frame": StreamSpec("frame", (16, 16))},
@@ -363,7 +363,7 @@ def test_extreme_shapes_pass_through_face_detection(tmp_path: Path, size: tuple[
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (30, 4000)])
-def test_yunet_is_given_pictures_of_bounded_size(
+def test_yunet_is_given_images_of_bounded_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     """Protects memory: a line is not enlarged until its short side is long."""
@@ -373,8 +373,8 @@ def test_yunet_is_given_pictures_of_bounded_size(
         def setInputSize(self, size: Sequence[int]) -> None:
             seen.append(size)
 
-        def detect(self, picture: np.ndarray) -> tuple[int, None]:
-            assert picture.shape[1::-1] == tuple(seen[-1])
+        def detect(self, image: np.ndarray) -> tuple[int, None]:
+            assert image.shape[1::-1] == tuple(seen[-1])
             return 1, None
 
     model = tmp_path / "model.onnx"
@@ -400,7 +400,7 @@ def test_heic_without_a_decoder_says_how_to_mend_it(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100)
     with pytest.raises(VideoError, match=r"\.heic, \.heif.*emozoo\[heic\].*JPEG") as error:
-        media.open_pictures(tmp_path / name)
+        media.open_frames(tmp_path / name)
     assert error.value.code == "unreadable"
 
 
@@ -414,7 +414,7 @@ def test_heic_with_a_decoder_is_whole_and_upright(tmp_path: Path, orientation: i
     exif = Image.Exif()
     exif[0x0112] = orientation
     heif.from_pillow(image).save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
-    assert near(images.read_picture(tmp_path / "a.heic")[0], patches(80, 120))
+    assert near(images.read_image(tmp_path / "a.heic")[0], patches(80, 120))
 
 
 # --- animations ------------------------------------------------------------------------------------------------------
@@ -436,12 +436,12 @@ def animation(suffix: str, durations: Sequence[int], size: tuple[int, int] = (32
 def test_animated_images_are_clips(tmp_path: Path, suffix: str) -> None:
     """Protects animations: all of their frames, at their own times, in any order of reading."""
     (tmp_path / f"a.{suffix}").write_bytes(animation("png" if suffix == "apng" else suffix, (40, 80, 120, 40, 200)))
-    pictures = media.open_pictures(tmp_path / f"a.{suffix}")
-    np.testing.assert_allclose(pictures.stamps, [0, 0.04, 0.12, 0.24, 0.28], atol=1e-6)
-    assert pictures.size == (32, 24)
+    images = media.open_frames(tmp_path / f"a.{suffix}")
+    np.testing.assert_allclose(images.stamps, [0, 0.04, 0.12, 0.24, 0.28], atol=1e-6)
+    assert images.size == (32, 24)
     for order in ([0, 1, 2, 3, 4], [3, 4], [0, 2], [1, 1]):
-        assert [round(f.mean()) for f in pictures.frames(order)] == pytest.approx([LEVELS[i] for i in order], abs=2)
-    pictures.close()
+        assert [round(f.mean()) for f in images.frames(order)] == pytest.approx([LEVELS[i] for i in order], abs=2)
+    images.close()
     with ClipReader(tmp_path / f"a.{suffix}", whole_frames()) as reader:
         assert not reader.is_still
         assert reader.duration == pytest.approx(0.35, abs=0.01)
@@ -454,7 +454,7 @@ def test_animated_images_are_clips(tmp_path: Path, suffix: str) -> None:
 def test_frames_without_a_duration_last_a_tenth_of_a_second(tmp_path: Path, suffix: str) -> None:
     """Protects old animations, whose frames are said to last 0 or 10 ms: shown as browsers show them."""
     (tmp_path / f"a.{suffix}").write_bytes(animation(suffix, (0, 10, 0)))
-    np.testing.assert_allclose(media.open_pictures(tmp_path / f"a.{suffix}").stamps, [0, 0.1, 0.2])
+    np.testing.assert_allclose(media.open_frames(tmp_path / f"a.{suffix}").stamps, [0, 0.1, 0.2])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -464,17 +464,17 @@ def test_an_animation_that_is_cut_off_is_told_so(tmp_path: Path, suffix: str) ->
     out = io.BytesIO()
     frames[0].save(out, suffix.upper(), save_all=True, append_images=frames[1:], duration=40)
     (tmp_path / f"a.{suffix}").write_bytes(out.getvalue()[: int(len(out.getvalue()) * 0.7)])
-    pictures = refused = None
+    images = refused = None
     try:
-        pictures = media.open_pictures(tmp_path / f"a.{suffix}")
+        images = media.open_frames(tmp_path / f"a.{suffix}")
     except VideoError as error:
         refused = error
-    if pictures is None:
+    if images is None:
         assert "cut off" in str(refused)
         return
-    assert 1 <= len(pictures.stamps) < 5
-    assert "broken_tail" in codes(pictures.warnings)
-    assert len(list(pictures.frames(range(len(pictures.stamps))))) == len(pictures.stamps)
+    assert 1 <= len(images.stamps) < 5
+    assert "broken_tail" in codes(images.warnings)
+    assert len(list(images.frames(range(len(images.stamps))))) == len(images.stamps)
 
 
 def test_an_endless_animation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,24 +482,24 @@ def test_an_endless_animation_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(images, "MOST_FRAME_PIXELS", 4 * 32 * 24)
     (tmp_path / "a.gif").write_bytes(animation("gif", (40,) * 5))
     with pytest.raises(VideoError, match="5 frames of 32 x 24 pixels is too large"):
-        media.open_pictures(tmp_path / "a.gif")
+        media.open_frames(tmp_path / "a.gif")
 
 
 def test_many_pages_are_not_silent(tmp_path: Path) -> None:
     """Protects scans of many pages: the first is used, and said so."""
     pages = [Image.new("RGB", (32, 24), (v, v, v)) for v in LEVELS]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    pictures = media.open_pictures(tmp_path / "a.tif")
-    assert len(pictures.stamps) == 1
-    assert codes(pictures.warnings) == ["first_picture"]
-    assert round(next(pictures.frames([0])).mean()) == LEVELS[0]
+    images = media.open_frames(tmp_path / "a.tif")
+    assert len(images.stamps) == 1
+    assert codes(images.warnings) == ["first_picture"]
+    assert round(next(images.frames([0])).mean()) == LEVELS[0]
 
 
 # --- folders of frames -----------------------------------------------------------------------------------------------
 
 
 def folder(at: Path, names: Sequence[str], size: tuple[int, int] = (8, 8)) -> Path:
-    """Grey pictures, each brighter by 5 than the one before it."""
+    """Grey images, each brighter by 5 than the one before it."""
     at.mkdir(exist_ok=True)
     for i, name in enumerate(names):
         (at / name).write_bytes(encoded(np.full((size[1], size[0], 3), 5 * i + 5, np.uint8), Path(name).suffix[1:]))
@@ -525,7 +525,7 @@ IN_ORDER = {
 @pytest.mark.parametrize("kind", IN_ORDER)
 def test_frames_are_ordered_by_the_number_that_varies(tmp_path: Path, kind: str) -> None:
     """Protects the order of frames, however their names count them: 10 comes behind 9, at 25 a second."""
-    frames = media.open_pictures(folder(tmp_path / "f", IN_ORDER[kind]))
+    frames = media.open_frames(folder(tmp_path / "f", IN_ORDER[kind]))
     assert [round(f.mean() / 5) - 1 for f in frames.frames(range(12))] == list(range(12))
     np.testing.assert_allclose(frames.stamps * media.FOLDER_FPS, np.arange(12))
     assert not frames.warnings
@@ -542,7 +542,7 @@ def test_frames_are_ordered_by_the_number_that_varies(tmp_path: Path, kind: str)
 )
 def test_frames_whose_names_do_not_count_follow_evenly(tmp_path: Path, names: list[str]) -> None:
     """Protects other names: natural order, one after the other."""
-    frames = media.open_pictures(folder(tmp_path / "f", names))
+    frames = media.open_frames(folder(tmp_path / "f", names))
     assert [round(f.mean() / 5) - 1 for f in frames.frames(range(len(names)))] == list(range(len(names)))
     np.testing.assert_allclose(frames.stamps * media.FOLDER_FPS, np.arange(len(names)))
 
@@ -553,7 +553,7 @@ def test_frames_whose_names_do_not_count_follow_evenly(tmp_path: Path, names: li
 def test_names_in_milliseconds_are_times(tmp_path: Path, fps: int, per_s: int, start: int) -> None:
     """Protects frames named by their time: their own rate, gaps kept, and the guess is said."""
     at = np.delete(np.arange(12), 7)
-    frames = media.open_pictures(folder(tmp_path / "f", [f"{start + round(i * per_s / fps)}.png" for i in at]))
+    frames = media.open_frames(folder(tmp_path / "f", [f"{start + round(i * per_s / fps)}.png" for i in at]))
     np.testing.assert_allclose(frames.stamps, at / fps, atol=1e-3)
     assert codes(frames.warnings) == ["assumed_rate"]
     assert f"{fps} frames a second" in frames.warnings[0].text
@@ -561,14 +561,14 @@ def test_names_in_milliseconds_are_times(tmp_path: Path, fps: int, per_s: int, s
 
 def test_names_in_milliseconds_may_be_numbered_too(tmp_path: Path) -> None:
     """Protects names such as 0003_0120, a number and a time."""
-    frames = media.open_pictures(folder(tmp_path / "f", [f"1000_{40 * i:04d}.png" for i in range(12)]))
+    frames = media.open_frames(folder(tmp_path / "f", [f"1000_{40 * i:04d}.png" for i in range(12)]))
     np.testing.assert_allclose(frames.stamps, np.arange(12) / 25)
 
 
 @pytest.mark.parametrize("step", [2, 5, 10, 25, 30, 60])
 def test_every_nth_frame_keeps_its_place(tmp_path: Path, step: int) -> None:
     """Protects thinned-out frames: every fifth of a video lies a fifth of a second apart, and the guess is said."""
-    frames = media.open_pictures(folder(tmp_path / "f", [f"f{step * i + 1}.png" for i in range(9)]))
+    frames = media.open_frames(folder(tmp_path / "f", [f"f{step * i + 1}.png" for i in range(9)]))
     np.testing.assert_allclose(frames.stamps, np.arange(9) * step / 25)
     assert codes(frames.warnings) == ["assumed_rate"]
     assert "25 frames a second" in frames.warnings[0].text
@@ -576,17 +576,17 @@ def test_every_nth_frame_keeps_its_place(tmp_path: Path, step: int) -> None:
 
 def test_fractions_and_dates_are_times(tmp_path: Path) -> None:
     """Protects names in seconds, and those that cameras give to single shots."""
-    frames = media.open_pictures(folder(tmp_path / "a", ["0.5.png", "1.png", "1.25.png", "10.0.png"]))
+    frames = media.open_frames(folder(tmp_path / "a", ["0.5.png", "1.png", "1.25.png", "10.0.png"]))
     np.testing.assert_allclose(frames.stamps, [0, 0.5, 0.75, 9.5])
     assert codes(frames.warnings) == ["assumed_rate"]
     shots = [f"IMG_20240517_{t}.jpg" for t in ("115958", "115959", "120001")]
-    frames = media.open_pictures(folder(tmp_path / "b", shots))
+    frames = media.open_frames(folder(tmp_path / "b", shots))
     np.testing.assert_allclose(frames.stamps, [0, 1, 3])
     assert codes(frames.warnings) == ["assumed_rate"]
 
 
 def test_one_frame_is_a_still(tmp_path: Path) -> None:
-    """Protects a folder of a single picture."""
+    """Protects a folder of a single image."""
     with ClipReader(folder(tmp_path / "f", ["77.png"]), whole_frames()) as reader:
         assert reader.is_still
         assert reader.read().masks["frame"].all()
@@ -594,7 +594,7 @@ def test_one_frame_is_a_still(tmp_path: Path) -> None:
 
 BROKEN = {
     "empty": b"",
-    "text": b"no picture",
+    "text": b"no image",
     "zeros": b"\0" * 3000,
     "cut header": encoded(soft(), "jpg")[:60],
     "cut": encoded(soft(), "jpg")[:-900],
@@ -612,7 +612,7 @@ def test_a_broken_frame_is_left_out(tmp_path: Path, damage: str, at: int) -> Non
         raw = reader.read()
         assert at not in raw.frames["frame"]
         assert raw.masks["frame"].all()
-        np.testing.assert_allclose(reader.pictures.stamps, np.arange(12) / 25)
+        np.testing.assert_allclose(reader.images.stamps, np.arange(12) / 25)
     (warning,) = [w for w in raw.warnings if w.code == "broken_part"]
     assert "1 of 12 frames" in warning.text
     assert f"{at:03d}.jpg" in warning.text
@@ -624,7 +624,7 @@ def test_a_cut_frame_of_any_format_is_left_out(tmp_path: Path, suffix: str) -> N
     path = folder(tmp_path / "f", [f"{i}.{suffix}" for i in range(4)])
     data = encoded(soft(), suffix)
     (path / f"2.{suffix}").write_bytes(data[: len(data) // 2])
-    frames = media.open_pictures(path)
+    frames = media.open_frames(path)
     assert frames.check(0, 3).tolist() == [True, True, False, True]
     assert codes(frames.warnings) == ["broken_part"]
 
@@ -634,8 +634,8 @@ def test_a_folder_of_broken_frames_is_refused(tmp_path: Path) -> None:
     path = folder(tmp_path / "f", ["0.jpg", "1.jpg"])
     for file in path.iterdir():
         file.write_bytes(b"")
-    with pytest.raises(VideoError, match="none of its 2 pictures") as error:
-        media.open_pictures(path)
+    with pytest.raises(VideoError, match="none of its 2 images") as error:
+        media.open_frames(path)
     assert error.value.code == "broken"
 
 
@@ -645,14 +645,14 @@ def test_hidden_files_are_no_frames(tmp_path: Path) -> None:
     for name in ("._1.jpg", ".hidden.jpg", "Thumbs.db", ".DS_Store", "desktop.ini"):
         (path / name).write_bytes(b"\0\5\x16\7")
     (path / "more.jpg").mkdir()
-    frames = media.open_pictures(path)
+    frames = media.open_frames(path)
     assert len(frames.stamps) == 3
     assert frames.check(0, 2).all()
     assert not frames.warnings
     for file in path.glob("[0-9].jpg"):
         os.remove(file)
-    with pytest.raises(VideoError, match="no pictures"):
-        media.open_pictures(path)
+    with pytest.raises(VideoError, match="no images"):
+        media.open_frames(path)
 
 
 def test_frames_of_mixed_sizes_are_fitted_to_the_first(tmp_path: Path) -> None:
@@ -660,7 +660,7 @@ def test_frames_of_mixed_sizes_are_fitted_to_the_first(tmp_path: Path) -> None:
     path = folder(tmp_path / "f", ["0.png", "1.png"], size=(16, 8))
     (path / "2.png").write_bytes(encoded(np.full((16, 32, 3), 200, np.uint8), "png"))
     (path / "3.png").write_bytes(encoded(np.full((32, 8, 3), 200, np.uint8), "png"))
-    frames = media.open_pictures(path)
+    frames = media.open_frames(path)
     shown = list(frames.frames(range(4)))
     assert {f.shape for f in shown} == {(8, 16, 3)}
     assert shown[2].min() == 200
@@ -674,9 +674,9 @@ def test_frames_of_mixed_sizes_are_fitted_to_the_first(tmp_path: Path) -> None:
 
 def test_media_are_known_by_their_endings() -> None:
     """Protects what folders are searched for: what phones and cameras write is among it, each ending in one set."""
-    assert {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"} <= PICTURES
+    assert {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"} <= IMAGES
     assert {".mp4", ".mov", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".vob", ".wmv"} <= VIDEOS
-    assert {".wav", ".mp3", ".opus", ".amr", ".aiff", ".wma", ".oga"} <= SOUNDS
-    assert len(MEDIA) == len(PICTURES) + len(VIDEOS) + len(SOUNDS)
-    assert all(media.is_picture(f"A{s.upper()}") for s in PICTURES)
-    assert not media.is_picture("a.mp4")
+    assert {".wav", ".mp3", ".opus", ".amr", ".aiff", ".wma", ".oga"} <= AUDIOS
+    assert len(MEDIA) == len(IMAGES) + len(VIDEOS) + len(AUDIOS)
+    assert all(media.is_image(f"A{s.upper()}") for s in IMAGES)
+    assert not media.is_image("a.mp4")

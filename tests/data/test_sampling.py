@@ -88,7 +88,7 @@ def test_segments_at_another_rate_follow_the_clock():
 
 def test_trail_follows_the_aff_wild2_rule_at_30_fps():
     """Protects the 16 x 8 window: clips 32 frames apart, every 4th frame counted back from the last."""
-    plan = sampling.plan(even(512, 30), "trail", 16, 8, clip_s=32 / 30)
+    plan = sampling.plan(even(512, 30), "trailing", 16, 8, clip_s=32 / 30)
     assert plan.mask.all()
     assert plan.indices[:, -1].tolist() == list(range(31, 512, 32))
     assert plan.indices[-1].tolist() == list(range(483, 512, 4))
@@ -98,14 +98,14 @@ def test_trail_follows_the_aff_wild2_rule_at_30_fps():
 @pytest.mark.parametrize("n", [7, 8, 15, 16, 23, 24, 31, 32])
 def test_trail_shrinks_its_stride_where_the_media_begins(n):
     """Protects the dilation rule: 24-31 frames every 3rd, 16-23 every 2nd, 8-15 each, fewer repeat the last."""
-    plan = sampling.plan(even(n, 30), "trail", 1, 8, clip_s=32 / 30)
+    plan = sampling.plan(even(n, 30), "trailing", 1, 8, clip_s=32 / 30)
     expected = sampling.aff_wild2_clip(32, np.arange(33 - n, 33)) - (33 - n)
     assert plan.indices[0].tolist() == expected.tolist()
 
 
 def test_trail_masks_leading_clips_that_the_media_does_not_reach():
     """Protects short media: 2 of 4 clips exist, the last one ends with the media."""
-    plan = sampling.plan(even(50), "trail", 4, 3, clip_s=1.0)
+    plan = sampling.plan(even(50), "trailing", 4, 3, clip_s=1.0)
     assert plan.mask.tolist() == [[False] * 3, [False] * 3, [True] * 3, [True] * 3]
     assert plan.indices[-1, -1] == 49
 
@@ -113,12 +113,12 @@ def test_trail_masks_leading_clips_that_the_media_does_not_reach():
 def test_trail_training_ends_anywhere_that_leaves_room():
     """Protects training on long media: the end is drawn, the clips stay inside."""
     stamps = even(250)
-    plans = [sampling.plan(stamps, "trail", 4, 3, clip_s=1.0, rng=np.random.default_rng(i)) for i in range(50)]
+    plans = [sampling.plan(stamps, "trailing", 4, 3, clip_s=1.0, rng=np.random.default_rng(i)) for i in range(50)]
     assert all(p.mask.all() for p in plans)
     assert len({int(p.indices[-1, -1]) for p in plans}) > 20
 
 
-@pytest.mark.parametrize("kind", ["overlap", "segments", "trail"])
+@pytest.mark.parametrize("kind", ["overlap", "segments", "trailing"])
 def test_sampling_is_by_time_not_by_number(kind):
     """Protects variable frame rates: 2 s at 30 fps, then 2 s at 6 fps; the middle of time is not the middle frame."""
     stamps = np.concatenate([np.arange(60) / 30, 2 + np.arange(12) / 6])
@@ -129,7 +129,7 @@ def test_sampling_is_by_time_not_by_number(kind):
 
 def test_one_frame_is_enough_for_all():
     """Protects stills: every rule gives its C x F with frame 0."""
-    for kind in ("overlap", "segments", "trail"):
+    for kind in ("overlap", "segments", "trailing"):
         plan = sampling.plan(np.zeros(1), kind, 3, 4, clip_s=1.0)
         assert plan.indices.tolist() == [[0] * 4] * 3
         assert plan.mask.all()

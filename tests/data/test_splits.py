@@ -25,7 +25,7 @@ Table = Callable[..., Path]
 
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
-    """Writes a manifest of so many pictures in two classes, with further columns, each a function of the number."""
+    """Writes a manifest of so many images in two classes, with further columns, each a function of the number."""
 
     def write(count: int = 40, **columns: Callable[[int], object]) -> Path:
         rng = np.random.default_rng(0)
@@ -290,7 +290,7 @@ def test_unique_files_keep_their_split(table: Table, tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["train", "val", "test"])
 @pytest.mark.parametrize("opened", [False, True])
 def test_rows_of_a_split_cannot_be_exchanged(table: Table, part: str, opened: bool) -> None:
-    """Protects from new ids and labels with the old pictures: rows are read-only, and the error says what to do."""
+    """Protects from new ids and labels with the old images: rows are read-only, and the error says what to do."""
     dm = EmotionDataModule("csv", table(), spec=SPEC, batch_size=8)
     dm.setup("fit")
     if opened:

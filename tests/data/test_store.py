@@ -34,7 +34,7 @@ MODELS = ("ceflnet", "caer_cross_attention", "recursive_joint_attention", "dfan"
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two drawn videos with faces and sound, once for all tests."""
+    """Two drawn videos with faces and audio, once for all tests."""
     return generate(tmp_path_factory.mktemp("drawn"), 2, 0).parent
 
 
@@ -93,7 +93,7 @@ def read(root: Path, spec: ClipSpec, seed: int | None = None) -> dict[str, RawCl
 @pytest.mark.parametrize("seed", [None, 7])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_store_gives_what_the_files_give(mixed: Path, made: tuple[Path, Result], name: str, seed: int | None) -> None:
-    """Same frames, times, boxes, masks, warnings; sound to the last bit; pictures but for the JPEG."""
+    """Same frames, times, boxes, masks, warnings; audio to the last bit; images but for the JPEG."""
     spec = registry.MODELS[name].specs["lite"]
     theirs, ours = read(mixed, spec, seed), read(made[0], spec, seed)
     assert theirs.keys() == ours.keys()
@@ -115,7 +115,7 @@ def test_a_store_gives_what_the_files_give(mixed: Path, made: tuple[Path, Result
                     assert error.mean() < 2.5, (key, stream)
 
 
-def test_smaller_pictures_come_from_larger_ones(mixed: Path, made: tuple[Path, Result]) -> None:
+def test_smaller_images_come_from_larger_ones(mixed: Path, made: tuple[Path, Result]) -> None:
     """A store serves what it covers: smaller sizes and a narrower crop than it was made for, close to the file's."""
     spec = registry.MODELS["ceflnet"].specs["lite"]
     wide = replace(spec, margin=0.25)
@@ -129,13 +129,13 @@ def test_smaller_pictures_come_from_larger_ones(mixed: Path, made: tuple[Path, R
 
 
 def test_what_is_not_covered_is_refused_and_said(made: tuple[Path, Result]) -> None:
-    """Protects against reading pictures that are too small, badly cut or found by another detector, unknowingly."""
+    """Protects against reading images that are too small, badly cut or found by another detector, unknowingly."""
     spec = registry.MODELS["ceflnet"].specs
     for wrong, said in (
         (spec["full"], "faces of 224 pixels, the store has"),
         (replace(spec["lite"], margin=0.5), "margin of 0.5"),
         (spec["lite"].with_detector("yunet"), "found by yunet, the store's were found by cascade"),
-        (registry.MODELS["recursive_joint_attention"].specs["full"], "sound at 44100 Hz"),
+        (registry.MODELS["recursive_joint_attention"].specs["full"], "audio at 44100 Hz"),
     ):
         with pytest.raises(UsageError, match=said):
             EmotionDataModule("store", made[0], spec=wrong).setup("fit")
@@ -170,7 +170,7 @@ def test_labels_come_along(mixed: Path, made: tuple[Path, Result]) -> None:
 
 
 def test_a_model_says_the_same(mixed: Path, tmp_path: Path) -> None:
-    """A clip's scores through the store, whose pictures are JPEG, stay within .05 of the file's, in workers too."""
+    """A clip's scores through the store, whose images are JPEG, stay within .05 of the file's, in workers too."""
     module = load("ceflnet").requires_grad_(False)
     prepare("csv", mixed, tmp_path / "store", cover=Cover.of([module.spec]), workers=1)
     said = []
@@ -329,8 +329,8 @@ def test_object_storage(ten: tuple[Path, str], bucket: str, tmp_path: Path, monk
     assert nothing.stderr.count("\n") == 1
 
 
-def test_names_with_dots_and_sound_longer_than_pictures(tmp_path: Path) -> None:
-    """Protects folders of frames called `Mr. Bean [1]`, and models of sound: a store gives what the files give."""
+def test_names_with_dots_and_audio_longer_than_images(tmp_path: Path) -> None:
+    """Protects folders of frames called `Mr. Bean [1]`, and models of audio: a store gives what the files give."""
     trees.frames(tmp_path / "data" / "joy" / "Mr. Bean [1]", range(1, 6))
     trees.film(tmp_path / "data" / "joy" / "a.b-c.avi", seconds=0.4, silent_s=0.0)
     trees.film(tmp_path / "long.wav", seconds=2.0, silent_s=1.5)
@@ -338,7 +338,7 @@ def test_names_with_dots_and_sound_longer_than_pictures(tmp_path: Path) -> None:
     (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
     audio = AudioSpec(rate=16000, seconds=0.5, kind="waveform")
     heard = ClipSpec(
-        {"audio": StreamSpec("audio", (1, 8000), audio=audio)}, clips=4, sampling="trail", window_s=2.0, clip_s=0.5
+        {"audio": StreamSpec("audio", (1, 8000), audio=audio)}, clips=4, sampling="trailing", window_s=2.0, clip_s=0.5
     )
     both = ClipSpec(
         {**heard.streams, "face": StreamSpec("frame", (16, 16))}, clips=2, sampling="segments", window_s=1.0

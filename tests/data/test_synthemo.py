@@ -55,21 +55,21 @@ def test_same_seed_same_pixels_whatever_the_number(made: Path, tmp_path: Path) -
 
 
 def test_twenty_files_of_one_clip_are_one(tmp_path: Path) -> None:
-    """An encoder's shortcuts must not leak into the file: x264's for AVX-512 gave 2 to 7 files of the same pictures."""
+    """An encoder's shortcuts must not leak into the file: x264's for AVX-512 gave 2 to 7 files of the same images."""
     r = np.random.default_rng(0)
     still = cv2.resize(r.integers(0, 255, (12, 16, 3), dtype=np.uint8), (192, 144), interpolation=cv2.INTER_CUBIC)
     frames = np.stack([np.roll(still, (i, 3 * i), (0, 1)) for i in range(40)])
     frames = (frames + r.normal(0, 3, frames.shape)).clip(0, 255).astype(np.uint8)
-    sound = r.normal(0, 0.1, 51200).clip(-1, 1).astype(np.float32)
+    audio = r.normal(0, 0.1, 51200).clip(-1, 1).astype(np.float32)
     files = set()
     for _ in range(20):
-        write_media(tmp_path / "a.mp4", frames, sound, 16000, 12.5, 23)
+        write_media(tmp_path / "a.mp4", frames, audio, 16000, 12.5, 23)
         files.add(recorded.sha256((tmp_path / "a.mp4").read_bytes()))
-    assert len(files) == 1, f"{len(files)} different files of the same pictures and sound"
+    assert len(files) == 1, f"{len(files)} different files of the same images and audio"
 
 
 def test_a_clip_is_the_same_on_any_machine(tmp_path: Path) -> None:
-    """Pictures, sound and file of a clip have the hashes that are committed, whatever processor made them."""
+    """Images, audio and file of a clip have the hashes that are committed, whatever processor made them."""
     clip = render(plan(20230, 3, TASKS["ceflnet"], split="test"))
     write_clip(clip, tmp_path / "a.mp4")
     recorded.assert_as_recorded("drawn", tmp_path / "a.mp4", clip.frames, clip.waveform)
@@ -94,7 +94,7 @@ print(*(recorded.sha256(x) for c in clips for x in (c.frames, c.waveform)))
 
 
 def test_processors_that_lack_something_draw_the_same() -> None:
-    """Pictures and sound must not follow from a processor's own sine, or from its way of blurring in single precision:
+    """Images and audio must not follow from a processor's own sine, or from its way of blurring in single precision:
     of 90 million values, 23 differed between two kinds, and each changed its clip's whole file."""
     here = Path(__file__).parent
     said = {}
@@ -109,8 +109,8 @@ def test_processors_that_lack_something_draw_the_same() -> None:
         assert said[name] == said["nothing"], f"a processor without {name} draws or speaks otherwise"
 
 
-def test_files_are_ordinary_videos_with_sound_and_a_manifest(made: Path) -> None:
-    """Every reader must open them: pictures, sound as long as the pictures, one valence and arousal per frame."""
+def test_files_are_ordinary_videos_with_audio_and_a_manifest(made: Path) -> None:
+    """Every reader must open them: images, audio as long as the images, one valence and arousal per frame."""
     import torch  # noqa: F401  (before decord)
     from decord import AudioReader, VideoReader
 
@@ -123,9 +123,9 @@ def test_files_are_ordinary_videos_with_sound_and_a_manifest(made: Path) -> None
         assert len(video) == 4
         assert video[0].shape == (72, 96, 3)
         assert video.get_avg_fps() == pytest.approx(5.0)
-        sound = AudioReader(str(made / row.path), sample_rate=16000)[:].asnumpy()
-        assert sound.shape[1] == pytest.approx(0.8 * 16000, abs=2200)
-        assert 0.01 < np.abs(sound).max() <= 1.0
+        audio = AudioReader(str(made / row.path), sample_rate=16000)[:].asnumpy()
+        assert audio.shape[1] == pytest.approx(0.8 * 16000, abs=2200)
+        assert 0.01 < np.abs(audio).max() <= 1.0
         with (made / row.path).with_suffix(".va.csv").open() as f:
             va = list(csv.DictReader(f))
         assert len(va) == 4
@@ -151,8 +151,8 @@ def test_the_cascade_finds_the_faces() -> None:
     found = wanted = 0
     for i in range(28):
         clip = render(plan(77, i, Knobs(occlusion=0), seconds=1.5, fps=2.0))
-        for picture, (x1, y1, x2, y2) in zip(clip.frames, clip.boxes, strict=True):
-            boxes = cascade.detectMultiScale(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.1, 4, minSize=(24, 24))
+        for image, (x1, y1, x2, y2) in zip(clip.frames, clip.boxes, strict=True):
+            boxes = cascade.detectMultiScale(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 1.1, 4, minSize=(24, 24))
             off = [max(abs(x + w / 2 - (x1 + x2) / 2), abs(y + h / 2 - (y1 + y2) / 2)) for x, y, w, h in boxes]
             found += bool(off) and min(off) < 0.3 * (x2 - x1)
             wanted += 1
@@ -229,7 +229,7 @@ def test_a_spot_is_the_only_place_where_the_scene_speaks() -> None:
 
 
 def test_views_do_not_leak_into_each_other() -> None:
-    """What the face shows must not change the sound, what the voice shows must not change a pixel."""
+    """What the face shows must not change the audio, what the voice shows must not change a pixel."""
     cause = plan(8, 3, Knobs(talking=0), **SMALL)
     other = next(e for e in EMOTIONS if e not in cause.shows)
     face, scene, voice, action = cause.shows

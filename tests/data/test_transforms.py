@@ -16,8 +16,8 @@ ALL = Augment(
 
 def clip(clips: int = 2, frames: int = 3, size: int = 32, grey: bool = False) -> np.ndarray:
     rng = np.random.default_rng(1)
-    picture = rng.integers(0, 255, (8, 8, 1 if grey else 3), dtype=np.uint8).repeat(size // 8, 0).repeat(size // 8, 1)
-    return np.tile(np.broadcast_to(picture, (size, size, 3)), (clips, frames, 1, 1, 1))
+    image = rng.integers(0, 255, (8, 8, 1 if grey else 3), dtype=np.uint8).repeat(size // 8, 0).repeat(size // 8, 1)
+    return np.tile(np.broadcast_to(image, (size, size, 3)), (clips, frames, 1, 1, 1))
 
 
 def one(value: np.ndarray, augment: Augment, seed: int = 0) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_off_means_untouched():
 
 
 def test_a_sample_follows_from_its_seed():
-    """Protects reproducibility: same seed, same picture; other seeds, other pictures."""
+    """Protects reproducibility: same seed, same image; other seeds, other images."""
     drawn = [one(clip(), ALL, seed).tobytes() for seed in range(20)]
     assert drawn == [one(clip(), ALL, seed).tobytes() for seed in range(20)]
     assert len(set(drawn)) == 20
@@ -60,7 +60,7 @@ def test_streams_may_have_settings_of_their_own():
 
 
 def test_a_still_is_worked_on_once():
-    """Protects speed: a still stays one picture in memory unless the camera moves."""
+    """Protects speed: a still stays one image in memory unless the camera moves."""
     still = np.broadcast_to(clip(1, 1)[0, 0], (3, 4, 32, 32, 3))
     assert one(still, ALL).strides[:2] == (0, 0)
     assert one(still, Augment(motion=0.5)).strides[:2] != (0, 0)
@@ -79,7 +79,7 @@ def test_motion_turns_a_still_into_a_smooth_pseudo_clip():
     assert np.mean(steps) < 0.7 * np.mean(spans)
 
 
-def test_tint_colours_grey_pictures_and_greys_coloured_ones():
+def test_tint_colours_grey_images_and_greys_coloured_ones():
     """Protects the colour gap: nets trained on grey faces meet colour, and the other way round."""
     coloured = one(clip(grey=True), Augment(tint=1.0))[0, 0].astype(int)
     assert np.ptp(coloured, axis=2).max() > 3
@@ -110,8 +110,8 @@ def test_every_setting_does_something(field):
     assert all(o.shape == clip().shape and o.dtype == np.uint8 for o in out)
 
 
-def test_sound_is_masked_and_shifted_in_db():
-    """Protects sound augmentation: gain shifts all, masks silence bands and steps, all finite."""
+def test_audio_is_masked_and_shifted_in_db():
+    """Protects audio augmentation: gain shifts all, masks silence bands and steps, all finite."""
     db = np.random.default_rng(0).normal(-30, 10, (2, 1, 64, 100)).astype(np.float32)
     gained = one(db, Augment(gain=6.0))
     assert np.ptp(gained - db) < 1e-4
@@ -152,7 +152,7 @@ class Seeded(Dataset):
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
 def test_workers_and_epochs_never_repeat_one_another(workers, persistent):
-    """Protects against albumentations 2.0.8 in workers (4 distinct pictures of 24 when it seeds itself)."""
+    """Protects against albumentations 2.0.8 in workers (4 distinct images of 24 when it seeds itself)."""
     torch.manual_seed(0)
     loader = DataLoader(Seeded(), batch_size=4, num_workers=workers, persistent_workers=persistent)
     drawn = [float(v) for _ in range(3) for batch in loader for v in batch]

@@ -21,21 +21,21 @@ from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 
 FRAME = StreamSpec("frame", (12, 16), 4)
 FACE = StreamSpec("face", (24, 24), 3)
-SOUND = StreamSpec("audio", (40, 101), mean=(-30.0,), std=(20.0,), audio=AudioSpec())
+AUDIO = StreamSpec("audio", (40, 101), mean=(-30.0,), std=(20.0,), audio=AudioSpec())
 
 
 def spec(**streams: StreamSpec) -> ClipSpec:
-    return ClipSpec(streams, 3, "trail", window_s=4.0, clip_s=1.0)
+    return ClipSpec(streams, 3, "trailing", window_s=4.0, clip_s=1.0)
 
 
 def write(
-    path, times, *, pictures=None, unit=Fraction(1, 1000), sound=(), pixels=None, matrix=None, defaults=None, step=0
+    path, times, *, images=None, unit=Fraction(1, 1000), audio=(), pixels=None, matrix=None, defaults=None, step=0
 ):
-    """H.264 whose frame i is grey ``4 i`` (or ``pictures``) at ``times[i]`` seconds.
+    """H.264 whose frame i is grey ``4 i`` (or ``images``) at ``times[i]`` seconds.
 
-    ``sound``: tracks, each a list of (seconds at which it is said to begin, amplitude of a tone, seconds).
+    ``audio``: tracks, each a list of (seconds at which it is said to begin, amplitude of a tone, seconds).
     """
-    height, width = (48, 64) if pictures is None else pictures[0].shape[:2]
+    height, width = (48, 64) if images is None else images[0].shape[:2]
     with av.open(str(path), "w") as box:
         video = box.add_stream("libx264", rate=25, options={"bf": "0", "g": "8", "crf": "10"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -44,16 +44,16 @@ def write(
             video.codec_context.sample_aspect_ratio = pixels
         if matrix:
             video.set_display_matrix(*matrix) if isinstance(matrix, tuple) else matrix(video)
-        tracks = [box.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in sound]
+        tracks = [box.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in audio]
         for track, flag in zip(tracks, defaults or []):
             track.disposition = flag
         for i, time in enumerate(times):
-            picture = np.full((height, width, 3), min(4 * i, 255), np.uint8) if pictures is None else pictures[i]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            image = np.full((height, width, 3), min(4 * i, 255), np.uint8) if images is None else images[i]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = round(time / unit), unit
             box.mux(video.encode(frame))
         box.mux(video.encode())
-        for track, pieces in zip(tracks, sound):
+        for track, pieces in zip(tracks, audio):
             for begin, amplitude, seconds in pieces:
                 for first in range(0, round(seconds * 16000), 1600):
                     wave = amplitude * np.sin(np.arange(first, first + 1600) / 5)
@@ -89,10 +89,10 @@ def test_a_clock_that_jumps_costs_no_more_than_its_frames(tmp_path, backend, tim
     """Protects the whole process, time and memory: a gap that nothing explains is closed, and said."""
     path = write(tmp_path / "a.mkv", times)
     with ClipReader(path, spec(action=FRAME)) as reader:
-        np.testing.assert_allclose(reader.pictures.stamps, np.arange(40) / 25, atol=3e-3)
+        np.testing.assert_allclose(reader.images.stamps, np.arange(40) / 25, atol=3e-3)
         assert reader.duration == pytest.approx(1.6, abs=0.05)
         assert ("time_jump" in [w.code for w in reader.warnings]) == (times[-1] - times[0] > 10)
-        shown = [float(p.mean()) for p in reader.pictures.frames([0, 1, 19, 20, 39])]
+        shown = [float(p.mean()) for p in reader.images.frames([0, 1, 19, 20, 39])]
         np.testing.assert_allclose(shown, [0, 4, 76, 80, 156], atol=4)
         assert reader.read().masks["action"].any()
 
@@ -100,7 +100,7 @@ def test_a_clock_that_jumps_costs_no_more_than_its_frames(tmp_path, backend, tim
 def test_a_long_file_with_a_jump_is_read_block_by_block(tmp_path, monkeypatch):
     """Protects long files: the jump is found without decoding, and frames behind it are found again."""
     monkeypatch.setattr(media, "CHECK_BLOCK", 16)
-    video = media.open_pictures(write(tmp_path / "a.mkv", steady(20) + steady(20, 1.7e9)))
+    video = media.open_frames(write(tmp_path / "a.mkv", steady(20) + steady(20, 1.7e9)))
     np.testing.assert_allclose(video.stamps, np.arange(40) / 25, atol=3e-3)
     assert video.check(0, 39).all()
     np.testing.assert_allclose([p.mean() for p in video.frames([35, 38])], [140, 152], atol=4)
@@ -113,57 +113,57 @@ def test_a_long_file_with_a_jump_is_read_block_by_block(tmp_path, monkeypatch):
         steady(20) + steady(20, 60.0),  # a slide shown for a minute
         steady(20) + steady(20, 290.0),
         [0.0, 0.04, 0.08, 2.0, 2.04, 2.08, 2.5, 7.0, 7.04],
-        [400.0 * i for i in range(6)],  # one picture every few minutes
+        [400.0 * i for i in range(6)],  # one image every few minutes
         steady(30, fps=2),
     ],
 )
 def test_lawful_gaps_stay_as_they_are(tmp_path, backend, times):
     """Protects screen recordings, time lapses and variable rates: their times are the truth."""
-    video = media.open_pictures(write(tmp_path / "a.mkv", times))
+    video = media.open_frames(write(tmp_path / "a.mkv", times))
     np.testing.assert_allclose(video.stamps, times, atol=2e-3)
     assert "time_jump" not in [w.code for w in video.warnings]
 
 
-def test_a_gap_in_which_sound_goes_on_is_no_jump(tmp_path, backend):
+def test_a_gap_in_which_audio_goes_on_is_no_jump(tmp_path, backend):
     """Protects a lecture whose one slide is shown for ten minutes while somebody speaks."""
     times = steady(10) + steady(10, 600.0)
-    with ClipReader(write(tmp_path / "a.mkv", times, sound=[[(0.0, 9000, 600.4)]]), spec(action=FRAME)) as reader:
-        np.testing.assert_allclose(reader.pictures.stamps, times, atol=2e-3)
+    with ClipReader(write(tmp_path / "a.mkv", times, audio=[[(0.0, 9000, 600.4)]]), spec(action=FRAME)) as reader:
+        np.testing.assert_allclose(reader.images.stamps, times, atol=2e-3)
 
 
-def test_sound_behind_a_jump_stays_with_its_pictures(tmp_path, backend):
+def test_audio_behind_a_jump_stays_with_its_images(tmp_path, backend):
     """Protects alignment: when camera and microphone jump together, the tone is heard beside its frames."""
     pieces = [(0.0, 0, 0.8), (5000.0, 9000, 0.8)]
-    path = write(tmp_path / "a.mkv", steady(20) + steady(20, 5000.0), sound=[pieces])
-    with ClipReader(path, spec(action=FRAME, sound=SOUND)) as reader:
-        heard = np.abs(reader.sound.read(0.0, 1.6)).reshape(16, -1).max(1)
-        assert reader.sound.duration == pytest.approx(1.6, abs=0.06)
+    path = write(tmp_path / "a.mkv", steady(20) + steady(20, 5000.0), audio=[pieces])
+    with ClipReader(path, spec(action=FRAME, audio=AUDIO)) as reader:
+        heard = np.abs(reader.audio.read(0.0, 1.6)).reshape(16, -1).max(1)
+        assert reader.audio.duration == pytest.approx(1.6, abs=0.06)
     assert heard[:8].max() < 0.01
     assert heard[8:].min() > 0.2
 
 
 @pytest.mark.parametrize(("announced", "lost"), [(5000.8, False), (5002.8, True)])
-def test_a_jump_is_no_sound_that_is_lost(tmp_path, announced, lost):
-    """Protects from a warning of damage: containers that announce the length of their sound count the jump in."""
+def test_a_jump_is_no_audio_that_is_lost(tmp_path, announced, lost):
+    """Protects from a warning of damage: containers that announce the length of their audio count the jump in."""
     pieces = [(0.0, 0, 0.8), (5000.0, 9000, 0.8)]
-    path = write(tmp_path / "a.mkv", steady(20) + steady(20, 5000.0), sound=[pieces])
+    path = write(tmp_path / "a.mkv", steady(20) + steady(20, 5000.0), audio=[pieces])
     header = media.read_header(path)._replace(audio_s=announced)
-    sound = media.Sound(path, 16000, header, media.open_pictures(path).clock)
-    sound.read(0.0, 1.6)
-    assert ("broken_tail" in [w.code for w in sound.warnings]) == lost
+    audio = media.AudioTrack(path, 16000, header, media.open_frames(path).clock)
+    audio.read(0.0, 1.6)
+    assert ("broken_tail" in [w.code for w in audio.warnings]) == lost
 
 
-def test_sound_whose_clock_starts_elsewhere_is_laid_beside_the_pictures(tmp_path):
-    """Protects files whose sound starts at zero and whose pictures at an epoch."""
-    path = write(tmp_path / "a.mkv", steady(40, 1.0e6), sound=[[(0.0, 9000, 1.6)]])
-    with ClipReader(path, spec(action=FRAME, sound=SOUND)) as reader:
+def test_audio_whose_clock_starts_elsewhere_is_laid_beside_the_images(tmp_path):
+    """Protects files whose audio starts at zero and whose images at an epoch."""
+    path = write(tmp_path / "a.mkv", steady(40, 1.0e6), audio=[[(0.0, 9000, 1.6)]])
+    with ClipReader(path, spec(action=FRAME, audio=AUDIO)) as reader:
         raw = reader.read()
         assert raw.masks["sound"].any()
         assert "time_jump" in [w.code for w in raw.warnings]
 
 
-def test_sound_alone_whose_clock_jumps_is_as_long_as_its_samples(tmp_path):
-    """Protects sound files: 2 s of it with an epoch between are 2 s."""
+def test_audio_alone_whose_clock_jumps_is_as_long_as_its_samples(tmp_path):
+    """Protects audio files: 2 s of it with an epoch between are 2 s."""
     path = tmp_path / "a.mka"
     with av.open(str(path), "w", format="matroska") as box:
         track = box.add_stream("pcm_s16le", rate=16000, layout="mono")
@@ -172,7 +172,7 @@ def test_sound_alone_whose_clock_jumps_is_as_long_as_its_samples(tmp_path):
             frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), round(begin * 16000)
             box.mux(track.encode(frame))
         box.mux(track.encode())
-    with ClipReader(path, spec(sound=SOUND)) as reader:
+    with ClipReader(path, spec(audio=AUDIO)) as reader:
         assert reader.duration == pytest.approx(2.0, abs=0.01)
         assert "time_jump" in [w.code for w in reader.warnings]
 
@@ -209,7 +209,7 @@ def test_a_clock_set_back_counts_on(tmp_path, backend):
     path = tmp_path / "a.ts"
     parts = [write(tmp_path / f"{k}.ts", steady(40), unit=Fraction(1, 90000)).read_bytes() for k in (0, 1)]
     path.write_bytes(b"".join(parts))
-    video = media.open_pictures(path)
+    video = media.open_frames(path)
     assert 76 <= len(video.stamps) <= 80  # frames at the joint may count as damaged
     assert 3.0 < video.stamps[-1] < 3.4
     assert (np.diff(video.stamps) > 0).all()
@@ -217,22 +217,22 @@ def test_a_clock_set_back_counts_on(tmp_path, backend):
     np.testing.assert_allclose([p.mean() for p in video.frames([10, last - 29, last])], [40, 40, 156], atol=4)
 
 
-# -- pictures as a player shows them ---------------------------------------------------------------------------------
+# -- images as a player shows them ---------------------------------------------------------------------------------
 
 
 def four_corners(height: int = 48, width: int = 96) -> np.ndarray:
     """Corners of four greys: 40 top left, 100 top right, 160 bottom left, 220 bottom right."""
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = 40, 100
-    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = 160, 220
-    return picture
+    image = np.empty((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = 40, 100
+    image[height // 2 :, : width // 2], image[height // 2 :, width // 2 :] = 160, 220
+    return image
 
 
-def corners(picture: np.ndarray) -> list[list[int]]:
+def corners(image: np.ndarray) -> list[list[int]]:
     """The four greys, as rows, to the nearest of those drawn."""
     greys = np.array([40, 100, 160, 220])
-    height, width = picture.shape[:2]
-    at = [[picture[y, x, 0] for x in (width // 6, -width // 6)] for y in (height // 6, -height // 6)]
+    height, width = image.shape[:2]
+    at = [[image[y, x, 0] for x in (width // 6, -width // 6)] for y in (height // 6, -height // 6)]
     return [[int(greys[np.abs(greys - int(v)).argmin()]) for v in row] for row in at]
 
 
@@ -261,14 +261,14 @@ def with_matrix(path, numbers: tuple[int, int, int, int]):
 
 
 @pytest.mark.parametrize(("numbers", "expected"), MATRICES.values(), ids=MATRICES)
-def test_pictures_are_turned_and_mirrored_as_their_matrix_says(tmp_path, backend, numbers, expected):
+def test_images_are_turned_and_mirrored_as_their_matrix_says(tmp_path, backend, numbers, expected):
     """Protects selfies and turned phones: all eight ways, in both decoders."""
-    path = with_matrix(write(tmp_path / "a.mp4", steady(10), pictures=[four_corners()] * 10), numbers)
-    video = media.open_pictures(path)
+    path = with_matrix(write(tmp_path / "a.mp4", steady(10), images=[four_corners()] * 10), numbers)
+    video = media.open_frames(path)
     assert video.size == ((48, 96) if numbers[0] == 0 else (96, 48))
-    for picture in video.frames([0, 7]):
-        assert picture.shape == (video.size[1], video.size[0], 3)
-        assert corners(picture) == expected.tolist()
+    for image in video.frames([0, 7]):
+        assert image.shape == (video.size[1], video.size[0], 3)
+        assert corners(image) == expected.tolist()
 
 
 @pytest.mark.parametrize(
@@ -284,18 +284,18 @@ def test_pictures_are_turned_and_mirrored_as_their_matrix_says(tmp_path, backend
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_pixels_that_are_not_square_are_stretched(tmp_path, backend, pixels, size, ending):
     """Protects DVDs and old cameras: faces have the width that a player shows."""
-    path = write(tmp_path / f"a.{ending}", steady(10), pictures=[four_corners()] * 10, pixels=pixels)
-    video = media.open_pictures(path)
+    path = write(tmp_path / f"a.{ending}", steady(10), images=[four_corners()] * 10, pixels=pixels)
+    video = media.open_frames(path)
     assert video.size == size
     assert next(video.frames([5])).shape == (size[1], size[0], 3)
     with ClipReader(path, spec(action=FRAME)) as reader:
         assert reader.size == size
 
 
-def test_stretched_pictures_are_turned_afterwards(tmp_path, backend):
+def test_stretched_images_are_turned_afterwards(tmp_path, backend):
     """Protects turned video with wide pixels: 96 x 48 pixels twice as wide, a quarter turned, are 48 x 192."""
-    path = write(tmp_path / "a.mp4", steady(10), pictures=[four_corners()] * 10, pixels=Fraction(2, 1))
-    video = media.open_pictures(with_matrix(path, (0, 1, -1, 0)))
+    path = write(tmp_path / "a.mp4", steady(10), images=[four_corners()] * 10, pixels=Fraction(2, 1))
+    video = media.open_frames(with_matrix(path, (0, 1, -1, 0)))
     assert video.size == (48, 192)
     assert corners(next(video.frames([0]))) == np.rot90(DRAWN, -1).tolist()
 
@@ -322,10 +322,10 @@ def test_stretched_pictures_are_turned_afterwards(tmp_path, backend):
 def test_a_face_in_each_frame_is_found_in_each_frame(tmp_path, monkeypatch, times):
     """Protects slow, bursty, very fast and very short clips: no frame that shows the face counts as without one."""
     found = np.array([[10, 10, 40, 40, 0.9]], np.float32)
-    monkeypatch.setattr(faces, "detector", lambda name: lambda picture: found)
+    monkeypatch.setattr(faces, "detector", lambda name: lambda image: found)
     with ClipReader(write(tmp_path / "a.mkv", times), spec(face=FACE)) as reader:
         assert len(reader.tracks) == 1
-        assert all(reader.tracks[0].box_at(float(t)) is not None for t in reader.pictures.stamps)
+        assert all(reader.tracks[0].box_at(float(t)) is not None for t in reader.images.stamps)
         raw = reader.read()
     assert not raw.no_face
     assert raw.masks["face"][-1].all()
@@ -340,7 +340,7 @@ def test_a_face_that_is_gone_ends_its_track():
     assert (first.face_frames, second.face_frames) == (10, 10)
 
 
-# -- sound -----------------------------------------------------------------------------------------------------------
+# -- audio -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -353,25 +353,25 @@ def test_a_face_that_is_gone_ends_its_track():
     ],
     ids=["late", "early", "hole", "whole"],
 )
-def test_a_part_without_sound_is_mentioned(tmp_path, pieces, said):
-    """Protects honesty: sound that starts late, ends early or has a hole is said to, and the rest keeps its place."""
-    path = write(tmp_path / "a.mkv", steady(100), sound=[pieces])
-    with ClipReader(path, spec(action=FRAME, sound=SOUND)) as reader:
+def test_a_part_without_audio_is_mentioned(tmp_path, pieces, said):
+    """Protects honesty: audio that starts late, ends early or has a hole is said to, and the rest keeps its place."""
+    path = write(tmp_path / "a.mkv", steady(100), audio=[pieces])
+    with ClipReader(path, spec(action=FRAME, audio=AUDIO)) as reader:
         warnings = [w.text for w in reader.read().warnings if w.code == "short_audio"]
         last = pieces[-1]
-        assert np.abs(reader.sound.read(last[0] + 0.1, last[0] + last[2] - 0.1)).reshape(4, -1).max(1).min() > 0.2
+        assert np.abs(reader.audio.read(last[0] + 0.1, last[0] + last[2] - 0.1)).reshape(4, -1).max(1).min() > 0.2
         if len(pieces) > 1:
-            assert np.abs(reader.sound.read(1.1, 2.4)).max() < 0.01
+            assert np.abs(reader.audio.read(1.1, 2.4)).max() < 0.01
     assert len(warnings) == bool(said)
     assert all(said in w for w in warnings)
 
 
-def test_holes_are_found_in_windows_of_long_sound(tmp_path, monkeypatch):
-    """Protects long media: sound behind a hole is where it belongs, read by windows or as a whole."""
-    path = write(tmp_path / "a.mkv", steady(125), sound=[[(0.0, 0, 1.0), (2.5, 9000, 2.5)]])
-    whole = media.Sound(path, 16000, media.read_header(path)).read(0, 5)
-    monkeypatch.setattr("emozoo.data.sound.WHOLE_SOUND_S", 1.0)
-    windowed = media.Sound(path, 16000, media.read_header(path))
+def test_holes_are_found_in_windows_of_long_audio(tmp_path, monkeypatch):
+    """Protects long media: audio behind a hole is where it belongs, read by windows or as a whole."""
+    path = write(tmp_path / "a.mkv", steady(125), audio=[[(0.0, 0, 1.0), (2.5, 9000, 2.5)]])
+    whole = media.AudioTrack(path, 16000, media.read_header(path)).read(0, 5)
+    monkeypatch.setattr("emozoo.data.waveform.WHOLE_AUDIO_S", 1.0)
+    windowed = media.AudioTrack(path, 16000, media.read_header(path))
     assert windowed.duration == pytest.approx(5.0, abs=0.01)
     np.testing.assert_allclose(windowed.holes, [(1.0, 2.5)], atol=0.01)
     for start in (0.0, 0.5, 2.0, 3.2):
@@ -388,29 +388,29 @@ NONE = av.stream.Disposition(0)
     ("levels", "flags", "heard"),
     [
         ((0, 9000), (NONE, NONE), 9000),  # the first is silent
-        ((9000, 12000), (NONE, NONE), 9000),  # both are sound: the first
+        ((9000, 12000), (NONE, NONE), 9000),  # both are audio: the first
         ((9000, 3000), (NONE, DEFAULT), 3000),
         ((0, 9000), (DEFAULT, DEFAULT), 9000),
     ],
 )
-def test_the_main_or_else_the_loudest_sound_is_heard(tmp_path, levels, flags, heard):
+def test_the_main_or_else_the_loudest_audio_is_heard(tmp_path, levels, flags, heard):
     """Protects recordings with several microphones or languages."""
-    sound = [[(0.0, level, 1.0)] for level in levels]
-    path = write(tmp_path / "a.mkv", steady(25), sound=sound, defaults=flags)
-    sound = media.Sound(path, 16000, media.read_header(path))
-    assert np.abs(sound.read(0, 1)).max() * 32768 == pytest.approx(heard, rel=0.01)
-    assert [w.code for w in sound.warnings] == (["other_track"] if heard != levels[0] else [])
+    audio = [[(0.0, level, 1.0)] for level in levels]
+    path = write(tmp_path / "a.mkv", steady(25), audio=audio, defaults=flags)
+    audio = media.AudioTrack(path, 16000, media.read_header(path))
+    assert np.abs(audio.read(0, 1)).max() * 32768 == pytest.approx(heard, rel=0.01)
+    assert [w.code for w in audio.warnings] == (["other_track"] if heard != levels[0] else [])
 
 
-def test_decord_reads_no_sound():
+def test_decord_reads_no_audio():
     """Protects memory: decord's audio reader keeps every sample that it ever decoded."""
-    from emozoo.data import sound
+    from emozoo.data import audio
 
-    assert not hasattr(sound, "decord")
+    assert not hasattr(audio, "decord")
 
 
-def test_memory_stays_flat_over_many_sound_files(tmp_path):
-    """Protects long batches: the fortieth minute of sound takes no more memory than the first ones."""
+def test_memory_stays_flat_over_many_audio_files(tmp_path):
+    """Protects long batches: the fortieth minute of audio takes no more memory than the first ones."""
     run = (
         "import wave, sys, numpy as np\n"
         "from emozoo.data import media\n"
@@ -420,7 +420,7 @@ def test_memory_stays_flat_over_many_sound_files(tmp_path):
         "def used(): return int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20\n"
         "seen = []\n"
         "for _ in range(16):\n"
-        "    media.Sound(sys.argv[1], 48000, media.read_header(sys.argv[1])).read(0, 1); seen.append(used())\n"
+        "    media.AudioTrack(sys.argv[1], 48000, media.read_header(sys.argv[1])).read(0, 1); seen.append(used())\n"
         "print(seen[-1] - seen[3])\n"
     )
     if not os.path.exists("/proc/self/statm"):
@@ -437,34 +437,34 @@ def test_memory_stays_flat_over_many_sound_files(tmp_path):
 )
 def test_a_codec_without_decoder_is_named(tmp_path, tag, said):
     """Protects the message: what is missing is said, and never as an internal error."""
-    path = write(tmp_path / "a.mp4", steady(10), sound=())
+    path = write(tmp_path / "a.mp4", steady(10), audio=())
     data = path.read_bytes()
     at = data.rindex(b"avc1")
     path.write_bytes(data[:at] + tag + data[at + 4 :])
     with pytest.raises(VideoError, match=said) as error:
-        media.open_pictures(path)
+        media.open_frames(path)
     assert error.value.code == "unreadable"
     with pytest.raises(VideoError, match=said):
         ClipReader(path, spec(action=FRAME))
 
 
-def test_sound_without_decoder_leaves_the_pictures(tmp_path):
-    """Protects mixed models: they go by the pictures and say so; a model of sound alone says what is missing."""
-    path = write(tmp_path / "a.mov", steady(50), sound=[[(0.0, 9000, 2.0)]])
+def test_audio_without_decoder_leaves_the_images(tmp_path):
+    """Protects mixed models: they go by the images and say so; a model of audio alone says what is missing."""
+    path = write(tmp_path / "a.mov", steady(50), audio=[[(0.0, 9000, 2.0)]])
     data = path.read_bytes()
     at = data.rindex(b"sowt")
     path.write_bytes(data[:at] + b"zzz2" + data[at + 4 :])
-    with ClipReader(path, spec(action=FRAME, sound=SOUND)) as reader:
+    with ClipReader(path, spec(action=FRAME, audio=AUDIO)) as reader:
         raw = reader.read()
     assert raw.masks["action"].any()
     assert any("zzz2" in w.text for w in raw.warnings if w.code == "no_audio")
-    with pytest.raises(VideoError, match="no decoder for the sound codec zzz2") as error:
-        ClipReader(path, spec(sound=SOUND))
+    with pytest.raises(VideoError, match="no decoder for the audio codec zzz2") as error:
+        ClipReader(path, spec(audio=AUDIO))
     assert error.value.code == "no_audio"
 
 
 def test_subtitles_alone_hold_nothing(tmp_path):
-    """Protects the message for containers without pictures and sound."""
+    """Protects the message for containers without images and audio."""
     (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
     with pytest.raises(VideoError) as error:
         ClipReader(tmp_path / "a.srt", spec(action=FRAME))
@@ -499,13 +499,13 @@ def test_devices_and_sockets_are_refused(tmp_path, monkeypatch):
         end.bind("s.mp4")
         for path in ("s.mp4", "/dev/zero"):
             with pytest.raises(VideoError, match=r"socket|device"):
-                media.open_pictures(path)
+                media.open_frames(path)
 
 
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, backend):
     """Protects names such as 12:30.mp4."""
     path = write(tmp_path / "a.mkv", steady(5)).rename(tmp_path / "http:clip 12:30.mkv")
-    assert len(media.open_pictures(path).stamps) == 5
+    assert len(media.open_frames(path).stamps) == 5
 
 
 def test_the_main_video_is_shown_and_a_cover_never(tmp_path, backend):
@@ -522,7 +522,7 @@ def test_the_main_video_is_shown_and_a_cover_never(tmp_path, backend):
                 box.mux(stream.encode(frame))
         for stream in streams:
             box.mux(stream.encode())
-    assert next(media.open_pictures(path).frames([5])).mean() == pytest.approx(200, abs=4)
+    assert next(media.open_frames(path).frames([5])).mean() == pytest.approx(200, abs=4)
 
 
 def test_libraries_write_nothing_to_stderr(tmp_path, make_video):
@@ -537,7 +537,7 @@ def test_libraries_write_nothing_to_stderr(tmp_path, make_video):
         "import sys\n"
         "from emozoo.data import media\n"
         "for path in sys.argv[1:]:\n"
-        "    try: list(media.open_pictures(path).frames([0, 5]))\n"
+        "    try: list(media.open_frames(path).frames([0, 5]))\n"
         "    except media.VideoError: pass\n"
     )
     files = [str(p) for p in sorted(tmp_path.iterdir())]

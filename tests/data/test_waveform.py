@@ -1,4 +1,4 @@
-"""Sound as samples: for speech models, which hear a waveform instead of seeing a log-mel picture."""
+"""Audio as samples: for speech models, which hear a waveform instead of seeing a log-mel image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAME = StreamSpec("frame", (24, 24))
 
 
 def spec(clips: int = 4, **streams: StreamSpec) -> ClipSpec:
-    return ClipSpec(streams, clips=clips, sampling="trail", window_s=1.6, clip_s=0.4)
+    return ClipSpec(streams, clips=clips, sampling="trailing", window_s=1.6, clip_s=0.4)
 
 
 def read(path: Path, of: ClipSpec) -> RawClip:
@@ -29,9 +29,9 @@ def read(path: Path, of: ClipSpec) -> RawClip:
         return reader.read()
 
 
-def test_a_click_lies_where_it_sounds(tmp_path, make_video) -> None:
+def test_a_click_lies_where_it_audio(tmp_path, make_video) -> None:
     """Protects: a window's last sample is the moment of its clip's last frame, as with log-mel windows."""
-    raw = read(make_video(tmp_path / "a.mkv", clicks=(0.6,)), spec(frame=FRAME, sound=WAVE))
+    raw = read(make_video(tmp_path / "a.mkv", clicks=(0.6,)), spec(frame=FRAME, audio=WAVE))
     assert raw.streams["sound"].shape == (4, 1, 1, 8000)
     assert raw.streams["sound"].dtype == np.float32
     assert raw.masks["sound"].all()
@@ -47,24 +47,24 @@ def test_a_click_lies_where_it_sounds(tmp_path, make_video) -> None:
     assert heard
 
 
-def test_silence_and_files_without_sound(tmp_path, make_video) -> None:
-    """Protects: no sound is a false mask and a warning, silence is zeros that count; neither is an error."""
-    mute = read(make_video(tmp_path / "mute.mp4"), spec(frame=FRAME, sound=WAVE))
+def test_silence_and_files_without_audio(tmp_path, make_video) -> None:
+    """Protects: no audio is a false mask and a warning, silence is zeros that count; neither is an error."""
+    mute = read(make_video(tmp_path / "mute.mp4"), spec(frame=FRAME, audio=WAVE))
     assert not mute.masks["sound"].any()
     assert "no_audio" in [w.code for w in mute.warnings]
-    silent = read(make_video(tmp_path / "silent.mkv", clicks=(99.0,)), spec(frame=FRAME, sound=WAVE))
+    silent = read(make_video(tmp_path / "silent.mkv", clicks=(99.0,)), spec(frame=FRAME, audio=WAVE))
     assert silent.masks["sound"].all()
-    batch = to_batch([mute, silent], spec(frame=FRAME, sound=WAVE))
+    batch = to_batch([mute, silent], spec(frame=FRAME, audio=WAVE))
     assert batch.inputs["sound"].shape == (2, 4, 1, 1, 8000)
     assert (batch.inputs["sound"] == 0).all()
     assert batch.masks["sound"].shape == (2, 4, 1)
-    with pytest.raises(VideoError, match="no sound"):
-        read(tmp_path / "mute.mp4", spec(sound=WAVE))
+    with pytest.raises(VideoError, match="no audio"):
+        read(tmp_path / "mute.mp4", spec(audio=WAVE))
 
 
 def test_gain_and_silenced_parts(tmp_path, make_video) -> None:
     """Protects: augmentation of samples follows from the seed, scales them, and refuses what needs mel bins."""
-    of = spec(clips=1, sound=WAVE)
+    of = spec(clips=1, audio=WAVE)
     raw = read(make_video(tmp_path / "a.mkv", frames=12, clicks=(0.1,)), of)
     raw.streams["sound"] = np.linspace(0.1, 0.2, 8000, dtype=np.float32).reshape(1, 1, 1, 8000)
     before = raw.streams["sound"].copy()
@@ -86,7 +86,7 @@ def test_stored_specs_keep_loading() -> None:
     old = json.loads(json.dumps(MODELS["recursive_joint_attention"].specs["lite"].to_dict()))
     del old["streams"]["audio"]["audio"]["kind"]
     assert ClipSpec.from_dict(old) == MODELS["recursive_joint_attention"].specs["lite"]
-    new = spec(frame=FRAME, sound=WAVE)
+    new = spec(frame=FRAME, audio=WAVE)
     assert ClipSpec.from_dict(json.loads(json.dumps(new.to_dict()))) == new
 
 
@@ -101,5 +101,5 @@ def test_stored_specs_keep_loading() -> None:
 def test_wrong_settings_are_one_line(stream: dict, words: str) -> None:
     """Protects: a size that is not that of the window, an unknown kind or field is said, and what would be right."""
     with pytest.raises(UsageError, match=words) as caught:
-        ClipSpec.from_dict({"streams": {"audio": stream}, "clips": 1, "sampling": "trail", "window_s": 1.0})
+        ClipSpec.from_dict({"streams": {"audio": stream}, "clips": 1, "sampling": "trailing", "window_s": 1.0})
     assert "\n" not in str(caught.value)

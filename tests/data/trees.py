@@ -1,4 +1,4 @@
-"""Every official layout in miniature: real tiny videos and pictures, and the quirks that copies in use have.
+"""Every official layout in miniature: real tiny videos and images, and the quirks that copies in use have.
 
 Each function writes one data set below ``root``; :data:`TREES` names them as the adapters are named.
 """
@@ -31,20 +31,20 @@ def _blobs(seed: int, size: tuple[int, int]) -> np.ndarray:
 
 
 @cache
-def _picture(suffix: str, size: tuple[int, int], seed: int) -> bytes:
+def _image(suffix: str, size: tuple[int, int], seed: int) -> bytes:
     return cv2.imencode(suffix, _blobs(seed, size))[1].tobytes()
 
 
-def picture(path: Path, size: tuple[int, int] = (48, 48)) -> None:
-    """Soft blobs; there are four such pictures of each size, and the name says which one this is."""
+def image(path: Path, size: tuple[int, int] = (48, 48)) -> None:
+    """Soft blobs; there are four such images of each size, and the name says which one this is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_picture(path.suffix, size, zlib.crc32(path.name.encode()) % 4))
+    path.write_bytes(_image(path.suffix, size, zlib.crc32(path.name.encode()) % 4))
 
 
 def frames(folder: Path, numbers: Iterable[int] = range(1, 4), name: str = "{:05d}.jpg", side: int = 48) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for n in numbers:
-        picture(folder / name.format(n), (side, side))
+        image(folder / name.format(n), (side, side))
 
 
 def video(path: Path) -> None:
@@ -69,26 +69,26 @@ def _video(suffix: str, which: int) -> bytes:
 
 
 def film(path: Path, *, fps: int = 30, seconds: float = 1.5, silent_s: float = 0.5) -> None:
-    """A video whose sound, a tone, begins after ``silent_s`` seconds; by an ending of sound files the sound alone."""
+    """A video whose audio, a tone, begins after ``silent_s`` seconds; by an ending of audio files the audio alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rate, t = 16000, np.arange(round(seconds * 16000)) / 16000
     wave = np.where(t < silent_s, 0, 0.5 * np.sin(2 * np.pi * 440 * t))
     with av.open(str(path), "w") as box:
         if path.suffix not in (".mp3", ".wav"):
-            pictures = box.add_stream("mpeg4", rate=fps)
-            pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-        sound = box.add_stream("mp3" if path.suffix == ".mp3" else "pcm_s16le", rate=rate, layout="mono")
+            images = box.add_stream("mpeg4", rate=fps)
+            images.width, images.height, images.pix_fmt = 64, 48, "yuv420p"
+        audio = box.add_stream("mp3" if path.suffix == ".mp3" else "pcm_s16le", rate=rate, layout="mono")
         for i in range(round(seconds * fps)) if path.suffix not in (".mp3", ".wav") else ():
             shown = np.roll(_blobs(0, (48, 64)), 2 * i, 1)
-            box.mux(pictures.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")))
+            box.mux(images.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")))
         if path.suffix not in (".mp3", ".wav"):
-            box.mux(pictures.encode())
+            box.mux(images.encode())
         heard = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
         heard.sample_rate, heard.pts, heard.time_base = rate, 0, Fraction(1, rate)
-        converted = av.AudioResampler(sound.format, "mono", rate, sound.frame_size or None)
+        converted = av.AudioResampler(audio.format, "mono", rate, audio.frame_size or None)
         for frame in [*converted.resample(heard), *converted.resample(None)]:
-            box.mux(sound.encode(frame))
-        box.mux(sound.encode())
+            box.mux(audio.encode(frame))
+        box.mux(audio.encode())
 
 
 def text(path: Path, *lines: str) -> None:
@@ -98,13 +98,13 @@ def text(path: Path, *lines: str) -> None:
 
 
 def caer_s(root: Path) -> None:
-    """Angry in train and Anger in test; boxes leave the picture; one picture has none, one that is listed is absent."""
+    """Angry in train and Anger in test; boxes leave the image; one image has none, one that is listed is absent."""
     lists: dict[str, list[str]] = {"train": [], "test": []}
     for split, angry in (("train", "Angry"), ("test", "Anger")):
         for k, c in enumerate(CAER):
             for n in (1, 3):  # numbers have gaps
                 name = f"{split}/{angry if c == 'Anger' else c}/{n:04d}.png"
-                picture(root / name, (40, 71))
+                image(root / name, (40, 71))
                 lists[split].append(f"{split}/{'Angry' if c == 'Anger' else c}/{n:04d}.png,{k},-2,3,20,25")
     lists["train"].pop()  # Surprise/0003: no face was found
     lists["test"].append("test/Sad/0005.png,5,1,1,20,20")
@@ -122,10 +122,10 @@ def caer(root: Path) -> None:
 
 
 def ncaer_s(root: Path) -> None:
-    """Pictures under Angry, their boxes under Anger; one picture without a face, one without a box file."""
+    """Images under Angry, their boxes under Anger; one image without a face, one without a box file."""
     for split in ("train", "val", "test"):
         for c in CAER:
-            picture(root / "images" / split / ("Angry" if c == "Anger" else c) / "12.jpg")
+            image(root / "images" / split / ("Angry" if c == "Anger" else c) / "12.jpg")
             if c != "Sad":
                 text(root / "crop" / split / c / "12.txt", "0,0,0,0" if c == "Fear" else "4,4,30,30")
 
@@ -159,7 +159,7 @@ def videoemotion8(root: Path) -> None:
 
 
 def aff_wild2(root: Path) -> None:
-    """Two people in one video, labels of -5, pictures missing where no face was, one frame more than labels."""
+    """Two people in one video, labels of -5, images missing where no face was, one frame more than labels."""
     place = root / "6th ABAW Annotations" / "VA_Estimation_Challenge"
     for split, name, there in (
         ("Train_Set", "7-60-1920x1080", range(1, 9)),
@@ -208,7 +208,7 @@ def afew(root: Path) -> None:
 
 
 def dfew(root: Path) -> None:
-    """Names without leading zeros, both spellings of the list folders, the pictures of 256 pixels; votes in csv."""
+    """Names without leading zeros, both spellings of the list folders, the images of 256 pixels; votes in csv."""
     names = {n: SEVEN[n % 7] for n in range(1, 36)}
     for n in names:
         if n != 35:  # listed, without a face
@@ -249,7 +249,7 @@ def bu4dfe(root: Path) -> None:
 
 
 def ferv39k(root: Path) -> None:
-    """The same id in two scenes; one clip without pictures."""
+    """The same id in two scenes; one clip without images."""
     for part, scenes in (("train", ("Action", "War")), ("test", ("Crime",))):
         entries = []
         for scene in scenes:
@@ -277,7 +277,7 @@ def mafw(root: Path) -> None:
 
 
 def ravdess(root: Path) -> None:
-    """The same recording with picture and sound and as sound alone; a song; eight actors."""
+    """The same recording with image and audio and as audio alone; a song; eight actors."""
     for actor in range(1, 9):
         for emotion in range(1, 9):
             video(root / f"Actor_{actor:02d}" / f"01-01-{emotion:02d}-01-01-01-{actor:02d}.mp4")

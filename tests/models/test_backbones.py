@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from emozoo.models.backbones import clip_encoder, picture_encoder
+from emozoo.models.backbones import clip_encoder, image_encoder
 from emozoo.models.ceflnet import CEFLNet
 
 
@@ -29,9 +29,9 @@ def size(net: torch.nn.Module) -> int:
         ("resnet10t@2", None, (128, 8, 8)),
     ],
 )
-def test_picture_encoders(name: str, parameters: int | None, shape: tuple[int, ...]) -> None:
+def test_image_encoders(name: str, parameters: int | None, shape: tuple[int, ...]) -> None:
     """Protects: sizes that parameter tables add up from, and maps (never tokens) from any timm network."""
-    net, width = picture_encoder(name)
+    net, width = image_encoder(name)
     side = 224 if name.startswith("vit") else 64
     out = net.eval()(torch.zeros(1, 1 if name.endswith("_audio") else 3, side, side))
     assert out.shape == (1, *shape)
@@ -58,7 +58,7 @@ def test_clip_encoders(name: str, parameters: int | None, side: int, shape: tupl
 
 def test_own_weights(tmp_path) -> None:
     """Protects: weights load from safetensors and from a classifier's checkpoint with ``module.`` before its names."""
-    trained, _ = picture_encoder("resnet_lite")
+    trained, _ = image_encoder("resnet_lite")
     save_file(trained.state_dict(), tmp_path / "plain.safetensors")
     wrapped = {f"module.{k}": v for k, v in trained.state_dict().items()} | {"module.fc.weight": torch.zeros(3, 256)}
     torch.save({"state_dict": wrapped, "epoch": 3}, tmp_path / "wrapped.pt")
@@ -78,24 +78,24 @@ def test_a_whole_network_starts_a_part_of_it(tmp_path) -> None:
 
     whole = timm.create_model("tf_efficientnet_lite0").eval()
     save_file(whole.state_dict(), tmp_path / "whole.safetensors")
-    part, _ = picture_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "whole.safetensors")
+    part, _ = image_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "whole.safetensors")
     x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         torch.testing.assert_close(part.eval()(x), whole.forward_intermediates(x, intermediates_only=True)[3])
     other = timm.create_model("resnet10t").state_dict()
     save_file(other, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="does not fit this encoder"):
-        picture_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "other.safetensors")
+        image_encoder("tf_efficientnet_lite0@3", weights=tmp_path / "other.safetensors")
 
 
 def test_unusable_weights(tmp_path, capsys) -> None:
     """Protects: a pickle that runs code, a missing file and a foreign network are refused in one line, nothing runs."""
     torch.save({"state_dict": _Runs()}, tmp_path / "evil.pt")
-    other, _ = picture_encoder("resnet18")
+    other, _ = image_encoder("resnet18")
     torch.save(other.state_dict(), tmp_path / "other.pt")
     for name, words in (("evil.pt", "not a plain state dict"), ("none.pt", "no such"), ("other.pt", "does not fit")):
         with pytest.raises(ValueError, match=words) as caught:
-            picture_encoder("resnet_lite", weights=tmp_path / name)
+            image_encoder("resnet_lite", weights=tmp_path / name)
         assert "\n" not in str(caught.value)
     assert "code from a weights file ran" not in capsys.readouterr().out
 
@@ -103,6 +103,6 @@ def test_unusable_weights(tmp_path, capsys) -> None:
 def test_unknown_names() -> None:
     """Protects: an unknown encoder is an error that says what there is."""
     with pytest.raises(ValueError, match="use resnet18"):
-        picture_encoder("resnet_eighteen")
+        image_encoder("resnet_eighteen")
     with pytest.raises(ValueError, match="r2plus1d_18"):
         clip_encoder("i3d")

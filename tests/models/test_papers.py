@@ -172,7 +172,7 @@ def test_caer_attention_sums(size: int, rescale: bool) -> None:
 
 
 def test_caer_attention_scale_is_the_number_of_positions() -> None:
-    """Protects: scores are divided by sqrt(h w), so their size does not grow with the picture."""
+    """Protects: scores are divided by sqrt(h w), so their size does not grow with the image."""
     net = CAERCrossAttention(7, widths=SMALL).eval()
     pair = net.face_pair
     for side in (4, 9):
@@ -440,7 +440,7 @@ def test_rja_shares_weights_over_recursions() -> None:
 
 @pytest.mark.parametrize("left", ["audio", "face"])
 def test_rja_without_a_stream_is_the_network_beside_a_masked_one(left: str) -> None:
-    """Protects networks of sound, or of the face, alone: the same answers as beside a masked stream."""
+    """Protects networks of audio, or of the face, alone: the same answers as beside a masked stream."""
     both = build("recursive_joint_attention", classes=3).eval()
     one = build("recursive_joint_attention", classes=3, streams=(left,), encoders={left: AV[left]}).eval()
     assert set(one.encoders) == {left}
@@ -472,7 +472,7 @@ def test_rja_masked_clips_do_not_enter_the_memory() -> None:
 
 
 def test_rja_learns_from_the_stream_that_speaks() -> None:
-    """Protects: with the cause in the sound for half of the samples and in the face for the others, both are used."""
+    """Protects: with the cause in the audio for half of the samples and in the face for the others, both are used."""
     torch.manual_seed(0)
     net = build("recursive_joint_attention", classes=3)
     n, signal = 48, torch.randn(2, 3, 256)

@@ -1,4 +1,4 @@
-"""Encoders of sound that may be exchanged: log-mel pictures, and speech models that hear samples."""
+"""Encoders of audio that may be exchanged: log-mel images, and speech models that hear samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 import yaml
 from nets import build
 
-from emozoo.models.backbones import Speech, portable, sound_encoder
+from emozoo.models.backbones import Speech, audio_encoder, portable
 from emozoo.module import EmotionModule, load
 from emozoo.train import train
 
@@ -55,7 +55,7 @@ def recipe(folder: Path) -> dict[str, Any]:
 
 def test_hears_samples(folder: Path) -> None:
     """Protects: a map (N, D, 1, steps) from samples, the same at any loudness, finite on silence."""
-    net, width = sound_encoder(f"hf:{folder}")
+    net, width = audio_encoder(f"hf:{folder}")
     wave = torch.randn(2, 1, 1, 4000) * 0.1
     with torch.no_grad():
         out = net.eval()(wave)
@@ -69,7 +69,7 @@ def test_normalises_as_its_preprocessor_says(folder: Path, tmp_path: Path) -> No
     """Protects: ``do_normalize`` false leaves samples alone; true gives each window mean 0 and variance 1."""
     plain = shutil.copytree(folder, tmp_path / "plain")
     (plain / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
-    (a, _), (b, _) = sound_encoder(f"hf:{folder}"), sound_encoder(f"hf:{plain}")
+    (a, _), (b, _) = audio_encoder(f"hf:{folder}"), audio_encoder(f"hf:{plain}")
     wave = torch.randn(1, 1, 1, 4000) * 0.1 + 0.05
     known = (wave - wave.mean()) / wave.std(correction=0)
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_trains_by_configuration_and_loads_without_the_folder(
     model = load(tmp_path / "out")
     assert isinstance(model.net.encoders["audio"], Speech)
     assert model.spec.streams["audio"].audio.kind == "waveform"
-    fresh, _ = sound_encoder(f"hf:{folder}")
+    fresh, _ = audio_encoder(f"hf:{folder}")
     moved = model.net.encoders["audio"].state_dict()
     assert any(not torch.equal(v, moved[k]) for k, v in fresh.state_dict().items())
     from emozoo import predict
@@ -146,7 +146,7 @@ def test_frozen_speech_model(folder: Path) -> None:
 
 
 def test_dfan_may_listen(folder: Path) -> None:
-    """Protects: sound is an extra stream, off by default, of a log-mel or a speech encoder; it may be missing."""
+    """Protects: audio is an extra stream, off by default, of a log-mel or a speech encoder; it may be missing."""
     quiet = build("dfan", classes=6)
     assert quiet.streams == ("action", "object", "scene")
     inputs = {
@@ -156,18 +156,18 @@ def test_dfan_may_listen(folder: Path) -> None:
     }
     masks = {s: torch.ones(x.shape[:3]).bool() for s, x in inputs.items()} | {"audio": torch.ones(2, 3, 1).bool()}
     masks["audio"][0, 1:], masks["audio"][1] = False, False
-    for name, sound in (
+    for name, audio in (
         ("vgg_tiny_audio", torch.randn(2, 3, 1, 40, 64)),
         (f"hf:{folder}", torch.randn(2, 3, 1, 1, 4000)),
     ):
         net = build("dfan", classes=6, audio=name).eval()
         assert net.streams == ("action", "object", "scene", "audio")
         with torch.no_grad():
-            out = net({**inputs, "audio": sound}, masks)
-            other = net({**inputs, "audio": sound.masked_fill(~masks["audio"][..., None, None], torch.nan)}, masks)
+            out = net({**inputs, "audio": audio}, masks)
+            other = net({**inputs, "audio": audio.masked_fill(~masks["audio"][..., None, None], torch.nan)}, masks)
         assert torch.equal(out.logits, other.logits)
         torch.testing.assert_close(out.attention["audio_time"], torch.tensor([[1.0, 0, 0], [0, 0, 0]]))
-        net.train()({**inputs, "audio": sound}, masks).logits.sum().backward()
+        net.train()({**inputs, "audio": audio}, masks).logits.sum().backward()
 
 
 def test_stored_options_name_no_files(folder: Path) -> None:
@@ -182,8 +182,8 @@ def test_stored_options_name_no_files(folder: Path) -> None:
     assert kept["width"] == 8
     assert "encoder_weights" not in kept
     assert portable(kept) == kept
-    again, _ = sound_encoder(kept["encoders"]["audio"])
-    assert again.state_dict().keys() == sound_encoder(f"hf:{folder}")[0].state_dict().keys()
+    again, _ = audio_encoder(kept["encoders"]["audio"])
+    assert again.state_dict().keys() == audio_encoder(f"hf:{folder}")[0].state_dict().keys()
 
 
 def test_unusable_speech_models(folder: Path, tmp_path: Path) -> None:
@@ -206,12 +206,12 @@ def test_unusable_speech_models(folder: Path, tmp_path: Path) -> None:
     ]
     for where, words in cases:
         with pytest.raises(ValueError, match=words) as caught:
-            sound_encoder(f"hf:{where}")
+            audio_encoder(f"hf:{where}")
         assert "\n" not in str(caught.value)
 
 
 def test_stream_and_encoder_must_agree(folder: Path) -> None:
-    """Protects: a speech model never takes a spectrogram for samples, nor a picture encoder samples for a picture."""
+    """Protects: a speech model never takes a spectrogram for samples, nor an image encoder samples for an image."""
     face = torch.randn(1, 8, 2, 3, 48, 48)
     speech = build("recursive_joint_attention", encoders={"face": "vgg_tiny", "audio": f"hf:{folder}"})
     with pytest.raises(ValueError, match="kind to 'waveform'"):
@@ -225,5 +225,5 @@ def test_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"pip install 'emozoo\[speech\]'"):
-        sound_encoder(f"hf:{tmp_path}")
-    assert sound_encoder("vgg_tiny")[1] == 128
+        audio_encoder(f"hf:{tmp_path}")
+    assert audio_encoder("vgg_tiny")[1] == 128

@@ -21,7 +21,7 @@ from torch import Tensor
 import emozoo
 from emozoo import files, hub, registry
 from emozoo.errors import UnknownModelError, WeightsError
-from emozoo.models.backbones import portable, sound_encoder
+from emozoo.models.backbones import audio_encoder, portable
 from emozoo.models.layers import LayerPool
 from emozoo.models.whisper import WhisperEncoder
 from emozoo.module import EmotionModule, load
@@ -99,7 +99,7 @@ def test_maps_and_statistics(encoder: WhisperEncoder) -> None:
 
 
 def test_what_the_media_does_not_reach_does_not_count(encoder: WhisperEncoder) -> None:
-    """Protects: a short recording in a long window, zeros before it, sounds as it does alone (but for the
+    """Protects: a short recording in a long window, zeros before it, audio as it does alone (but for the
     mirrored samples before its first 12 ms)."""
     wave = speech_golden.signal(2.0)
     late = np.concatenate([np.zeros(16000, np.float32), wave])
@@ -129,12 +129,12 @@ def test_silence_is_finite(encoder: WhisperEncoder) -> None:
 
 def test_names() -> None:
     """Protects: names of the encoder, widths, what a wrong name is told; and that options name no files."""
-    assert sound_encoder("speech_tiny")[1] == 384
-    net, width = sound_encoder("speech_tiny_layers@4")
+    assert audio_encoder("speech_tiny")[1] == 384
+    net, width = audio_encoder("speech_tiny_layers@4")
     assert (net.stacked, width, len(net.blocks)) == (5, 5 * 768, 4)
     for wrong in ("speech_tiny@5", "speech_tiny_layer", "speech_tinyx"):
         with pytest.raises(ValueError, match="speech_tiny_layers"):
-            sound_encoder(wrong)
+            audio_encoder(wrong)
     assert portable(VOICE) == VOICE
 
 
@@ -170,13 +170,13 @@ def test_layer_pool() -> None:
 def test_masked_windows_change_nothing() -> None:
     """Protects: masks are exact with this encoder too, over NaN as well; without layers nothing of it is there."""
     net = build("recursive_joint_attention", classes=7, **{**VOICE, "seq_len": 2})
-    sound = torch.randn(2, 2, 1, 1, 4000) * 0.1
+    audio = torch.randn(2, 2, 1, 1, 4000) * 0.1
     mask = torch.tensor([[[True], [False]], [[True], [True]]])
-    other = sound.masked_fill(~mask[..., None, None], torch.nan)
+    other = audio.masked_fill(~mask[..., None, None], torch.nan)
     with torch.no_grad():
-        first, second = (net.eval()({"audio": x}, {"audio": mask}) for x in (sound, other))
+        first, second = (net.eval()({"audio": x}, {"audio": mask}) for x in (audio, other))
     assert torch.equal(first.logits, second.logits)
-    net.train()({"audio": sound}, {"audio": mask}).logits.sum().backward()
+    net.train()({"audio": audio}, {"audio": mask}).logits.sum().backward()
     assert net.layer_pool.weights.grad is not None
     assert build("recursive_joint_attention").layer_pool is None
 
@@ -229,11 +229,11 @@ def test_trains_on_kept_features_and_shares_the_encoder(
         for i in range(6):
             name = f"{i}.wav"
             wave = speech_golden.signal(1.0 + 0.1 * i) * (0.3 if i % 2 else 1.0)
-            write_sound(tmp_path / name, wave)
+            write_audio(tmp_path / name, wave)
             rows.writerow([name, ("anger", "sadness")[i % 2], "train" if i < 4 else "val"])
     audio = {"rate": 16000, "seconds": 1.5, "kind": "waveform"}
     stream = {"source": "audio", "size": [1, 24000], "mean": [0.0], "std": [1.0], "audio": audio}
-    spec = {"clips": 1, "sampling": "trail", "window_s": 1.5, "clip_s": 1.5, "streams": {"audio": stream}}
+    spec = {"clips": 1, "sampling": "trailing", "window_s": 1.5, "clip_s": 1.5, "streams": {"audio": stream}}
     save = {"folder": "out", "share": ["encoders.audio"]}
     plan = {
         "model": {
@@ -263,7 +263,7 @@ def test_trains_on_kept_features_and_shares_the_encoder(
     assert hub.shared_files(tmp_path / "elsewhere") == {f"{NAME}.safetensors": hub.locate(entry) / hub.WEIGHTS}
 
 
-def write_sound(path: Path, wave: np.ndarray) -> None:
+def write_audio(path: Path, wave: np.ndarray) -> None:
     with av.open(str(path), "w") as box:
         stream = box.add_stream("pcm_s16le", rate=16000, layout="mono")
         frame = av.AudioFrame.from_ndarray((wave * 32000).astype(np.int16)[None], format="s16", layout="mono")

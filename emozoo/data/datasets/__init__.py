@@ -19,12 +19,12 @@ from emozoo.errors import DatasetError, UsageError
 
 # name -> (file of this folder, what it is); a new layout is a new file and a line here.
 DATASETS = {
-    "folder": ("folder", "root/[train|val|test/]<class>/<clip, picture or folder of frames>"),
+    "folder": ("folder", "root/[train|val|test/]<class>/<clip, image or folder of frames>"),
     "csv": ("csv", "a manifest: path,label[,split,fold,group,start,end,x1,y1,x2,y2,valence,arousal,votes_*]"),
-    "ferplus": ("ferplus", "FER+ votes on the pictures of FER2013, 8 classes"),
+    "ferplus": ("ferplus", "FER+ votes on the images of FER2013, 8 classes"),
     "ferplus8": ("ferplus", "the same as ferplus"),
     "ferplus7": ("ferplus", "FER+ without contempt: the seven basic emotions"),
-    "fer2013": ("ferplus", "fer2013.csv, or the pictures of FER+ with a column fer2013_label: 7 classes"),
+    "fer2013": ("ferplus", "fer2013.csv, or the images of FER+ with a column fer2013_label: 7 classes"),
     "caer_s": ("caer", "{train,test}/<Class>/0001.png of CAER-S, maybe with lists of face boxes in boxes/"),
     "caer": ("caer", "{train,validation,test}/<Class>/0001.avi of CAER"),
     "ncaer_s": ("caer", "images/{train,val,test}/<Class>/ and crop/ of NCAER-S"),

@@ -6,7 +6,7 @@ the root, ``txt`` or ``data/txt`` say which clips count, also those whose face f
 lists, every file counts. Lists in use differ by one or two clips, so results name theirs: ``afew_list@1a2b3c4d``.
 
 ``afew:aligned`` reads the faces that the organisers cut out, ``AlignedFaces_LBPTOP_Points[_Val]/Faces/<id>/*.jpg``, in
-place of the videos, which still say class and split and give sound and frame rate.
+place of the videos, which still say class and split and give audio and frame rate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from emozoo.data.datasets.layout import (
     missing,
     pick,
     subfolder,
-    whole_picture,
+    whole_image,
     within,
 )  # fmt: skip
 from emozoo.data.manifest import Manifest, Row, key, unique_ids
@@ -52,12 +52,12 @@ def load(root: Path, name: str) -> Manifest:
         found, protocol = _from_lists(place, lists), f"afew_list@{digest(*lists.values())}"
     rows = []
     for split, label, path in found:
-        item, sound, cut = f"{split}/{label}/{key(path.name)}", {}, place == faces
+        item, audio, cut = f"{split}/{label}/{key(path.name)}", {}, place == faces
         if below := aligned.get(split):
-            sound = {"sound": str(path)} if path.is_file() else {}
+            audio = {"sound": str(path)} if path.is_file() else {}
             path, cut = below / key(path.name), True
-        box = whole_picture(path) if cut else None
-        rows.append(Row(item, str(path), label, split=split, box=box, extra=sound))
+        box = whole_image(path) if cut else None
+        rows.append(Row(item, str(path), label, split=split, box=box, extra=audio))
     if not rows:
         raise missing(root, "afew", "{Train,Val}_AFEW/<Emotion>/<id>.avi or face/{train,val}_afew/<Emotion>/<id>/*.jpg")
     if aligned:

@@ -2,13 +2,13 @@
 
 ``<N>th ABAW Annotations/VA_Estimation_Challenge/{Train_Set,Validation_Set}/<video>[_left|_right].txt``: a header, then
 ``valence,arousal`` for every frame of the video, -5 = no label. ``cropped_aligned/<video>[_left|_right]/00001.jpg``:
-face crops, where picture n belongs to line n below the header, and pictures are missing where no face was found. Of a
+face crops, where image n belongs to line n below the header, and images are missing where no face was found. Of a
 video with two people, ``_left`` and ``_right`` are two items of one group.
 
-Sound and frame rate come from the videos themselves, ``batch1/<video>.mp4`` (or ``batch2``, ``videos`` ...), where they
-lie in the root or one folder below; without them the pictures are silent, 25 a second.
+Audio and frame rate come from the videos themselves, ``batch1/<video>.mp4`` (or ``batch2``, ``videos`` ...), where they
+lie in the root or one folder below; without them the images are silent, 25 a second.
 
-Frames of a folder are counted as they lie there, so labels of a folder with gaps are copied, one line for each picture
+Frames of a folder are counted as they lie there, so labels of a folder with gaps are copied, one line for each image
 that is there, into the cache (``EMOZOO_HOME``). ``aff_wild2:test`` is the list
 ``Valence_Arousal_Estimation_Challenge_test_set_release.txt``, without labels.
 """
@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emozoo import files
-from emozoo.data.datasets.layout import lines, missing, subfolder, whole_picture
-from emozoo.data.manifest import PICTURES, VIDEOS, Manifest, Row
+from emozoo.data.datasets.layout import lines, missing, subfolder, whole_image
+from emozoo.data.manifest import IMAGES, VIDEOS, Manifest, Row
 from emozoo.errors import DatasetError
 
 CHALLENGE = "VA_Estimation_Challenge"
@@ -58,7 +58,7 @@ def load(root: Path, name: str) -> Manifest:
 
 
 def _videos(root: Path) -> dict[str, str]:
-    """The videos that the pictures were cut from, by name."""
+    """The videos that the images were cut from, by name."""
     folders = [p for pattern in ("batch*", "*/batch*", "videos") for p in sorted(root.glob(pattern)) if p.is_dir()]
     return {p.stem: str(p) for f in folders for p in sorted(f.iterdir()) if p.suffix.lower() in VIDEOS}
 
@@ -72,18 +72,18 @@ def _row(place: Path, video: str, split: str, videos: Mapping[str, str], labels:
         extra["person"] = found[2]
     if source := videos.get(found[1]) or videos.get(video):
         extra["sound"] = source
-    return Row(f"{split}/{video}", str(faces), split=split, group=found[1], box=whole_picture(faces), extra=extra)
+    return Row(f"{split}/{video}", str(faces), split=split, group=found[1], box=whole_image(faces), extra=extra)
 
 
 def _aligned(labels: Path, faces: Path) -> Path:
-    """The file of labels itself or, where pictures are missing between, a copy without the lines of those."""
+    """The file of labels itself or, where images are missing between, a copy without the lines of those."""
     numbers = _numbers(faces)
     header, *values = labels.read_text(encoding="utf-8-sig").splitlines() or [""]
     if numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= len(values):
         return labels
     if numbers[0] < 1:
-        raise DatasetError(f"{faces}: pictures are counted from 00001, found {numbers[0]}")
-    # A video may have a frame more than its labels: such a picture has none.
+        raise DatasetError(f"{faces}: images are counted from 00001, found {numbers[0]}")
+    # A video may have a frame more than its labels: such an image has none.
     kept = [values[n - 1] if n <= len(values) else "-5,-5" for n in numbers]
     data = ("\n".join([header, *kept]) + "\n").encode()
     out = files.cache_folder() / "aff_wild2" / f"{hashlib.sha256(data).hexdigest()[:16]}.csv"
@@ -96,4 +96,4 @@ def _numbers(faces: Path) -> list[int]:
     if not faces.is_dir():
         return []
     stems = (os.path.splitext(e.name) for e in os.scandir(faces))
-    return sorted(int(s) for s, end in stems if s.isdigit() and end.lower() in PICTURES)
+    return sorted(int(s) for s, end in stems if s.isdigit() and end.lower() in IMAGES)

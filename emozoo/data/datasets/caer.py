@@ -5,7 +5,7 @@ Local Attention for Emotion Recognition", 2021 (NCAER-S). Layout: ``{train,valid
 ``validation`` may be called ``val`` and ``Anger`` may be called ``Angry`` (in one split and not in another, too).
 
 CAER-S brings no face boxes. Lists of them (:mod:`emozoo.data.datasets.boxes`), ``train``, ``test`` and maybe ``val``
-with ``.txt`` or ``.txt.gz``, are taken from the root or its folder ``boxes``; a picture of a listed split that no list
+with ``.txt`` or ``.txt.gz``, are taken from the root or its folder ``boxes``; an image of a listed split that no list
 names is known to have no face. NCAER-S has ``crop/<split>/<Class>/<number>.txt`` with one line ``x1,y1,x2,y2``.
 """
 
@@ -65,7 +65,7 @@ def _caer_s(root: Path, choice: str) -> Manifest:
     if choice == "nd_val_test":
         if set(lists) != set(SPLITS):
             raise DatasetError(
-                f"{root}: nd_val_test is three lists, boxes/{{train,val,test}}.txt, val and test both of pictures in "
+                f"{root}: nd_val_test is three lists, boxes/{{train,val,test}}.txt, val and test both of images in "
                 f"test/; found {', '.join(lists) or 'none'}: put them there, or take caer_s:caers_full_test"
             )
         ordered = [replace(r, split=listed[r.id][0]) for r in ordered if r.id in listed]
@@ -78,7 +78,7 @@ def _caer_s(root: Path, choice: str) -> Manifest:
 
 
 def _crops(place: Path) -> dict[str, Path]:
-    """The box files of NCAER-S by item; their class folders may be spelled otherwise than those of the pictures."""
+    """The box files of NCAER-S by item; their class folders may be spelled otherwise than those of the images."""
     found: dict[str, Path] = {}
     for split, spellings in SPLITS.items():
         folder = subfolder(place, *spellings)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emozoo.data.datasets.layout import missing, subfolder, within
-from emozoo.data.manifest import Manifest, Row, plurality, share
+from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality
 from emozoo.errors import DatasetError, ManifestError
 
 CLASSES = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad")
@@ -44,7 +44,7 @@ def load(root: Path, name: str) -> Manifest:
                 id=f"{actor}/{path.stem}",
                 path=str(path),
                 label=plurality(counts, CLASSES) if view in VIEWS else CODES[found[3]],
-                votes=share(counts),
+                votes=normalize_votes(counts),
                 fold=(actor - 1001) % 5,
                 group=str(actor),
                 extra={"sentence": found[2], "intended": CODES[found[3]], "level": found[4]},

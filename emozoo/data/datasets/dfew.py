@@ -22,10 +22,10 @@ from emozoo.data.datasets.layout import (
     pick,
     sheet,
     subfolder,
-    whole_picture,
+    whole_image,
     within,
 )
-from emozoo.data.manifest import Manifest, Row, key, share
+from emozoo.data.manifest import Manifest, Row, key, normalize_votes
 from emozoo.errors import DatasetError, ManifestError
 
 CLASSES = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
@@ -47,7 +47,7 @@ def load(root: Path, name: str = "dfew") -> Manifest:
     rows, there = [], media(place)
     for item, (label, fold) in official_folds(tested, trained, lists).items():
         file = pick(there, place, item)
-        box = whole_picture(file) if place.name == "clip_224x224" else None
+        box = whole_image(file) if place.name == "clip_224x224" else None
         rows.append(Row(item, str(file), label, votes.get(item), fold=fold, box=box))
     return Manifest("dfew", root, CLASSES, tuple(rows), protocol="dfew_5fold")
 
@@ -75,7 +75,7 @@ def _votes(folder: Path) -> Mapping[str, tuple[float, ...] | None]:
     for number, cells in enumerate(table, 2):
         named = dict(zip(header, cells, strict=False))
         try:
-            found[key(named["clip_name"]).zfill(5)] = share([float(named[c] or 0) for c in columns])
+            found[key(named["clip_name"]).zfill(5)] = normalize_votes([float(named[c] or 0) for c in columns])
         except (KeyError, ValueError) as e:
             raise ManifestError(path, number, f"not a line of votes ({e})") from None
     return found

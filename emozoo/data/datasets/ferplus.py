@@ -1,22 +1,22 @@
-"""FER+ (Barsoum, Zhang, Canton Ferrer, Zhang, ICMI 2016): ten crowd votes for each picture of FER2013.
+"""FER+ (Barsoum, Zhang, Canton Ferrer, Zhang, ICMI 2016): ten crowd votes for each image of FER2013.
 
 Three layouts are read:
 
-* ``manifest.csv`` with ``votes_*`` columns beside the pictures;
-* ``fer2013new.csv`` beside the folders ``FER2013Train``, ``FER2013Valid``, ``FER2013Test`` of named pictures, joined by
+* ``manifest.csv`` with ``votes_*`` columns beside the images;
+* ``fer2013new.csv`` beside the folders ``FER2013Train``, ``FER2013Valid``, ``FER2013Test`` of named images, joined by
   image name;
 * ``fer2013new.csv`` beside ``fer2013.csv``, which has pixels but no names. The n-th lines of the two belong together;
-  that their ``Usage`` agrees is checked. The pictures are written once into the cache (``EMOZOO_HOME``).
+  that their ``Usage`` agrees is checked. The images are written once into the cache (``EMOZOO_HOME``).
 
-Rule of the labels: votes are shares over the emotions (answers "unknown" and "not a face" left out); a picture is
+Rule of the labels: votes are shares over the emotions (answers "unknown" and "not a face" left out); an image is
 scored under the emotion with most votes among the eight, and not scored when two share the first place. ``ferplus7``
-leaves contempt out: its votes are dropped before the rest is made to sum to 1, and pictures whose plurality is contempt
-are not scored. Pictures without a name in FER+ (no face), and those without any vote for an emotion, are left out.
-The face fills the picture, so its box is the whole picture and nothing is detected.
+leaves contempt out: its votes are dropped before the rest is made to sum to 1, and images whose plurality is contempt
+are not scored. Images without a name in FER+ (no face), and those without any vote for an emotion, are left out.
+The face fills the image, so its box is the whole image and nothing is detected.
 
-``fer2013`` takes the one label that FER2013 (Goodfellow et al., ICONIP 2013) gave each picture, which is what most
+``fer2013`` takes the one label that FER2013 (Goodfellow et al., ICONIP 2013) gave each image, which is what most
 voters of FER+ say in no more than 72 % of them: from ``manifest.csv`` with a column ``fer2013_label`` (two labels,
-``angry|fear``, are those of two copies of one picture, which is then not scored), or from ``fer2013.csv``, votes or
+``angry|fear``, are those of two copies of one image, which is then not scored), or from ``fer2013.csv``, votes or
 none beside it.
 """
 
@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from emozoo import files
-from emozoo.data.manifest import Manifest, Row, plurality, read_manifest, share
+from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality, read_manifest
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import BASIC7, FERPLUS8, canonical
 
@@ -66,7 +66,7 @@ def load(root: Path, name: str = "ferplus") -> Manifest:
     rows = []
     for row, votes in found:
         label = plurality([votes[c] for c in FERPLUS8], FERPLUS8)
-        shares = share([votes[c] for c in classes])
+        shares = normalize_votes([votes[c] for c in classes])
         if shares is None:
             continue
         rows.append(
@@ -81,7 +81,7 @@ def load(root: Path, name: str = "ferplus") -> Manifest:
             )
         )
     if not rows:
-        raise DatasetError(f"{root}: no picture of FER+ has a vote for an emotion")
+        raise DatasetError(f"{root}: no image of FER+ has a vote for an emotion")
     return Manifest("ferplus", root, classes, tuple(rows), protocol="ferplus7" if seven else "ferplus8")
 
 
@@ -106,8 +106,8 @@ def _fer2013(root: Path) -> Manifest:
             line["Image name"] = f"fer{number:07d}.png"  # the names that FER+ gives: the number of the line
             item = f"{FOLDERS[split]}/{line['Image name']}"
             found.append((Row(id=item.removesuffix(".png"), path=item, split=split), FER2013[label]))
-        pictures = _extract(table, None, lines)
-        found = [(replace(r, path=str(pictures / r.path)), label) for r, label in found]
+        images = _extract(table, None, lines)
+        found = [(replace(r, path=str(images / r.path)), label) for r, label in found]
     else:
         raise DatasetError(
             f"{root}: FER2013 is looked for as fer2013.csv (emotion,pixels,Usage), or as manifest.csv with a column "
@@ -149,11 +149,11 @@ def _from_original(root: Path) -> Iterator[tuple[Row, dict[str, float]]]:
     path = root / "fer2013new.csv"
     lines = list(_cells(path, {"Usage", "Image name", *FERPLUS8}))
     pixels = root / "fer2013.csv"
-    pictures = _extract(pixels, path, lines) if pixels.is_file() else root
+    images = _extract(pixels, path, lines) if pixels.is_file() else root
     seen = set()
     for number, cells in enumerate(lines, 2):
         name = cells["Image name"].strip()
-        if not name or name in seen:  # four pictures are named twice
+        if not name or name in seen:  # four images are named twice
             continue
         seen.add(name)
         try:
@@ -161,12 +161,12 @@ def _from_original(root: Path) -> Iterator[tuple[Row, dict[str, float]]]:
             votes = {c: float(cells[c]) for c in FERPLUS8}
         except (KeyError, ValueError) as e:
             raise ManifestError(path, number, f"not a line of FER+ ({e})") from None
-        file = pictures / FOLDERS[split] / name
+        file = images / FOLDERS[split] / name
         yield Row(id=f"{FOLDERS[split]}/{Path(name).stem}", path=str(file), split=split), votes
 
 
 def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> Path:
-    """Write the pictures of ``fer2013.csv`` under the names of ``lines``, once for each content of the two files.
+    """Write the images of ``fer2013.csv`` under the names of ``lines``, once for each content of the two files.
 
     ``names``: the file that these names stand in; None = they follow from the number of the line.
     """
@@ -191,17 +191,17 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
             )  # fmt: skip
         name = lines[count]["Image name"].strip()
         count += 1
-        if not name or name in written:  # the first of two pictures of one name, as for the votes
+        if not name or name in written:  # the first of two images of one name, as for the votes
             continue
         written.add(name)
         try:
-            picture = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
+            image = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
         except (ValueError, OverflowError, AttributeError):
             raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels of 0 to 255") from None
-        cv2.imwrite(str(draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]] / name), picture)
+        cv2.imwrite(str(draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]] / name), image)
     if count < len(lines):
         raise ManifestError(
-            pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} pictures: it is cut"
+            pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} images: it is cut"
         )
     (draft / "complete").touch()
     try:

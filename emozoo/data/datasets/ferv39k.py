@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emozoo.data.datasets.layout import class_of, missing, official_list, subfolder, whole_picture, within
+from emozoo.data.datasets.layout import class_of, missing, official_list, subfolder, whole_image, within
 from emozoo.data.manifest import Manifest, Row
 from emozoo.errors import ManifestError
 
@@ -36,5 +36,5 @@ def load(root: Path, name: str = "ferv39k") -> Manifest:
             item, file = f"{scene}/{label}/{video}", place / scene / emotion / video
             if item in rows:
                 raise ManifestError(path, number, f"{item} is in the {rows[item].split} list already: fetch both again")
-            rows[item] = Row(item, str(file), label, split=split, box=whole_picture(file), extra={"scene": scene})
+            rows[item] = Row(item, str(file), label, split=split, box=whole_image(file), extra={"scene": scene})
     return Manifest("ferv39k", root, CLASSES, tuple(rows.values()), protocol="ferv39k_all_scenes")

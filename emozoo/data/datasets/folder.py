@@ -1,8 +1,8 @@
 """Any folder of class folders: ``root/<class>/<item>`` or ``root/{train,val,test}/<class>/<item>``.
 
-An item is a video, a sound, a picture, or a folder of pictures (the frames of one video); a class may mix them, and its
-items may lie in folders of their own, ``<class>/<session>/<item>``, however deep. A folder with pictures and no other
-media and no folders is the frames of one clip, and so is one in which most of several pictures are numbered alike
+An item is a video, an audio, an image, or a folder of images (the frames of one video); a class may mix them, and its
+items may lie in folders of their own, ``<class>/<session>/<item>``, however deep. A folder with images and no other
+media and no folders is the frames of one clip, and so is one in which most of several images are numbered alike
 (``frame_0001.jpg``), whatever lies beside them; any other folder is a session. Folders that a system
 leaves behind (``@eaDir``, ``__MACOSX``, hidden ones) are nothing, and an empty class folder is no class.
 """
@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from emozoo.data.manifest import (
+    IMAGES,
     MEDIA,
-    PICTURES,
     Finding,
     Manifest,
     Row,
@@ -77,17 +77,17 @@ class _Walk:
 
     def _is_clip(self, path: Path, folders: list[Path], files: list[Path]) -> bool:
         """Whether a folder is one item: the frames of a clip, or nothing at all."""
-        pictures = [f for f in files if f.suffix.lower() in PICTURES]
-        alike = Counter(re.sub(r"\d+", "0", f.stem) for f in pictures).most_common(1)
-        numbered = bool(alike) and "0" in alike[0][0] and alike[0][1] * 2 > len(pictures)
-        if numbered and len(pictures) > 1:
+        images = [f for f in files if f.suffix.lower() in IMAGES]
+        alike = Counter(re.sub(r"\d+", "0", f.stem) for f in images).most_common(1)
+        numbered = bool(alike) and "0" in alike[0][0] and alike[0][1] * 2 > len(images)
+        if numbered and len(images) > 1:
             return True
-        if folders or any(f.suffix.lower() in MEDIA - PICTURES for f in files):
+        if folders or any(f.suffix.lower() in MEDIA - IMAGES for f in files):
             return False
-        if len(pictures) > 1:
-            text = f"{len(pictures)} pictures without numbers are read as the frames of one clip"
+        if len(images) > 1:
+            text = f"{len(images)} images without numbers are read as the frames of one clip"
             self._say(
-                "frames_without_numbers", path, text, "number frames; put separate pictures right into the class folder"
+                "frames_without_numbers", path, text, "number frames; put separate images right into the class folder"
             )
         return True
 
@@ -132,7 +132,7 @@ def load(root: Path, name: str = "folder") -> Manifest:
     if not rows:
         raise DatasetError(
             f"{root}: no media found as <class>/<clip> or {{train,val,test}}/<class>/<clip>; an item is a file "
-            f"with one of {', '.join(sorted(MEDIA))}, or a folder of pictures"
+            f"with one of {', '.join(sorted(MEDIA))}, or a folder of images"
             + "".join(f"; {f.item}: {f.text}" for f in walk.findings[:1])
         )
     if not split_folders:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-from emozoo.data.manifest import MEDIA, PICTURES, Row, key, of_the_system
+from emozoo.data.manifest import IMAGES, MEDIA, Row, key, of_the_system
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import canonical
 
@@ -75,16 +75,16 @@ def pick(there: Mapping[str, Path], folder: Path, name: str) -> Path:
     return there.get(name) or there.get(key(name)) or folder / name
 
 
-def whole_picture(path: Path) -> Box | None:
-    """The box of a picture, or of the first of a folder, that is a face crop already; None where there is none."""
+def whole_image(path: Path) -> Box | None:
+    """The box of an image, or of the first of a folder, that is a face crop already; None where there is none."""
     from PIL import Image
 
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
-                path = next(Path(e) for e in entries if os.path.splitext(e.name)[1].lower() in PICTURES)
-        with Image.open(path) as picture:
-            return 0.0, 0.0, picture.width - 1.0, picture.height - 1.0
+                path = next(Path(e) for e in entries if os.path.splitext(e.name)[1].lower() in IMAGES)
+        with Image.open(path) as image:
+            return 0.0, 0.0, image.width - 1.0, image.height - 1.0
     except (OSError, StopIteration):
         return None
 

@@ -1,7 +1,7 @@
-"""MAFW (Liu et al., ACM MM 2022): clips with picture and sound, 9,172 of them with one of eleven emotions; 5 folds.
+"""MAFW (Liu et al., ACM MM 2022): clips with image and audio, 9,172 of them with one of eleven emotions; 5 folds.
 
 ``split/single/no_caption/set_1`` to ``set_5`` with ``train.txt`` and ``test.txt``, lines ``00025.mp4 happiness``.
-Pictures are taken from ``data/frames/<id>/``, else ``data/faces/<id>/`` (face crops); sound is only in
+Images are taken from ``data/frames/<id>/``, else ``data/faces/<id>/`` (face crops); audio is only in
 ``data/clips/<id>.mp4``, which is taken where neither is there. Frames are missing, or differ in number from lists in
 use, so they are counted by what is there; a clip without any is an item that is missing.
 """
@@ -18,7 +18,7 @@ from emozoo.data.datasets.layout import (
     official_list,
     pick,
     subfolder,
-    whole_picture,
+    whole_image,
     within,
 )  # fmt: skip
 from emozoo.data.manifest import Manifest, Row, key
@@ -41,7 +41,7 @@ def load(root: Path, name: str = "mafw") -> Manifest:
     rows, there = [], media(place)
     for item, (label, fold) in official_folds(tested, trained, lists).items():
         file = pick(there, place, item)
-        rows.append(Row(item, str(file), label, fold=fold, box=whole_picture(file) if place.name == "faces" else None))
+        rows.append(Row(item, str(file), label, fold=fold, box=whole_image(file) if place.name == "faces" else None))
     return Manifest("mafw", root, CLASSES, tuple(rows), protocol="mafw_5fold")
 
 

@@ -3,7 +3,7 @@
 Xu, Fu, Jiang, Li, Sigal, "Heterogeneous Knowledge Transfer in Video Emotion Recognition", IEEE TAC 2018 (Ekman-6);
 Jiang, Xu, Xue, "Predicting Emotions in User-Generated Videos", AAAI 2014 (VideoEmotion-8). Videos, or folders of
 frames, lie as ``<class>/<video>`` in the root or its folder ``videos``, ``img``, ``imgs``, ``VideoEmotion8--imgs``. The
-sound of folders of frames is taken from ``<class>/<video>.mp3`` in ``VideoEmotion8--mp3`` or ``mp3``.
+audio of folders of frames is taken from ``<class>/<video>.mp3`` in ``VideoEmotion8--mp3`` or ``mp3``.
 
 Lists are taken from the root, ``annotations``, ``lists``, ``ek6`` or ``ve8`` in it, or from the folders of the public
 code that carries them (``tools/annotations/<ek6|ve8>``):
@@ -72,16 +72,16 @@ def load(root: Path, name: str) -> Manifest:
         raise missing(root, dataset, f"<class>/<video> with the classes {', '.join(classes)}")
     below = class_folders(place, classes)
     there = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in below.items()}
-    sounds = subfolder(root, "VideoEmotion8--mp3", "mp3")
-    heard = class_folders(sounds, classes) if sounds is not None else {}
+    audio = subfolder(root, "VideoEmotion8--mp3", "mp3")
+    heard = class_folders(audio, classes) if audio is not None else {}
     spoken = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in heard.items()}
     rows = []
     for item, (label, part, names) in split.items():
         tries = [pick(there[label], place / label, n) for n in names]
         path = next((f for f in tries if f.exists()), tries[0])
         heard_of = spoken.get(label, {}) if path.is_dir() else {}
-        sound = next((heard_of[k] for n in names for k in (n, key(n)) if k in heard_of), None)
-        rows.append(Row(item, str(path), label, split=part, extra={"sound": str(sound)} if sound else {}))
+        audio = next((heard_of[k] for n in names for k in (n, key(n)) if k in heard_of), None)
+        rows.append(Row(item, str(path), label, split=part, extra={"sound": str(audio)} if audio else {}))
     rows.sort(key=lambda r: r.id)
     return Manifest(dataset, root, classes, tuple(unique_ids(rows, root)), protocol=protocol)
 

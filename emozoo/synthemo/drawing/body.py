@@ -7,12 +7,12 @@ import math
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Colour, Picture, Points, curve, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.draw import Canvas, Colour, Points, curve, fill, mix, scaled, stroke
 from emozoo.synthemo.drawing.person import Person
 
 
-def body(who: Person, size: tuple[int, int], scale: float, centre: tuple[float, float], light: float = -0.5) -> Picture:
-    """Neck, shoulders and clothes for a head whose origin lies at ``centre`` of a picture of ``size`` (w, h).
+def body(who: Person, size: tuple[int, int], scale: float, centre: tuple[float, float], light: float = -0.5) -> Canvas:
+    """Neck, shoulders and clothes for a head whose origin lies at ``centre`` of an image of ``size`` (w, h).
 
     ``scale`` = pixels in a half face width. Premultiplied RGBA, uint8. Drawn at twice the size and averaged.
     """
@@ -102,8 +102,8 @@ def body(who: Person, size: tuple[int, int], scale: float, centre: tuple[float, 
     return cv2.resize(img, size, interpolation=cv2.INTER_AREA)
 
 
-def hand(img: Picture, who: Person, at: tuple[float, float], unit: float, side: int, *, openness: float) -> None:
-    """A forearm from below with a hand at ``at`` (x, y) of the picture.
+def hand(img: Canvas, who: Person, at: tuple[float, float], unit: float, side: int, *, openness: float) -> None:
+    """A forearm from below with a hand at ``at`` (x, y) of the image.
 
     ``unit`` = pixels in a half face width; ``side`` -1 left, 1 right; ``openness`` 0 = fist, 1 = open."""
     x, y = at

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[Any]  # uint8; what OpenCV returns carries no such type
+Canvas = NDArray[Any]  # uint8; what OpenCV returns carries no such type
 Array = NDArray[Any]
 Points = NDArray[Any]
 Colour = tuple[float, float, float]
@@ -45,30 +45,30 @@ def _i4(points: Points) -> NDArray[np.int32]:
     return np.rint(points * 16).astype(np.int32)
 
 
-def fill(img: Picture, points: Points, colour: Shade) -> None:
-    """An antialiased polygon; points in pixels. A colour of three gets alpha 255 on a picture of four channels."""
+def fill(img: Canvas, points: Points, colour: Shade) -> None:
+    """An antialiased polygon; points in pixels. A colour of three gets alpha 255 on an image of four channels."""
     cv2.fillPoly(img, [_i4(points)], _full(img, colour), cv2.LINE_AA, 4)
 
 
-def stroke(img: Picture, points: Points, colour: Shade, width: float, closed: bool = False) -> None:
+def stroke(img: Canvas, points: Points, colour: Shade, width: float, closed: bool = False) -> None:
     """An antialiased line of ``width`` pixels through the points; (m, n, 2) are m lines."""
     fixed = _i4(points)
     lines = list(fixed) if fixed.ndim == 3 else [fixed]
     cv2.polylines(img, lines, closed, _full(img, colour), max(1, round(width)), cv2.LINE_AA, 4)
 
 
-def disc(img: Picture, x: float, y: float, radius: float, colour: Shade) -> None:
+def disc(img: Canvas, x: float, y: float, radius: float, colour: Shade) -> None:
     """An antialiased disc."""
     cv2.circle(img, (round(x * 16), round(y * 16)), max(1, round(radius * 16)), _full(img, colour), -1, cv2.LINE_AA, 4)
 
 
-def _full(img: Picture, colour: Shade) -> tuple[float, ...]:
+def _full(img: Canvas, colour: Shade) -> tuple[float, ...]:
     if isinstance(colour, int | float):
         return (float(colour),)
     return (*colour, 255.0) if img.ndim == 3 and img.shape[2] == 4 and len(colour) == 3 else colour
 
 
-def over(dst: Picture, src: Picture) -> None:
+def over(dst: Canvas, src: Canvas) -> None:
     """Lay premultiplied RGBA ``src`` over ``dst`` (RGB or RGBA), in place."""
     inverse = 255 - src[..., 3]
     if dst.shape[2] == 3:

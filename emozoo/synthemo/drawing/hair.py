@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Picture, curve, disc, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.draw import Canvas, curve, disc, fill, mix, scaled, stroke
 from emozoo.synthemo.drawing.skull import Skull, mirrored
 
 # Right halves (mirrored) of what hangs behind the head.
@@ -45,7 +45,7 @@ _PARTING = {"parted": (-0.45, -1.35), "bob": (0.0, -1.65), "long": (0.0, -1.5), 
 _SCARF = [(0.0, -1.68), (0.72, -1.5), (1.08, -0.95), (1.16, -0.2), (1.08, 0.75), (0.7, 1.45), (0.0, 1.72)]
 
 
-def behind(k: Skull) -> Picture:
+def behind(k: Skull) -> Canvas:
     """Hair behind the head, and the ears."""
     w, s = k.who, k.s
     img = k.canvas()
@@ -72,7 +72,7 @@ def behind(k: Skull) -> Picture:
     return img
 
 
-def before(k: Skull, occluder: str) -> Picture:
+def before(k: Skull, occluder: str) -> Canvas:
     """Hair over the forehead, scarf, glasses, and the ``occluder``: "" or a cover of "eyes" or "mouth"."""
     w = k.who
     img = k.canvas()
@@ -101,7 +101,7 @@ def before(k: Skull, occluder: str) -> Picture:
 
 
 def _strands(
-    k: Skull, img: Picture, centre: tuple[float, float], count: int, inside: Picture, spread: float = 1.0
+    k: Skull, img: Canvas, centre: tuple[float, float], count: int, inside: Canvas, spread: float = 1.0
 ) -> None:
     """Fine hair lines running from a parting over the shape ``inside``."""
     r = k.rng
@@ -116,7 +116,7 @@ def _strands(
     np.copyto(img, cv2.addWeighted(layer, 0.6, img, 0.4, 0), where=(inside > 127)[..., None])
 
 
-def _gloss(k: Skull, img: Picture) -> None:
+def _gloss(k: Skull, img: Canvas) -> None:
     """Light on hair: brighter towards the light, a band around the crown."""
     x, y = k.axes()
     lit = 0.88 + 0.2 * np.clip(k.light * x * 0.8 - 0.25 * y, -1, 1)
@@ -125,7 +125,7 @@ def _gloss(k: Skull, img: Picture) -> None:
     img[..., :3] = np.minimum(img[..., :3] * lit[..., None], img[..., 3:])
 
 
-def _curls(k: Skull, img: Picture) -> None:
+def _curls(k: Skull, img: Canvas) -> None:
     for _ in range(80):
         a, d = k.rng.uniform(np.pi * 0.95, np.pi * 2.05), k.rng.uniform(0.93, 1.2)
         x, y = k.flat([(d * math.cos(a), -0.55 + 1.16 * d * math.sin(a))])[0]
@@ -136,7 +136,7 @@ def _curls(k: Skull, img: Picture) -> None:
         stroke(img, ring, scaled(k.who.hair, k.rng.uniform(1.1, 1.45)), 0.02 * k.s)
 
 
-def _scarf(k: Skull, img: Picture) -> None:
+def _scarf(k: Skull, img: Canvas) -> None:
     w = k.who
     fill(img, k.flat(curve(mirrored(_SCARF))), w.cloth2)
     x, y = k.axes()
@@ -148,7 +148,7 @@ def _scarf(k: Skull, img: Picture) -> None:
     fill(img, opening, (0, 0, 0, 0))
 
 
-def _glasses(k: Skull, img: Picture, dark: bool) -> None:
+def _glasses(k: Skull, img: Canvas, dark: bool) -> None:
     w, s = k.who, k.s
     frame = (30, 28, 32) if dark or w.glasses == "square" else (96, 70, 44)
     if w.skin[1] < 150 and not dark:  # dark rims would vanish, for people and for detectors
@@ -171,7 +171,7 @@ def _glasses(k: Skull, img: Picture, dark: bool) -> None:
     stroke(img, k.on(curve([(-0.12, -0.08), (0.0, -0.13), (0.12, -0.08)], closed=False), 0.2), frame, 0.032 * s)
 
 
-def _cover(k: Skull, img: Picture) -> None:
+def _cover(k: Skull, img: Canvas) -> None:
     """A paper mask over mouth and nose."""
     half = [(0.0, 0.24), (0.3, 0.28), (0.80, 0.34), (0.72, 0.85), (0.38, 1.22), (0.0, 1.33)]
     fill(img, k.on(curve(mirrored(half))), (168, 198, 214))

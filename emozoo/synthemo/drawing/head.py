@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Colour, Picture, Points, curve, disc, fill, mix, over, scaled, stroke
+from emozoo.synthemo.drawing.draw import Array, Canvas, Colour, Points, curve, disc, fill, mix, over, scaled, stroke
 from emozoo.synthemo.drawing.hair import before, behind
 from emozoo.synthemo.drawing.person import AUS, Person
 from emozoo.synthemo.drawing.skin import Folds, shadow_of, skin
@@ -43,7 +43,7 @@ class Head(Skull):
         shade = cv2.resize(soft, (part.shape[1], part.shape[0]))
         Folds(self.who, 0.55).darken(part, shade)
 
-    def draw(self, au: Array, gaze: tuple[float, float] = (0.0, 0.0)) -> Picture:
+    def draw(self, au: Array, gaze: tuple[float, float] = (0.0, 0.0)) -> Canvas:
         """The head with these action units (order of ``AUS``): premultiplied RGBA, uint8.
 
         ``gaze`` = where the irises sit, -1..1 to the right and down.
@@ -69,7 +69,7 @@ class Head(Skull):
             over(img[self.front_rows], self.front[self.front_rows])
         return img
 
-    def _wrinkles(self, img: Picture, a: Units, jaw: float) -> None:
+    def _wrinkles(self, img: Canvas, a: Units, jaw: float) -> None:
         """Soft folds: forehead, between the brows, beside the nose, under the eyes, above the chin; rising cheeks."""
         s = self.s
         rows = slice(self.row(-1.15), self.row(self.who.chin + 0.1 + jaw))
@@ -113,7 +113,7 @@ class Head(Skull):
             added = glow[..., None] * tint * (part[..., 3:] / 255)
             part[..., :3] = np.minimum(part[..., :3] + added, 255)
 
-    def _inlay(self, img: Picture, shape: Points, paint: Picture, corner: Points) -> None:
+    def _inlay(self, img: Canvas, shape: Points, paint: Canvas, corner: Points) -> None:
         """Lays the opaque ``paint``, whose upper left corner is ``corner``, into ``shape``."""
         cover = np.zeros(paint.shape[:2], np.uint8)
         fill(cover, shape - corner, 255)
@@ -122,7 +122,7 @@ class Head(Skull):
         c = cover[..., None] / 255
         roi[:] = roi + c * (paint.astype(float) - roi)
 
-    def _eye(self, img: Picture, side: int, a: Units, gaze: tuple[float, float]) -> None:
+    def _eye(self, img: Canvas, side: int, a: Units, gaze: tuple[float, float]) -> None:
         w, s = self.who, self.s
         e = 1.14 * w.eye
         cx, cy, half = side * w.gap, -0.08, 0.205 * e
@@ -162,7 +162,7 @@ class Head(Skull):
             crease = lid[3:-2] - [0.0, 0.06 + 0.02 * a[7] - 0.02 * a[5]]
             stroke(img, self.on(crease), mix(self.shadow, w.skin, 0.35), 0.02 * s)
 
-    def _brow(self, img: Picture, side: int, a: Units) -> None:
+    def _brow(self, img: Canvas, side: int, a: Units) -> None:
         w, s = self.who, self.s
         calm = 1 - min(1.0, a[1])
         inner = (side * (0.18 - 0.06 * a[4]), -0.375 - 0.17 * a[1] + a[4] * (0.06 + 0.07 * calm) + 0.03 * a[9])
@@ -183,7 +183,7 @@ class Head(Skull):
         for dark, tone in ((True, 0.68), (False, 1.2)):
             stroke(img, lines[(noise[:, 1] > -0.2) == dark], scaled(colour, tone), 0.015 * s)
 
-    def _nose(self, img: Picture, a: Units) -> None:
+    def _nose(self, img: Canvas, a: Units) -> None:
         w, s = self.who, self.s
         lift = -0.06 * a[9]
         dark = mix(scaled(w.skin, 0.34), (50, 14, 12), 0.3)
@@ -194,7 +194,7 @@ class Head(Skull):
             wing = [(x * 0.165, 0.33), (x * 0.222, 0.42), (x * 0.185, 0.49)]
             stroke(img, self.on(curve(wing, False, 5) + [0, lift], 0.1), mix(self.shadow, w.skin, 0.22), 0.026 * s)
 
-    def _mouth(self, img: Picture, a: Units, jaw: float) -> None:
+    def _mouth(self, img: Canvas, a: Units, jaw: float) -> None:
         w, s = self.who, self.s
         tight = min(1.0, max(a[23] * 0.6, a[24]))
         wide = 1 + 0.34 * a[12] + 0.30 * a[20] - 0.10 * a[23] - 0.14 * a[24] - 0.18 * a[26] * (1 - min(1, a[12]))

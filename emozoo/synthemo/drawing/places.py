@@ -7,13 +7,13 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Colour, Picture, Points, curve, disc, fill, stroke
+from emozoo.synthemo.drawing.draw import Canvas, Colour, Points, curve, disc, fill, stroke
 
 
 class Brush:
-    """A picture addressed in the coordinates of this module."""
+    """An image addressed in the coordinates of this module."""
 
-    def __init__(self, img: Picture) -> None:
+    def __init__(self, img: Canvas) -> None:
         self.img = img
         self.h, self.w = img.shape[:2]
 

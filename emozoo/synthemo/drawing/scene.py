@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Colour, Picture
+from emozoo.synthemo.drawing.draw import Array, Canvas, Colour
 from emozoo.synthemo.drawing.places import PAINT, Brush
 from emozoo.synthemo.drawing.things import DECOY_THINGS, decoy, thing
 
@@ -82,15 +82,15 @@ class Scene:
         mood = MOODS["neutral"] if one_spot else self.mood
         amount = mood.amount * (0.3 if one_spot else rng.uniform(0.75, 1.15))
         grey = cv2.cvtColor(base, cv2.COLOR_RGB2GRAY)[..., None].astype(float)
-        picture = grey + (base - grey) * (0.9 if one_spot else mood.saturation * rng.uniform(0.9, 1.1))
-        picture = picture * (1 - amount) + np.array(mood.tint) * (0.35 + 0.65 * grey / 255) * amount
+        image = grey + (base - grey) * (0.9 if one_spot else mood.saturation * rng.uniform(0.9, 1.1))
+        image = image * (1 - amount) + np.array(mood.tint) * (0.35 + 0.65 * grey / 255) * amount
         ys, xs = np.mgrid[0 : self.h, 0 : self.w].astype(float)
         ys, xs = ys / self.h - 0.5, xs / self.w - 0.5
-        picture *= (mood.light * rng.uniform(0.93, 1.07) * (1 - mood.vignette * 2.0 * (xs**2 + ys**2)))[..., None]
+        image *= (mood.light * rng.uniform(0.93, 1.07) * (1 - mood.vignette * 2.0 * (xs**2 + ys**2)))[..., None]
         if self.weather == "sunshine":
             corner = np.hypot(xs - rng.choice([-0.42, 0.42]), ys + 0.42)
-            picture += (np.exp(-((corner / 0.34) ** 2))[..., None]) * np.array([96, 76, 30])
-        self.base: Picture = picture.clip(0, 255).astype(np.uint8)
+            image += (np.exp(-((corner / 0.34) ** 2))[..., None]) * np.array([96, 76, 30])
+        self.base: Canvas = image.clip(0, 255).astype(np.uint8)
         names = [self.mood.things[int(i)] for i in rng.permutation(3)]
         self.things = [
             (names[i % 3], s, int(rng.integers(1, 9))) for i, s in enumerate(spots[: 1 if one_spot else len(spots)])
@@ -103,12 +103,12 @@ class Scene:
             (rng.random(), rng.choice([-1, 1]) * rng.uniform(0.1, 0.3), rng.uniform(0.5, 0.7), rng.uniform(50, 110))
             for _ in range(walkers)
         ]
-        self.fog: Picture | None = None
+        self.fog: Canvas | None = None
         if self.weather == "mist":
             noise = cv2.resize(rng.random((5, 9)), (self.w * 2, self.h), interpolation=cv2.INTER_CUBIC)
             self.fog = (noise.clip(0, 1) * 70).astype(np.uint8)
 
-    def frame(self, t: float) -> Picture:
+    def frame(self, t: float) -> Canvas:
         """The scene ``t`` seconds into the clip: (h, w, 3) RGB uint8."""
         img = self.base.copy()
         b = Brush(img)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Colour, Picture, curve, disc, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.draw import Array, Canvas, Colour, curve, disc, fill, mix, scaled, stroke
 from emozoo.synthemo.drawing.person import Person
 from emozoo.synthemo.drawing.skull import Skull
 
@@ -23,12 +23,12 @@ class Folds:
         kept = 1 - levels * (1 - np.array(shadow_of(who)) / np.array(who.skin))
         self.table = np.concatenate([kept * 255, np.full((256, 1), 255)], 1).round().astype(np.uint8)[None]
 
-    def darken(self, layer: Picture, soft: Picture) -> None:
+    def darken(self, layer: Canvas, soft: Canvas) -> None:
         """``layer`` RGBA, ``soft`` 0..255 of the same size; in place."""
         cv2.multiply(layer, cv2.LUT(cv2.merge((soft, soft, soft, soft)), self.table), layer, 1 / 255)
 
 
-def skin(k: Skull) -> Picture:
+def skin(k: Skull) -> Canvas:
     """The still layer of the face."""
     w, s = k.who, k.s
     mask = k.mask()
@@ -80,7 +80,7 @@ def skin(k: Skull) -> Picture:
     return cv2.multiply(img, cv2.merge((mask, mask, mask, mask)), scale=1 / 255)
 
 
-def _age(k: Skull, img: Picture) -> None:
+def _age(k: Skull, img: Canvas) -> None:
     w, s = k.who, k.s
     soft = k.mask()
     for i in range(3):
@@ -97,7 +97,7 @@ def _age(k: Skull, img: Picture) -> None:
     Folds(w, 0.8).darken(img, cv2.GaussianBlur(soft, (0, 0), 0.02 * s))
 
 
-def _beard(k: Skull, img: Picture, x: Array, y: Array) -> None:
+def _beard(k: Skull, img: Canvas, x: Array, y: Array) -> None:
     w = k.who
     reach = 0.30 + 0.75 * np.clip(1 - np.abs(x) / 0.95, 0, 0.42)
     outer = 1 / (1 + np.exp(-(y - reach) / 0.05))

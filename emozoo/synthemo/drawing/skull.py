@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Picture, Points, curve
+from emozoo.synthemo.drawing.draw import Array, Canvas, Points, curve
 from emozoo.synthemo.drawing.person import Person
 
 LEFT, RIGHT, TOP, BOTTOM = -1.75, 1.75, -2.2, 2.1  # what a head's canvas covers
@@ -49,10 +49,10 @@ class Skull:
     def column(self, x: float) -> int:
         return min(self.width, max(0, round((x - LEFT) * self.s)))
 
-    def canvas(self) -> Picture:
+    def canvas(self) -> Canvas:
         return np.zeros((self.height, self.width, 4), np.uint8)
 
-    def mask(self) -> Picture:
+    def mask(self) -> Canvas:
         return np.zeros((self.height, self.width), np.uint8)
 
     def axes(self) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""The sound of a media file as mono samples, through PyAV. Every failure to open is a VideoError.
+"""The audio of a media file as mono samples, through PyAV. Every failure to open is a VideoError.
 
 Samples follow one another as they are counted, and their time stamps decide where the counts disagree by more than the
 rounding of a container: a hole is silence as long as it is, a jump of the clock is closed.
@@ -22,28 +22,28 @@ from emozoo.data.clock import BACK_S, LONG_GAP_S, Clock
 from emozoo.data.container import Header, Warn, open_container
 from emozoo.errors import VideoError
 
-WHOLE_SOUND_S = 600.0  # longer sound is decoded window by window: memory stays flat
+WHOLE_AUDIO_S = 600.0  # longer audio is decoded window by window: memory stays flat
 SLACK_S = 0.1  # seconds by which time stamps may differ from counted samples: containers round, clocks drift
 RUN_UP_S = 0.5  # decoders need to start so much earlier
 
 
 class Part(NamedTuple):
-    """Sound that goes on without a break from ``stored`` seconds of the container, ``shown`` after the first frame."""
+    """Audio that goes on without a break from ``stored`` seconds of the container, ``shown`` after the first frame."""
 
     stored: float
     shown: float
 
 
 class Placed:
-    """Where pieces of sound, told one after the other in the order of the file, belong on the clock of the pictures.
+    """Where pieces of audio, told one after the other in the order of the file, belong on the clock of the images.
 
     Args:
         shown: stored seconds to seconds after the first frame.
-        start: seconds after the first frame at which the sound begins; None: where its first piece says.
-        length: seconds of pictures. A hole that ends among them is one, however long.
+        start: seconds after the first frame at which the audio begins; None: where its first piece says.
+        length: seconds of images. A hole that ends among them is one, however long.
 
     Attributes:
-        end: where the sound told so far ends, in seconds after the first frame.
+        end: where the audio told so far ends, in seconds after the first frame.
         parts: where each stretch without a break begins; ``holes``: from when to when nothing is heard in between.
         warnings: jumps of its clock that were closed.
     """
@@ -58,7 +58,7 @@ class Placed:
         self._silent = 0.0
 
     def place(self, stored: float | None, length: float) -> tuple[float, bool]:
-        """Seconds after the first frame at which a piece of sound belongs, and whether it follows the last one."""
+        """Seconds after the first frame at which a piece of audio belongs, and whether it follows the last one."""
         begin, first = self.end, not self.parts
         if stored is not None:
             if first and self._start is None:
@@ -73,8 +73,8 @@ class Placed:
                 self._closed += ahead
                 if ahead > 0 or ahead < -BACK_S:
                     way = "ahead" if ahead > 0 else "back"
-                    text = f"the clock of the sound jumps {way} by {abs(ahead):.6g} s at {self.end:.2f} s"
-                    self.warnings.append(Warn("time_jump", f"{text}; the sound follows on"))
+                    text = f"the clock of the audio jumps {way} by {abs(ahead):.6g} s at {self.end:.2f} s"
+                    self.warnings.append(Warn("time_jump", f"{text}; the audio follows on"))
             if first or broken:
                 self.parts.append(Part(stored, begin))
         joined = not first and begin == self.end
@@ -82,17 +82,17 @@ class Placed:
         return begin, joined
 
     def _is_hole(self, length: float) -> bool:
-        """Whether so much silence can be meant: the pictures go on through it, or it is short beside the sound."""
+        """Whether so much silence can be meant: the images go on through it, or it is short beside the audio."""
         heard = self.end - (self._start or 0.0)
-        enough = length <= LONG_GAP_S and self._silent + length <= WHOLE_SOUND_S + heard
+        enough = length <= LONG_GAP_S and self._silent + length <= WHOLE_AUDIO_S + heard
         return enough or self.end + length <= self._length
 
 
-class Sound:
-    """The sound track of a file as mono float32 at ``rate`` Hz, decoded on first use.
+class AudioTrack:
+    """The audio track of a file as mono float32 at ``rate`` Hz, decoded on first use.
 
-    ``offset``: seconds from the first picture to the first sample. ``duration``: seconds of sound, 0 until decoded.
-    ``clock``: that of the pictures, where it is known. Raises VideoError (``no_audio``) for sound without a decoder.
+    ``offset``: seconds from the first image to the first sample. ``duration``: seconds of audio, 0 until decoded.
+    ``clock``: that of the images, where it is known. Raises VideoError (``no_audio``) for audio without a decoder.
     """
 
     def __init__(self, path: str | os.PathLike[str], rate: int, header: Header, clock: Clock | None = None) -> None:
@@ -106,12 +106,12 @@ class Sound:
         start = self._clock.shown(header.audio_start)
         self._start = start
         if clock and (start > LONG_GAP_S + clock.length or (start < -LONG_GAP_S and self._placed_packets().end < 0)):
-            text = f"the clock of the sound starts {start:.6g} s from that of the pictures; both were laid together"
+            text = f"the clock of the audio starts {start:.6g} s from that of the images; both were laid together"
             self.warnings.append(Warn("time_jump", text))
             self._clock, self._start = Clock(header.audio_start, clock.length), 0.0
         self.offset = self._start
         self._announced = header.audio_s
-        self._may_be_long = max(header.audio_s, header.total_s) > WHOLE_SOUND_S
+        self._may_be_long = max(header.audio_s, header.total_s) > WHOLE_AUDIO_S
         self._samples: np.ndarray | None = None
         self._holes: list[tuple[float, float]] = []
 
@@ -123,7 +123,7 @@ class Sound:
 
     @property
     def holes(self) -> list[tuple[float, float]]:
-        """Where there is none between the first sample and the last: seconds after the first picture."""
+        """Where there is none between the first sample and the last: seconds after the first image."""
         holes = self._table.holes if self._table else self._whole_holes()
         shift = self.offset - self._start
         return [(a + shift, b + shift) for a, b in holes]
@@ -133,7 +133,7 @@ class Sound:
         return self._holes
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first picture; zeros where there is no sound."""
+        """Samples from ``start`` to ``end`` seconds after the first image; zeros where there is no audio."""
         out = np.zeros(round((end - start) * self.rate), dtype=np.float32)
         if self._table:
             self._decode_window(out, start - self.offset + self._start, self._table)
@@ -142,19 +142,19 @@ class Sound:
         return out
 
     def frames(self) -> Iterator[tuple[float, bool, Any]]:
-        """The decoded sound as PyAV's frames: seconds after the first picture, whether it follows the last, frame."""
+        """The decoded audio as PyAV's frames: seconds after the first image, whether it follows the last, frame."""
         placed = Placed(self._clock.shown, self._start, self._clock.length)
         yield from _frames(self.path, self._index, placed)
 
     @cached_property
     def _table(self) -> Placed | None:
-        """Where the packets of long sound belong; None for sound that is decoded as a whole."""
+        """Where the packets of long audio belong; None for audio that is decoded as a whole."""
         if not self._may_be_long:
             return None
         table = self._placed_packets()
         stored = [p.stored for p in table.parts]
         # a clock that was set back cannot be sought in; and what turns out to be short needs no seeking
-        if stored != sorted(stored) or table.end - self._start <= WHOLE_SOUND_S:
+        if stored != sorted(stored) or table.end - self._start <= WHOLE_AUDIO_S:
             return None
         self.warnings += table.warnings
         return table
@@ -188,7 +188,7 @@ class Sound:
             closed = sum(j.closed for j in self._clock.jumps)  # what is announced has the jumps in it
             lost = self._announced - max(0.0, closed) - count / self.rate
             if lost > 0.25 and not placed.warnings:
-                text = f"damaged file: the last {lost:.2f} s of its sound cannot be decoded"
+                text = f"damaged file: the last {lost:.2f} s of its audio cannot be decoded"
                 self.warnings.append(Warn("broken_tail", text))
         return self._samples
 
@@ -241,7 +241,7 @@ def _decoded(
         if begin > until:
             break
         last, kind = kind, (frame.format.name, frame.layout.name, frame.sample_rate)
-        if not joined or kind != last:  # a resampler keeps to the kind of sound that it began with
+        if not joined or kind != last:  # a resampler keeps to the kind of audio that it began with
             if resampler is not None:
                 yield from ((None, f.to_ndarray()[0]) for f in resampler.resample(None))
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
