@@ -139,7 +139,7 @@ def load(arch: str, workers: int) -> Data:
         spec = replace(spec, streams={"face": face}, clips=30, sampling="segments")
     if not stored[0].is_file():
         root = suite.prepare(arch, clips=CLIPS, seed=SEED, split="train", out=runs(arch), workers=workers)
-        settings = recipe["data"] | {"root": root, "num_workers": workers, "features": draws, "share": share}
+        settings = recipe["data"] | {"root": root, "num_workers": workers, "features": draws, "subset": share}
         data = EmotionDataModule(**settings, spec=spec, classes=module.classes)
         data.setup("fit")
         data.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

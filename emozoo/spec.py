@@ -160,9 +160,8 @@ class ClipSpec:
         try:
             streams = {}
             for name, stored in data["streams"].items():
-                s: dict[str, Any] = {
-                    k: tuple(v) if k in ("size", "mean", "std") else v for k, v in _renamed(stored).items()
-                }
+                s: dict[str, Any] = _renamed(stored)
+                s |= {k: tuple(v) for k, v in s.items() if k in ("size", "mean", "std")}
                 audio = AudioSpec(**_renamed(stored["audio"])) if stored.get("audio") else None
                 streams[name] = StreamSpec(**{**s, "audio": audio})
             return ClipSpec(**{**_renamed(data), "streams": streams})

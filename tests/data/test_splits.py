@@ -327,8 +327,8 @@ def test_a_val_share_outside_of_a_split_is_refused(table: Table) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"share": 0}, "share must be above 0"),
-        ({"share": 2}, "share must be above 0 and at most 1, got 2"),
+        ({"subset": 0}, "subset must be above 0"),
+        ({"subset": 2}, "subset must be above 0 and at most 1, got 2"),
         ({"balance": -1}, "balance must be 0 or more"),
         ({"motion_share": 1.5}, "motion_share"),
         ({"val_share": "x"}, "val_share must be 0 or more and below 1, got 'x'"),

@@ -234,7 +234,7 @@ def test_trains_on_kept_features_and_shares_the_encoder(
     audio = {"rate": 16000, "seconds": 1.5, "kind": "waveform"}
     stream = {"source": "audio", "size": [1, 24000], "mean": [0.0], "std": [1.0], "audio": audio}
     spec = {"clips": 1, "sampling": "trailing", "window_s": 1.5, "clip_s": 1.5, "streams": {"audio": stream}}
-    save = {"folder": "out", "share": ["encoders.audio"]}
+    save = {"folder": "out", "shared_parts": ["encoders.audio"]}
     plan = {
         "model": {
             "model": "recursive_joint_attention", "size": "lite", "classes": ["anger", "sadness"], "spec": spec,
