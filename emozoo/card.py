@@ -82,7 +82,7 @@ def card(config: Mapping[str, Any]) -> str:
         "",
         "## Ethics",
         "",
-        "- A face, a voice or a scene shows how somebody looks or audio, not what they feel. Expressions differ "
+        "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ "
         "between people, cultures, ages and situations; errors are not spread evenly over them.",
         "- Labels are what onlookers saw, what actors were asked for, or what was drawn. Nothing here was checked "
         "against what anybody felt.",

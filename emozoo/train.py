@@ -61,8 +61,8 @@ class SaveWeights(Callback):
         control_of, control: for controls: whose, and what was taken away.
         limits: further lines for the card.
         calibrate: fit the temperature on the validation part.
-        shared_parts: parts of the network to leave out of the file, because they still are those of the tagged weights that
-            they started from (``init_from``); the config says whose. A part that has changed is written.
+        shared_parts: parts of the network to leave out of the file, because they still are those of the tagged weights
+            that they started from (``init_from``); the config says whose. A part that has changed is written.
         spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
             frame alone may train on single frames (``clips: 1``) and answer for several.
     """

@@ -176,6 +176,6 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             float(video.average_rate or 0) if video else 0.0,
             audio.index if audio else -1,
             fault,
-            _fault(box, audio, "sound"),
+            _fault(box, audio, "audio"),
             tuple(warnings),
         )

@@ -641,7 +641,7 @@ class FrameFolder:
     are left out with the warning ``broken_part``. Frames of another size than the first are fitted into it, with the
     warning ``mixed_sizes``.
 
-    ``source``: header of the video, or audio, that the images were taken from. It gives the frame rate; an audio the
+    ``source``: header of the video, or audio file, that the images were taken from. It gives the frame rate; an audio file the
     one under which both last equally long. ``lead``: seconds of it before the first image that is there; 0 where the
     numbers are those of a longer film that it was cut from.
 

@@ -132,13 +132,14 @@ class Cover:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        return {"sound" if k == "audio" else k: v for k, v in data.items()}  # as stores have always spelled it
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Cover:
         """The inverse of :meth:`to_dict`, also after a trip through JSON."""
         pairs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Cover(**pairs)
+        return Cover(audio=pairs.pop("sound"), **pairs)
 
 
 def _side(side: int, margin: float, wider: float) -> int:

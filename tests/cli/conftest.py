@@ -75,15 +75,15 @@ def write_video(path: Path, frames: list[np.ndarray], fps: int = 10, audio: np.n
         video = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "ultrafast"})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"
-        audio = out.add_stream("aac", rate=16000, layout="mono") if audio is not None else None
+        track = out.add_stream("aac", rate=16000, layout="mono") if audio is not None else None
         for frame in frames:
             out.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         out.mux(video.encode())
-        if audio is not None and audio is not None:
+        if track is not None and audio is not None:
             samples = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
             samples.rate, samples.pts, samples.time_base = 16000, 0, Fraction(1, 16000)
-            out.mux(audio.encode(samples))
-            out.mux(audio.encode())
+            out.mux(track.encode(samples))
+            out.mux(track.encode())
     return path
 
 

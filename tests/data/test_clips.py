@@ -22,7 +22,7 @@ from emozoo.errors import UsageError, VideoError
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 
 FACE = StreamSpec("face", (24, 24), 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-CONTEXT = StreamSpec("context", (12, 16), 1, "centre")
+CONTEXT = StreamSpec("context", (12, 16), 1, "center")
 FRAME = StreamSpec("frame", (12, 16), 4)
 AUDIO = StreamSpec("audio", (40, 101), mean=(-30.0,), std=(20.0,), audio=AudioSpec())
 
@@ -142,8 +142,8 @@ def test_audio_ends_where_its_clip_ends(voice):
     """Protects alignment: clips that end at 0.5, 1.5, 2.5 s; the tone from 2.0 s fills the last half of the last."""
     raw = read(voice, spec("trailing", audio=AUDIO))
     np.testing.assert_allclose(raw.times, [0.5, 1.5, 2.5], atol=0.02)
-    assert raw.masks["sound"].all()
-    loud = raw.streams["sound"][:, 0].max(axis=1)  # (C, S)
+    assert raw.masks["audio"].all()
+    loud = raw.streams["audio"][:, 0].max(axis=1)  # (C, S)
     assert loud[:2].max() < -60
     assert loud[2, 55:].min() > loud[2, :45].max() + 30
 
@@ -174,14 +174,14 @@ def test_missing_streams_are_zeros_with_a_false_mask(voice, still):
     a_spec = spec("trailing", face=FACE, audio=AUDIO)
     heard = read(voice, a_spec)
     assert not heard.masks["face"].any()
-    assert heard.masks["sound"].any()
+    assert heard.masks["audio"].any()
     assert "no_video" in [w.code for w in heard.warnings]
     seen = read(still[0], a_spec, box=(0, 0, 60, 40))
-    assert not seen.masks["sound"].any()
+    assert not seen.masks["audio"].any()
     assert {w.code for w in seen.warnings} == {"no_audio", "still"}
     batch = to_batch([heard, seen], a_spec)
     assert not batch.inputs["face"][0].any()
-    assert not batch.inputs["sound"][1].any()
+    assert not batch.inputs["audio"][1].any()
 
 
 def test_nothing_to_look_at_is_an_error_that_names_it(voice, still, tmp_path, make_video):
@@ -218,8 +218,8 @@ def test_shared_faces_fill_their_crops(shared):
 def test_short_audio_is_masked_and_reported(shared):
     """Protects audio that ends before the images: masked where it is silent by absence, and said."""
     raw = read(shared / "data" / "clips" / "short_audio.mp4", spec("trailing", clips=4, action=FRAME, audio=AUDIO))
-    assert raw.masks["sound"][:, 0].tolist()[-2:] == [False, False]
-    assert raw.masks["sound"].any()
+    assert raw.masks["audio"][:, 0].tolist()[-2:] == [False, False]
+    assert raw.masks["audio"].any()
     assert "short_audio" in [w.code for w in raw.warnings]
 
 
@@ -247,7 +247,7 @@ def test_augmented_batches_differ_by_seed_only(still):
     one, two = (to_batch([raw, raw], a_spec, augment=augment, seeds=[1, 2]) for _ in range(2))
     assert torch.equal(one.inputs["face"], two.inputs["face"])
     assert not torch.equal(one.inputs["face"][0], one.inputs["face"][1])
-    assert not one.inputs["sound"].any()
+    assert not one.inputs["audio"].any()
 
 
 def test_a_box_of_zeros_means_no_face(still):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emozoo.data import audio, media
+from emozoo.data import media, waveform
 from emozoo.errors import VideoError
 
 
@@ -273,7 +273,7 @@ def test_long_audio_is_read_window_by_window(tmp_path, monkeypatch):
         file.writeframes((np.random.default_rng(0).normal(0, 3000, 16000 * 6)).astype(np.int16).tobytes())
     header = media.read_header(tmp_path / "a.wav")
     whole = media.AudioTrack(tmp_path / "a.wav", 16000, header).read(0, 6)
-    monkeypatch.setattr(audio, "WHOLE_AUDIO_S", 1.0)
+    monkeypatch.setattr(waveform, "WHOLE_AUDIO_S", 1.0)
     windowed = media.AudioTrack(tmp_path / "a.wav", 16000, header)
     for start, end in ((0.0, 1.0), (2.25, 3.75), (-0.5, 0.5), (5.5, 6.5)):
         expected = np.zeros(round((end - start) * 16000), dtype=np.float32)

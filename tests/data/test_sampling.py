@@ -137,7 +137,7 @@ def test_one_frame_is_enough_for_all():
 
 def test_a_stream_takes_its_share_of_a_clip():
     """Protects streams of different F: the middle frame, all frames, an even spread."""
-    assert sampling.subset(16, 1, "centre").tolist() == [8]
+    assert sampling.subset(16, 1, "center").tolist() == [8]
     assert sampling.subset(5, 5, "all").tolist() == [0, 1, 2, 3, 4]
     assert sampling.subset(16, 4, "all").tolist() == [2, 6, 10, 14]
 

@@ -158,7 +158,7 @@ def test_audio_whose_clock_starts_elsewhere_is_laid_beside_the_images(tmp_path):
     path = write(tmp_path / "a.mkv", steady(40, 1.0e6), audio=[[(0.0, 9000, 1.6)]])
     with ClipReader(path, spec(action=FRAME, audio=AUDIO)) as reader:
         raw = reader.read()
-        assert raw.masks["sound"].any()
+        assert raw.masks["audio"].any()
         assert "time_jump" in [w.code for w in raw.warnings]
 
 
@@ -404,9 +404,9 @@ def test_the_main_or_else_the_loudest_audio_is_heard(tmp_path, levels, flags, he
 
 def test_decord_reads_no_audio():
     """Protects memory: decord's audio reader keeps every sample that it ever decoded."""
-    from emozoo.data import audio
+    from emozoo.data import waveform
 
-    assert not hasattr(audio, "decord")
+    assert not hasattr(waveform, "decord")
 
 
 def test_memory_stays_flat_over_many_audio_files(tmp_path):

@@ -32,11 +32,11 @@ def read(path: Path, of: ClipSpec) -> RawClip:
 def test_a_click_lies_where_it_audio(tmp_path, make_video) -> None:
     """Protects: a window's last sample is the moment of its clip's last frame, as with log-mel windows."""
     raw = read(make_video(tmp_path / "a.mkv", clicks=(0.6,)), spec(frame=FRAME, audio=WAVE))
-    assert raw.streams["sound"].shape == (4, 1, 1, 8000)
-    assert raw.streams["sound"].dtype == np.float32
-    assert raw.masks["sound"].all()
+    assert raw.streams["audio"].shape == (4, 1, 1, 8000)
+    assert raw.streams["audio"].dtype == np.float32
+    assert raw.masks["audio"].all()
     heard = 0
-    for wave, end in zip(raw.streams["sound"][:, 0, 0], raw.times, strict=True):
+    for wave, end in zip(raw.streams["audio"][:, 0, 0], raw.times, strict=True):
         place = round((0.6 - (end - SECONDS)) * RATE)
         assert np.abs(wave).max() <= 1.0
         if 0 <= place < 7800:
@@ -50,14 +50,14 @@ def test_a_click_lies_where_it_audio(tmp_path, make_video) -> None:
 def test_silence_and_files_without_audio(tmp_path, make_video) -> None:
     """Protects: no audio is a false mask and a warning, silence is zeros that count; neither is an error."""
     mute = read(make_video(tmp_path / "mute.mp4"), spec(frame=FRAME, audio=WAVE))
-    assert not mute.masks["sound"].any()
+    assert not mute.masks["audio"].any()
     assert "no_audio" in [w.code for w in mute.warnings]
     silent = read(make_video(tmp_path / "silent.mkv", clicks=(99.0,)), spec(frame=FRAME, audio=WAVE))
-    assert silent.masks["sound"].all()
+    assert silent.masks["audio"].all()
     batch = to_batch([mute, silent], spec(frame=FRAME, audio=WAVE))
-    assert batch.inputs["sound"].shape == (2, 4, 1, 1, 8000)
-    assert (batch.inputs["sound"] == 0).all()
-    assert batch.masks["sound"].shape == (2, 4, 1)
+    assert batch.inputs["audio"].shape == (2, 4, 1, 1, 8000)
+    assert (batch.inputs["audio"] == 0).all()
+    assert batch.masks["audio"].shape == (2, 4, 1)
     with pytest.raises(VideoError, match="no audio"):
         read(tmp_path / "mute.mp4", spec(audio=WAVE))
 
@@ -66,19 +66,19 @@ def test_gain_and_silenced_parts(tmp_path, make_video) -> None:
     """Protects: augmentation of samples follows from the seed, scales them, and refuses what needs mel bins."""
     of = spec(clips=1, audio=WAVE)
     raw = read(make_video(tmp_path / "a.mkv", frames=12, clicks=(0.1,)), of)
-    raw.streams["sound"] = np.linspace(0.1, 0.2, 8000, dtype=np.float32).reshape(1, 1, 1, 8000)
-    before = raw.streams["sound"].copy()
-    louder = to_batch([raw], of, augment=Augment(gain=6.0), seeds=[3]).inputs["sound"]
+    raw.streams["audio"] = np.linspace(0.1, 0.2, 8000, dtype=np.float32).reshape(1, 1, 1, 8000)
+    before = raw.streams["audio"].copy()
+    louder = to_batch([raw], of, augment=Augment(gain=6.0), seeds=[3]).inputs["audio"]
     ratio = louder[0] / torch.from_numpy(before)
     torch.testing.assert_close(ratio, torch.full_like(ratio, float(ratio.flatten()[0])))
     assert 10 ** (-6 / 20) <= float(ratio.mean()) <= 10 ** (6 / 20)
     assert float(ratio.mean()) != 1.0
-    masked = to_batch([raw], of, augment=Augment(time_mask=0.9), seeds=[4]).inputs["sound"]
+    masked = to_batch([raw], of, augment=Augment(time_mask=0.9), seeds=[4]).inputs["audio"]
     assert 0 < int((masked == 0).sum()) <= 7200
-    assert torch.equal(masked, to_batch([raw], of, augment=Augment(time_mask=0.9), seeds=[4]).inputs["sound"])
-    np.testing.assert_array_equal(raw.streams["sound"], before)
+    assert torch.equal(masked, to_batch([raw], of, augment=Augment(time_mask=0.9), seeds=[4]).inputs["audio"])
+    np.testing.assert_array_equal(raw.streams["audio"], before)
     with pytest.raises(UsageError, match="log-mel"):
-        to_batch([raw], of, augment={"sound": Augment(mel_mask=0.1)}, seeds=[0])
+        to_batch([raw], of, augment={"audio": Augment(mel_mask=0.1)}, seeds=[0])
 
 
 def test_stored_specs_keep_loading() -> None:
