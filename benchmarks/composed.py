@@ -23,9 +23,7 @@ generator has another version. Needs the real material (``EMOZOO_SHARED``).
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -98,15 +96,13 @@ def voices(part: str) -> list[Row]:
 
 def voice_table() -> None:
     """Writes the table that the encoder of voices learns from: its own actors, and those that set its temperature."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "label", "group", "split"))
-    for part, split in (("encoder", "train"), ("tune", "val")):
-        for r in voices(part):
-            label = canonical(str(r.label))
-            if label in BASIC7:
-                table.writerow((Path(r.path).resolve(), label, r.group, split))
-    report.write_text(text.getvalue(), CLIPS / "voices" / "manifest.csv")
+    rows = [
+        {"path": Path(r.path).resolve(), "label": label, "group": r.group, "split": split}
+        for part, split in (("encoder", "train"), ("tune", "val"))
+        for r in voices(part)
+        if (label := canonical(str(r.label))) in BASIC7
+    ]
+    report.write_text(report.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
 
 
 def _held_out(recipe: str) -> set[str]:

@@ -17,15 +17,13 @@
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go
-into ``benchmarks/results``. Needs the real material (``EMOZOO_SHARED``) and, for ``voices``, scikit-learn.
+into ``benchmarks/results``. Needs the real material (``EMOZOO_SHARED``) and, for ``voices``, the extra ``experiments``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -192,29 +190,23 @@ def joined(corpora: Sequence[str], name: str) -> Path:
     """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name."""
     rows = [(corpus, row) for corpus in corpora for row in read_manifest(place(CORPORA[corpus])).rows]
     lines = [
-        [os.path.abspath(row.path), canonical(str(row.label)), f"{corpus} {row.group}", row.split]
+        {"path": os.path.abspath(row.path), "label": label, "group": f"{corpus} {row.group}", "split": row.split}
         for corpus, row in rows
-        if canonical(str(row.label)) in BASIC7
+        if (label := canonical(str(row.label))) in BASIC7
     ]
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(["path", "label", "group", "split"])
-    out.writerows(lines)
     path = RUNS / "voices" / name / "manifest.csv"
-    report.write_text(text.getvalue(), path)
+    report.write_text(report.csv_text(lines, ("path", "label", "group", "split")), path)
     return path
 
 
 def whole(table: str, name: str) -> Path:
     """The recordings of both parts of a table, as one."""
-    with place(table).open(newline="", encoding="utf-8") as f:
-        rows = [r | {"path": str((place(table).parent / r["path"]).resolve())} for r in csv.DictReader(f)]
-    text = io.StringIO()
-    out = csv.DictWriter(text, [k for k in rows[0] if k != "split"], extrasaction="ignore", lineterminator="\n")
-    out.writeheader()
-    out.writerows(rows)
+    rows = report.read_csv(place(table))
+    for row in rows:
+        del row["split"]
+        row["path"] = str((place(table).parent / row["path"]).resolve())
     path = RUNS / "voices_across" / f"{name}.csv"
-    report.write_text(text.getvalue(), path)
+    report.write_text(report.csv_text(rows, list(rows[0])), path)
     return path
 
 
@@ -305,12 +297,12 @@ def intensity(module: EmotionModule) -> None:
         )
         drawn = statistics.resampled(sums.astype(float))
         low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
-        lines.append([label or "all", len(own), f"{sums[:, 0].sum() / len(own):.4f}", f"{low:.4f}", f"{high:.4f}"])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["emotion", "pairs", "strong_above_normal", "lo", "hi", "actors", "sha256"])
-    table.writerows([*line, len({k[0] for k in pairs}), module.sha256] for line in lines)
-    report.write_text(text.getvalue(), RESULTS / "arousal.csv")
+        above = sums[:, 0].sum() / len(own)
+        lines.append({
+            "emotion": label or "all", "pairs": len(own), "strong_above_normal": f"{above:.4f}", "lo": f"{low:.4f}",
+            "hi": f"{high:.4f}", "actors": len({k[0] for k in pairs}), "sha256": module.sha256,
+        })  # fmt: skip
+    report.write_text(report.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
 
 
 PARTS: dict[str, Callable[[], Records]] = {

@@ -11,8 +11,6 @@ longer be found still counts. How far a head is turned comes from YuNet's landma
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -223,21 +221,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = parser.parse_args(argv).weights or [n for n in registry.weights() if n.rpartition("_v")[0] in ASKED]
     if unknown := [n for n in wanted if n not in registry.weights() or n.rpartition("_v")[0] not in ASKED]:
         parser.error(f"not asked here: {', '.join(unknown)}; there are {', '.join(ASKED)}, each with its version")
-    table: dict[tuple[str, ...], dict[str, Any]] = {}
     same = ("model", "protocol", "prior", "condition")
-    if OUT.is_file():
-        with OUT.open(newline="", encoding="utf-8") as f:
-            table = {tuple(r[k] for k in same): r for r in csv.DictReader(f)}
+    table: dict[tuple[str, ...], dict[str, Any]] = {tuple(r[k] for k in same): r for r in report.read_csv(OUT)}
     for name in wanted:
         for protocol, label_map in ASKED[name.rpartition("_v")[0]].items():
             table |= {tuple(r[k] for k in same): r for r in asked(name, protocol, label_map)}
-            written = io.StringIO()
-            writer = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(
-                {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values()
-            )
-            report.write_text(written.getvalue(), OUT)
+            cells = ({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values())
+            report.write_text(report.csv_text(cells, COLUMNS), OUT)
     print(OUT.read_text(encoding="utf-8"))
 
 

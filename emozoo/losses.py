@@ -54,6 +54,16 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     return (each * have).sum() / have.sum().clamp_min(1)
 
 
+def inverse_temperature(logits: Tensor, target: Tensor, steps: int = 201) -> float:
+    """The factor on logits (N, K), from 0.1 to 10, under which labels are likeliest (Guo et al., ICML 2017).
+
+    ``target`` (N, K): one-hot classes; a row of zeros has no label. The best of ``steps`` factors with equal ratios.
+    """
+    factors = torch.logspace(-1, 1, steps, dtype=logits.dtype)
+    likelihood = torch.stack([(target * (f * logits).log_softmax(-1)).sum() for f in factors])
+    return float(factors[int(likelihood.argmax())])
+
+
 def concordance(
     x: Tensor, y: Tensor, mask: Tensor | None = None, total: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
