@@ -375,15 +375,14 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 assert said is not None
                 logits.append(said.cpu().double())
                 known = y.sum(1) > 0 if y.ndim == 2 else y >= 0
-                y = y.argmax(1) if y.ndim == 2 else y.clamp(min=0)
-                labels.append(nn.functional.one_hot(y, len(self.classes)).double() * known.unsqueeze(1))
-        if not any(bool(x.any()) for x in labels):
+                labels.append(torch.where(known, y.argmax(1) if y.ndim == 2 else y, -1))
+        if not any(bool((x >= 0).any()) for x in labels):
             warnings.warn("not calibrated: no clip that was set apart could be read and has a label", stacklevel=2)
             return
-        z, target = torch.cat(logits), torch.cat(labels).cpu()
+        z, y = torch.cat(logits), torch.cat(labels).cpu()
         prior = (self.log_prior * self.temperature).log_softmax(-1).cpu().double()  # that of training
         z = z + float(self.hparams["tau"]) * prior
-        scale = inverse_temperature(z, target)
+        scale = inverse_temperature(z, y)
         self.temperature.fill_(1.0 / scale)
         self.log_prior.copy_((scale * prior).log_softmax(-1))
 

@@ -128,5 +128,4 @@ def logits_of(net: nn.Module, features: Tensors, masks: Tensors) -> Tensor:
 
 def calibrated_log_probabilities(logits: Tensor, held_out_logits: Tensor, held_out_labels: Tensor) -> Tensor:
     """Log probabilities (N, K), with the temperature under which held-out labels are likeliest."""
-    target = fn.one_hot(held_out_labels, held_out_logits.shape[1]).to(held_out_logits.dtype)
-    return (inverse_temperature(held_out_logits, target, steps=81) * logits).log_softmax(1)
+    return (inverse_temperature(held_out_logits, held_out_labels, steps=81) * logits).log_softmax(1)
