@@ -121,8 +121,8 @@ def voices() -> Records:
     name = {"dataset": "ravdess", "protocol": "ravdess_voices_actors_17_to_20"}
     found = [r | name | {"model": "recursive_joint_attention, recipe ravdess_voices"} for r in found]
     for normalised in (False, True):
-        found.append(machine(found[0], normalised))
-    intensity(load(folder))
+        found.append(svm_record(found[0], normalised))
+    measure_intensity(load(folder))
     return found
 
 
@@ -133,7 +133,7 @@ def across() -> Records:
         (english, "ravdess", "emodb", GERMAN), (german, "emodb", "ravdess", VOICES), (german, "emodb", "emodb", ""),
     ):  # fmt: skip
         if table:
-            made = run([str(folder)], "csv", whole(table, other), prior="both", label_map="basic7_v1")
+            made = run([str(folder)], "csv", without_splits(table, other), prior="both", label_map="basic7_v1")
             protocol = f"voices_{own}_to_{other}"
         else:
             made, protocol = run([str(folder)], "csv", place(GERMAN), split="val", prior="both"), "voices_emodb_val"
@@ -165,20 +165,21 @@ def speech() -> Records:
 
 def together() -> Records:
     recipe = "recursive_joint_attention__voices_together"
-    joined(list(CORPORA), "together")
+    joined_table(list(CORPORA), "together")
     folder = trained(recipe)
     found: Records = []
     for corpus in CORPORA:
-        made = run([str(folder)], "csv", joined([corpus], corpus), split="val", prior="both")
+        made = run([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both")
         name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
         found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
     for left_out in CORPORA:
-        table = joined([c for c in CORPORA if c != left_out], f"without_{left_out}")
+        table = joined_table([c for c in CORPORA if c != left_out], f"without_{left_out}")
         folder = RUNS / recipe / f"without_{left_out}"
         if not (folder / hub.CONFIG).is_file():
             path = RECIPES / f"{recipe}.yaml"
             train(["--config", str(path), "--data.root", str(table), *saved_elsewhere(path, folder)])
-        made = run([str(folder)], "csv", whole(str(joined([left_out], left_out)), f"{left_out}_basic7"), prior="both")
+        others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
+        made = run([str(folder)], "csv", others, prior="both")
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
         found += [
             r | name | {"model": f"recursive_joint_attention, recipe voices_together, no {left_out}"} for r in made
@@ -186,7 +187,7 @@ def together() -> Records:
     return found
 
 
-def joined(corpora: Sequence[str], name: str) -> Path:
+def joined_table(corpora: Sequence[str], name: str) -> Path:
     """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name."""
     rows = [(corpus, row) for corpus in corpora for row in read_manifest(place(CORPORA[corpus])).rows]
     lines = [
@@ -199,8 +200,8 @@ def joined(corpora: Sequence[str], name: str) -> Path:
     return path
 
 
-def whole(table: str, name: str) -> Path:
-    """The recordings of both parts of a table, as one."""
+def without_splits(table: str, name: str) -> Path:
+    """A copy of a table without its column ``split``: the recordings of all parts as one."""
     rows = report.read_csv(place(table))
     for row in rows:
         del row["split"]
@@ -210,7 +211,7 @@ def whole(table: str, name: str) -> Path:
     return path
 
 
-def machine(like: dict[str, Any], normalised: bool) -> dict[str, Any]:
+def svm_record(like: dict[str, Any], normalised: bool) -> dict[str, Any]:
     """The record of a support-vector machine, its settings chosen by actor within the training part.
 
     ``normalised``: every actor's statistics are centred and scaled over all recordings of that actor, the evaluated
@@ -266,7 +267,7 @@ def log_mel_statistics(row: Row) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def intensity(module: EmotionModule) -> None:
+def measure_intensity(module: EmotionModule) -> None:
     """Whether strong recordings get more arousal than normal ones of the same actor, sentence and emotion.
 
     A pair is two means over repetitions. Written to ``benchmarks/results/arousal.csv``; intervals by actor.

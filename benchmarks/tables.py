@@ -22,7 +22,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
 from emozoo.benchmark.report import markdown_table, read_csv, read_results
-from emozoo.card import card as written
+from emozoo.card import card as plain_card
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -148,7 +148,7 @@ def controls() -> str:
     return markdown_table(header, lines(), "Nothing measured yet.")
 
 
-def others(name: str) -> list[Row]:
+def measurements(name: str) -> list[Row]:
     """The lines of a table of ``benchmarks/results`` that holds another measurement than a benchmark."""
     return read_csv(RESULTS / f"{name}.csv")
 
@@ -171,7 +171,7 @@ def card(model: str) -> str:
         if r.get("ECE") and not r["control"]
     ]
     parts = [scores(model), "Expected calibration error (15 bins, 0 is best): " + ("; ".join(errors) or "not measured")]
-    found = [r for r in others("classes") if (r["model"], r["sha256"], r["control"]) == (model, sha256, "")]
+    found = [r for r in measurements("classes") if (r["model"], r["sha256"], r["control"]) == (model, sha256, "")]
     for key in dict.fromkeys((r["data"], r["protocol"], r["split"], r["prior"]) for r in found):
         lines = [r for r in found if (r["data"], r["protocol"], r["split"], r["prior"]) == key]
         head = ["True class", "n", "Recall", "Precision", "F1", *(f"as {r['class']}" for r in lines)]
@@ -183,7 +183,7 @@ def card(model: str) -> str:
         parts += [f"### Each class: {where}", markdown_table(head, cells, "")]
     if not found:
         parts.append("### Each class\n\nnot measured")
-    worse = [r for r in others("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
+    worse = [r for r in measurements("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
     parts.append("### When the pictures get worse")
     if not worse:
         parts.append("Behaviour by face size, blur, light, covered parts, colour and turned heads: not measured.")
@@ -233,7 +233,7 @@ def arousal() -> str:
     """Whether strong recordings are heard with more arousal than normal ones, by emotion."""
     rows = (
         [r["emotion"], r["pairs"], f"{share(r['strong_above_normal'])} ({share(r['lo'])} to {share(r['hi'])})"]
-        for r in others("arousal")
+        for r in measurements("arousal")
     )
     head = ["Emotion", "Pairs", "Strong above normal (95 %, by actor)"]
     return markdown_table(head, rows, "Nothing measured yet.")
@@ -302,7 +302,7 @@ def main() -> int:
         old = path.read_text(encoding="utf-8")
         # A model's card is written anew from what the weights say of themselves; that of an encoder alone stays.
         is_card = path.parent.name in registry.weights()
-        text = written(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
+        text = plain_card(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
         new = rendered(text, path.relative_to(ROOT))
         if is_card:
             new = indexed(new, path.parent.name)

@@ -1,5 +1,6 @@
 """The mechanism experiments: every run fills the table, a killed one goes on, the page says what the numbers say."""
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def test_every_run_of_an_experiment_reaches_the_table_and_the_page(monkeypatch, 
     again = pd.concat([rows, rows.assign(seed=2)])
     assert experiment.title in page(again, EXPERIMENTS.values())
     assert changed_metrics(rows, rows) == []
+
+
+@pytest.mark.parametrize("paper", [caer, ceflnet, dfan, joint])
+def test_a_paper_stands_alone(paper):
+    """Protects one paper, one file: it imports what papers share, never another paper, the page or the command."""
+    tree = ast.parse(Path(paper.__file__).read_text(encoding="utf-8"))
+    own = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+    assert own <= {"clips", "experiment", "heads"}
 
 
 def test_the_interval_knows_people_as_well_as_seeds():
