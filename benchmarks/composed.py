@@ -23,9 +23,7 @@ generator has another version. Needs the real material (``EMOZOO_SHARED``).
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,15 +97,13 @@ def voices(part: str) -> list[Row]:
 
 def voice_table() -> None:
     """Writes the table that the encoder of voices learns from: its own actors, and those that set its temperature."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "label", "group", "split"))
-    for part, split in (("encoder", "train"), ("tune", "val")):
-        for r in voices(part):
-            label = canonical(str(r.label))
-            if label in BASIC7:
-                table.writerow((Path(r.path).resolve(), label, r.group, split))
-    report.write_text(text.getvalue(), CLIPS / "voices" / "manifest.csv")
+    rows = [
+        {"path": Path(r.path).resolve(), "label": label, "group": r.group, "split": split}
+        for part, split in (("encoder", "train"), ("tune", "val"))
+        for r in voices(part)
+        if (label := canonical(str(r.label))) in BASIC7
+    ]
+    report.write_text(report.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
 
 
 def _held_out(recipe: str) -> set[str]:
@@ -124,7 +120,7 @@ def folder(views: tuple[str, str]) -> Path:
     return CLIPS / "_".join(views)
 
 
-def clips(views: tuple[str, str], names: Sequence[str] | None = None) -> None:
+def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> None:
     """Composes the sets, all or those named, and writes one table of those that are trained and tuned on."""
     lines: list[str] = []
     for name in names or SETS[views]:
@@ -147,8 +143,8 @@ def clips(views: tuple[str, str], names: Sequence[str] | None = None) -> None:
         report.write_text("\n".join([header, *lines]) + "\n", folder(views) / "manifest.csv")
 
 
-def asked(voices: list[Voice], views: tuple[str, str], part: str) -> Said:
-    """What networks, the first of which looks at all that the others do, say of a set that is read once."""
+def predictions_of(voices: list[Voice], views: tuple[str, str], part: str) -> Said:
+    """The predictions of networks on a set, which is read once: the first network's input holds that of the others."""
     first = voices[0].module
     dm = EmotionDataModule(
         "csv", folder(views) / part / "manifest.csv", spec=first.spec, classes=first.classes, batch_size=64,
@@ -157,7 +153,7 @@ def asked(voices: list[Voice], views: tuple[str, str], part: str) -> Said:
     return read(voices, dm, "cpu", False)
 
 
-def late(a: torch.Tensor, b: torch.Tensor, true: np.ndarray) -> torch.Tensor:
+def late_fusion_weights(a: torch.Tensor, b: torch.Tensor, true: np.ndarray) -> torch.Tensor:
     """The weights (2,) of two networks' logits (N, K) that make clips of the classes (N,) likeliest."""
     weights = torch.ones(2, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=100)
@@ -172,14 +168,14 @@ def late(a: torch.Tensor, b: torch.Tensor, true: np.ndarray) -> torch.Tensor:
     return weights.detach()
 
 
-def logits(said: Said, voice: int) -> torch.Tensor:
+def logits_of(said: Said, voice: int) -> torch.Tensor:
     found = said.logits[voice]
     assert found is not None
     return found
 
 
-def compared(said: Said, views: tuple[str, str], part: str) -> list[dict[str, Any]]:
-    """Records of what networks said of a set: the fused one, then others with ``delta`` = fused minus this one."""
+def records_of(said: Said, views: tuple[str, str], part: str) -> list[dict[str, Any]]:
+    """Records of the networks on a set: the fused one first, then others with ``delta`` = fused minus this one."""
     protocol = f"composed_{'_'.join(views)}_{part}_{VERSION[views]}"
     name = {"dataset": "composed", "protocol": protocol, "protocol_version": MADE_BY, "fold": None, "seed": 1}
     outcomes = [said.outcome(v, "train") for v in range(len(said.voices))]
@@ -193,23 +189,25 @@ def compared(said: Said, views: tuple[str, str], part: str) -> list[dict[str, An
 
 
 def difference(fused: statistics.Outcome, other: statistics.Outcome) -> dict[str, Any]:
-    """``delta`` over the same clips, of the answers alone: what was fused late has no valence and arousal."""
+    """``delta`` over the same clips, of the classes alone: late fusion predicts no valence and arousal."""
     only = (statistics.Outcome(o.groups, o.classes, o.confusion) for o in (fused, other))
     delta, interval = statistics.difference(*only)
     return {"delta": complete(delta), "delta_ci95": ends(interval)}
 
 
-def measured(part: str, both: EmotionModule, face: EmotionModule, voice: EmotionModule) -> list[dict[str, Any]]:
+def face_voice_records(
+    part: str, both: EmotionModule, face: EmotionModule, voice: EmotionModule
+) -> list[dict[str, Any]]:
     """Records of a set: the fused network, it without a view, each view alone, and the two fused late."""
     views = ("face", "voice")
     singles = [Voice(face), Voice(voice)]
-    said = asked([Voice(both), Voice(both, "face-only"), Voice(both, "audio-only"), *singles], views, part)
-    found = compared(said, views, part)
+    said = predictions_of([Voice(both), Voice(both, "face-only"), Voice(both, "audio-only"), *singles], views, part)
+    found = records_of(said, views, part)
     for one, view in zip(found[3:], views, strict=True):
         one["model"] = f"{JOINT}, recipe composed_{view}"
-    like = asked([Voice(both), *singles], views, {"varied": "tune", "steady": "steady_tune"}[part])
-    weights = late(logits(like, 1), logits(like, 2), like.true)
-    fused = weights[0] * logits(said, 3) + weights[1] * logits(said, 4)
+    like = predictions_of([Voice(both), *singles], views, {"varied": "tune", "steady": "steady_tune"}[part])
+    weights = late_fusion_weights(logits_of(like, 1), logits_of(like, 2), like.true)
+    fused = weights[0] * logits_of(said, 3) + weights[1] * logits_of(said, 4)
     plain = said.outcome(0, "train")
     confusion = np.stack([said.true, fused.argmax(1).numpy()], 1)
     outcome = statistics.Outcome(plain.groups, plain.classes, confusion)
@@ -227,30 +225,30 @@ def measured(part: str, both: EmotionModule, face: EmotionModule, voice: Emotion
 
 def face_voice() -> list[dict[str, Any]]:
     views = ("face", "voice")
-    clips(views)
+    compose_sets(views)
     voice_table()
     for recipe in (FACES[views], VOICES):
         trained(recipe)
     both, face, voice = (load(trained(f"{JOINT}__composed{x}")) for x in ("", "_face", "_voice"))
-    return [r for part in ("varied", "steady") for r in measured(part, both, face, voice)]
+    return [r for part in ("varied", "steady") for r in face_voice_records(part, both, face, voice)]
 
 
 def face_scene() -> list[dict[str, Any]]:
     views = ("face", "scene")
-    clips(views)
+    compose_sets(views)
     trained(FACES[views])
     module = load(trained(f"{CAER}__composed"))
     voices = [Voice(module, c) for c in (None, "face-only", "context-only")]
-    return [r for part in ("varied", "steady") for r in compared(asked(voices, views, part), views, part)]
+    return [r for part in ("varied", "steady") for r in records_of(predictions_of(voices, views, part), views, part)]
 
 
 def shipped(part: str) -> list[dict[str, Any]]:
     """Records of the package's weights for a pair of views: nothing is trained."""
     views = next(v for v in SHIPPED if "_".join(v) == part)
-    clips(views, ("varied", "steady"))
+    compose_sets(views, ("varied", "steady"))
     name, controls = SHIPPED[views]
     voices = [Voice(load(name), control) for control in controls]
-    return [r for which in ("varied", "steady") for r in compared(asked(voices, views, which), views, which)]
+    return [r for which in ("varied", "steady") for r in records_of(predictions_of(voices, views, which), views, which)]
 
 
 PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (face_voice, face_scene)}

@@ -17,15 +17,13 @@
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go
-into ``benchmarks/results``. Needs the real material (``EMOZOO_SHARED``) and, for ``voices``, scikit-learn.
+into ``benchmarks/results``. Needs the real material (``EMOZOO_SHARED``) and, for ``voices``, the extra ``experiments``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -126,8 +124,8 @@ def voices() -> Records:
     name = {"dataset": "ravdess", "protocol": "ravdess_voices_actors_17_to_20"}
     found = [r | name | {"model": "recursive_joint_attention, recipe ravdess_voices"} for r in found]
     for normalised in (False, True):
-        found.append(machine(found[0], normalised))
-    intensity(load(folder))
+        found.append(svm_record(found[0], normalised))
+    measure_intensity(load(folder))
     return found
 
 
@@ -138,7 +136,7 @@ def across() -> Records:
         (english, "ravdess", "emodb", GERMAN), (german, "emodb", "ravdess", VOICES), (german, "emodb", "emodb", ""),
     ):  # fmt: skip
         if table:
-            made = run([str(folder)], "csv", whole(table, other), prior="both", label_map="basic7_v1")
+            made = run([str(folder)], "csv", without_splits(table, other), prior="both", label_map="basic7_v1")
             protocol = f"voices_{own}_to_{other}"
         else:
             made, protocol = (
@@ -173,20 +171,21 @@ def speech() -> Records:
 
 def together() -> Records:
     recipe = "recursive_joint_attention__voices_together"
-    joined(list(CORPORA), "together")
+    joined_table(list(CORPORA), "together")
     folder = trained(recipe)
     found: Records = []
     for corpus in CORPORA:
-        made = run([str(folder)], "csv", joined([corpus], corpus), split="val", prior="both")
+        made = run([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both")
         name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
         found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
     for left_out in CORPORA:
-        table = joined([c for c in CORPORA if c != left_out], f"without_{left_out}")
+        table = joined_table([c for c in CORPORA if c != left_out], f"without_{left_out}")
         folder = RUNS / recipe / f"without_{left_out}"
         if not (folder / hub.CONFIG).is_file():
             path = RECIPES / f"{recipe}.yaml"
             train(["--config", str(path), "--data.root", str(table), *saved_elsewhere(path, folder)])
-        made = run([str(folder)], "csv", whole(str(joined([left_out], left_out)), f"{left_out}_basic7"), prior="both")
+        others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
+        made = run([str(folder)], "csv", others, prior="both")
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
         found += [
             r | name | {"model": f"recursive_joint_attention, recipe voices_together, no {left_out}"} for r in made
@@ -194,37 +193,31 @@ def together() -> Records:
     return found
 
 
-def joined(corpora: Sequence[str], name: str) -> Path:
+def joined_table(corpora: Sequence[str], name: str) -> Path:
     """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name."""
     rows = [(corpus, row) for corpus in corpora for row in read_manifest(resolve_path(CORPORA[corpus])).rows]
     lines = [
-        [os.path.abspath(row.path), canonical(str(row.label)), f"{corpus} {row.group}", row.split]
+        {"path": os.path.abspath(row.path), "label": label, "group": f"{corpus} {row.group}", "split": row.split}
         for corpus, row in rows
-        if canonical(str(row.label)) in BASIC7
+        if (label := canonical(str(row.label))) in BASIC7
     ]
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(["path", "label", "group", "split"])
-    out.writerows(lines)
     path = RUNS / "voices" / name / "manifest.csv"
-    report.write_text(text.getvalue(), path)
+    report.write_text(report.csv_text(lines, ("path", "label", "group", "split")), path)
     return path
 
 
-def whole(table: str, name: str) -> Path:
-    """The recordings of both parts of a table, as one."""
-    with resolve_path(table).open(newline="", encoding="utf-8") as f:
-        rows = [r | {"path": str((resolve_path(table).parent / r["path"]).resolve())} for r in csv.DictReader(f)]
-    text = io.StringIO()
-    out = csv.DictWriter(text, [k for k in rows[0] if k != "split"], extrasaction="ignore", lineterminator="\n")
-    out.writeheader()
-    out.writerows(rows)
+def without_splits(table: str, name: str) -> Path:
+    """A copy of a table without its column ``split``: the recordings of all parts as one."""
+    rows = report.read_csv(resolve_path(table))
+    for row in rows:
+        del row["split"]
+        row["path"] = str((resolve_path(table).parent / row["path"]).resolve())
     path = RUNS / "voices_across" / f"{name}.csv"
-    report.write_text(text.getvalue(), path)
+    report.write_text(report.csv_text(rows, list(rows[0])), path)
     return path
 
 
-def machine(like: dict[str, Any], normalised: bool) -> dict[str, Any]:
+def svm_record(like: dict[str, Any], normalised: bool) -> dict[str, Any]:
     """The record of a support-vector machine, its settings chosen by actor within the training part.
 
     ``normalised``: every actor's statistics are centred and scaled over all recordings of that actor, the evaluated
@@ -280,7 +273,7 @@ def log_mel_statistics(row: Row) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def intensity(module: EmotionModule) -> None:
+def measure_intensity(module: EmotionModule) -> None:
     """Whether strong recordings get more arousal than normal ones of the same actor, sentence and emotion.
 
     A pair is two means over repetitions. Written to ``benchmarks/results/arousal.csv``; intervals by actor.
@@ -313,12 +306,12 @@ def intensity(module: EmotionModule) -> None:
         )
         drawn = statistics.resampled(sums.astype(float))
         low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
-        lines.append([label or "all", len(own), f"{sums[:, 0].sum() / len(own):.4f}", f"{low:.4f}", f"{high:.4f}"])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["emotion", "pairs", "strong_above_normal", "lo", "hi", "actors", "sha256"])
-    table.writerows([*line, len({k[0] for k in pairs}), module.sha256] for line in lines)
-    report.write_text(text.getvalue(), RESULTS / "arousal.csv")
+        above = sums[:, 0].sum() / len(own)
+        lines.append({
+            "emotion": label or "all", "pairs": len(own), "strong_above_normal": f"{above:.4f}", "lo": f"{low:.4f}",
+            "hi": f"{high:.4f}", "actors": len({k[0] for k in pairs}), "sha256": module.sha256,
+        })  # fmt: skip
+    report.write_text(report.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
 
 
 PARTS: dict[str, Callable[[], Records]] = {

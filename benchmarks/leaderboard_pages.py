@@ -166,9 +166,11 @@ def section(name: str) -> str:
 
 def table(mine: Sequence[Line], lines: Sequence[Line], several: bool) -> str:
     """A Markdown table; ``several``: the lines have different protocols."""
+    from emozoo.benchmark.report import markdown_table  # not above: every figure would count as changed
+
     headings = [h for h in HEADINGS if any(h in x.values for x in (*mine, *lines))]
     head = ["Method", *(["Protocol"] if several else []), "Year", *headings, "Source"]
-    found = [head, ["---"] * len(head)]
+    found = []
     for x in (*mine, *lines):
         ours_ = x in mine
         name = f"**{x.method}**" if ours_ else x.method + (f" (with {x.apart})" if x.apart else "")
@@ -178,7 +180,7 @@ def table(mine: Sequence[Line], lines: Sequence[Line], several: bool) -> str:
         values = [v + ")" if " (" in v else v for v in values]
         source = "emozoo" if ours_ and x.values else x.source
         found.append([name, *([x.protocol] if several else []), x.year, *values, source])
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in found)
+    return markdown_table(head, found)
 
 
 def stale_figures() -> list[str]:

@@ -11,8 +11,6 @@ longer be found still counts. How far a head is turned comes from YuNet's landma
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -153,7 +151,7 @@ class Altered:
 # -- how far a head is turned --------------------------------------------------------------------------------------
 
 
-def turns(rows: list[Row]) -> np.ndarray:
+def head_turns(rows: list[Row]) -> np.ndarray:
     """Share (N,) of the distance between the eyes by which the nose lies off their middle; nan where none is found."""
     file = os.environ.get(
         "EMOZOO_YUNET", str(resolve_path("$EMOZOO_SHARED/data/weights/face_detection_yunet_2023mar.onnx"))
@@ -171,9 +169,9 @@ def turns(rows: list[Row]) -> np.ndarray:
     return found
 
 
-def by_turn(said: Said, prior: str) -> list[dict[str, Any]]:
+def rows_by_turn(said: Said, prior: str) -> list[dict[str, Any]]:
     """Lines for the third of the heads that is turned least, and for that which is turned most."""
-    turn = turns(said.rows)
+    turn = head_turns(said.rows)
     low, high = np.nanpercentile(turn, (100 / 3, 200 / 3))
     lines = []
     for name, part in (("head turned least (a third)", turn <= low), ("head turned most (a third)", turn >= high)):
@@ -192,7 +190,7 @@ def _line(condition: str, metrics: dict[str, float], n: int, groups: int) -> dic
     return {"condition": condition, "n": n, "n_groups": groups, "WAR": metrics["WAR"], "UAR": metrics["UAR"]}
 
 
-def asked(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any]]:
+def robustness_rows(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any]]:
     """The lines of one network on one set."""
     module = load(name)
     voices: list[Any] = [Voice(module), *(Voice(Altered(module, c)) for c in CONDITIONS.values())]  # type: ignore[arg-type]
@@ -214,7 +212,7 @@ def asked(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any
                 for m in ("WAR", "UAR"):
                     line |= {f"{m}_delta": delta[m], f"{m}_delta_lo": interval[m][0], f"{m}_delta_hi": interval[m][1]}
             found.append(line)
-        found += by_turn(said, prior)
+        found += rows_by_turn(said, prior)
         lines += [line | {"prior": prior} for line in found]
     same = {"model": module.name, "sha256": module.sha256, "data": protocol.partition("_")[0], "protocol": protocol}
     return [same | {"split": "val"} | line for line in lines]
@@ -226,21 +224,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = parser.parse_args(argv).weights or [n for n in registry.weights() if n.rpartition("_v")[0] in ASKED]
     if unknown := [n for n in wanted if n not in registry.weights() or n.rpartition("_v")[0] not in ASKED]:
         parser.error(f"not asked here: {', '.join(unknown)}; there are {', '.join(ASKED)}, each with its version")
-    table: dict[tuple[str, ...], dict[str, Any]] = {}
     same = ("model", "protocol", "prior", "condition")
-    if OUT.is_file():
-        with OUT.open(newline="", encoding="utf-8") as f:
-            table = {tuple(r[k] for k in same): r for r in csv.DictReader(f)}
+    table: dict[tuple[str, ...], dict[str, Any]] = {tuple(r[k] for k in same): r for r in report.read_csv(OUT)}
     for name in wanted:
         for protocol, label_map in ASKED[name.rpartition("_v")[0]].items():
-            table |= {tuple(r[k] for k in same): r for r in asked(name, protocol, label_map)}
-            written = io.StringIO()
-            writer = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(
-                {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values()
-            )
-            report.write_text(written.getvalue(), OUT)
+            table |= {tuple(r[k] for k in same): r for r in robustness_rows(name, protocol, label_map)}
+            cells = ({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values())
+            report.write_text(report.csv_text(cells, COLUMNS), OUT)
     print(OUT.read_text(encoding="utf-8"))
 
 

@@ -23,7 +23,6 @@ from emozoo.benchmark import suite
 from emozoo.registry import CONTROLS
 from emozoo.synthemo import Knobs
 
-CLIPS, SEED = 1400, 1
 PLAIN_CLIPS, PLAIN_SEED = 1000, 2
 PLAIN = Knobs(face=1, scene=1, voice=1, action=1)
 PLAIN_SPOT = Knobs(face=1, scene=1, voice=1, action=1, spot=True)  # the scene's cause in one place, as DFAN's task has
@@ -84,7 +83,10 @@ def main(archs: list[str]) -> None:
     for arch in archs or list(suite.TASKS):
         train_encoders(arch)
         out = Path("runs/synthemo") / arch
-        suite.prepare(arch, clips=CLIPS, seed=SEED, split="train", out=out, workers=os.cpu_count() or 1)
+        suite.prepare(
+            arch, clips=suite.TRAINING_CLIPS, seed=suite.TRAINING_SEED, split="train", out=out,
+            workers=os.cpu_count() or 1,
+        )  # fmt: skip
         for control in (False, True):
             train(arch, control=control)
 

@@ -11,47 +11,33 @@ stands for the results of that card's weights.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
-from emozoo.card import card as written
+from emozoo.benchmark.report import markdown_table, read_csv, read_results
+from emozoo.card import card as plain_card
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- generated:(\S+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 PRIORS = {"train": "as in training", "uniform": "removed"}
 # Columns of results -> the hub's kinds of metrics, and names for readers.
-METRICS = {"WAR": "accuracy", "UAR": "recall", "CCC_V": "ccc", "CCC_A": "ccc"}
+HUB_METRICS = {"WAR": "accuracy", "UAR": "recall", "CCC_V": "ccc", "CCC_A": "ccc"}
 NAMES = {"WAR": "WAR", "UAR": "UAR", "CCC_V": "CCC, valence", "CCC_A": "CCC, arousal"}
 
 Row = dict[str, str]
 
 
 def results() -> list[Row]:
-    """Every committed result of a benchmark, in the order of file names and lines."""
-    rows: list[Row] = []
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as f:
-            table = csv.DictReader(f)
-            if "dataset" in (table.fieldnames or ()):  # others hold experiments on mechanisms
-                rows += table
-    return rows
-
-
-def markdown(header: Iterable[str], rows: Iterable[Iterable[str]], none: str) -> str:
-    """A Markdown table, or the line ``none`` where there are no rows."""
-    lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    if not lines:
-        return none
-    head = list(header)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+    """Every committed result of a benchmark."""
+    return read_results(RESULTS)
 
 
 def interval(row: Row, metric: str) -> str:
@@ -95,7 +81,8 @@ def models() -> str:
         ]
         for m in registry.MODELS.values()
     )
-    return markdown(["Model", "Paper", "Looks at", "Answers", "Wirings", "Default weights"], rows, "No model yet.")
+    header = ["Model", "Paper", "Looks at", "Answers", "Wirings", "Default weights"]
+    return markdown_table(header, rows, "No model yet.")
 
 
 def weights() -> str:
@@ -111,7 +98,7 @@ def weights() -> str:
                 classes = ", ".join([*w.classes, *(("valence", "arousal") if "va" in w.tasks else ())])
                 yield [f"`{w.name}`", w.trained_on, classes, size, w.licence, w.sha256[:12]]
 
-    return markdown(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")
+    return markdown_table(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")
 
 
 def scores(model: str = "") -> str:
@@ -141,7 +128,7 @@ def scores(model: str = "") -> str:
         "CCC V",
         "CCC A",
     ]
-    return markdown(header, rows, "Nothing measured yet.")
+    return markdown_table(header, rows, "Nothing measured yet.")
 
 
 def controls() -> str:
@@ -158,16 +145,12 @@ def controls() -> str:
                     yield [*place, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
 
     header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
-    return markdown(header, lines(), "Nothing measured yet.")
+    return markdown_table(header, lines(), "Nothing measured yet.")
 
 
-def others(name: str) -> list[Row]:
-    """The lines of a table of ``benchmarks/results`` that holds no benchmark of its own."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
+def measurements(name: str) -> list[Row]:
+    """The lines of a table of ``benchmarks/results`` that holds another measurement than a benchmark."""
+    return read_csv(RESULTS / f"{name}.csv")
 
 
 def measured_of(model: str) -> list[Row]:
@@ -188,7 +171,7 @@ def card(model: str) -> str:
         if r.get("ECE") and not r["control"]
     ]
     parts = [scores(model), "Expected calibration error (15 bins, 0 is best): " + ("; ".join(errors) or "not measured")]
-    found = [r for r in others("classes") if (r["model"], r["sha256"], r["control"]) == (model, sha256, "")]
+    found = [r for r in measurements("classes") if (r["model"], r["sha256"], r["control"]) == (model, sha256, "")]
     for key in dict.fromkeys((r["data"], r["protocol"], r["split"], r["prior"]) for r in found):
         lines = [r for r in found if (r["data"], r["protocol"], r["split"], r["prior"]) == key]
         head = ["True class", "n", "Recall", "Precision", "F1", *(f"as {r['class']}" for r in lines)]
@@ -197,11 +180,11 @@ def card(model: str) -> str:
             for r in lines
         )
         where = f"{key[1]}{', ' + key[2] if key[2] else ''}, class prior {PRIORS.get(key[3], key[3])}"
-        parts += [f"### Each class: {where}", markdown(head, cells, "")]
+        parts += [f"### Each class: {where}", markdown_table(head, cells, "")]
     if not found:
         parts.append("### Each class\n\nnot measured")
-    worse = [r for r in others("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
-    parts.append("### When the images get worse")
+    worse = [r for r in measurements("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
+    parts.append("### When the pictures get worse")
     if not worse:
         parts.append("Behaviour by face size, blur, light, covered parts, colour and turned heads: not measured.")
     for protocol, prior in dict.fromkeys((r["protocol"], r["prior"]) for r in worse):
@@ -211,7 +194,7 @@ def card(model: str) -> str:
             for r in lines
         )
         head = ["Pictures", "n", "WAR", "Change (95 %)", "UAR", "Change (95 %)"]
-        parts += [f"{protocol}, class prior {PRIORS[prior]}:", markdown(head, rows, "")]
+        parts += [f"{protocol}, class prior {PRIORS[prior]}:", markdown_table(head, rows, "")]
     return "\n\n".join(parts)
 
 
@@ -232,7 +215,7 @@ def indexed(text: str, model: str) -> str:
             metric_name=NAMES[metric] + (f", class prior {PRIORS[r['prior']]}" if r["prior"] else ""),
         )
         for r in own
-        for metric, kind in METRICS.items()
+        for metric, kind in HUB_METRICS.items()
         if r.get(metric)
     ]  # fmt: skip
     return str(found)
@@ -250,10 +233,10 @@ def arousal() -> str:
     """Whether strong recordings are heard with more arousal than normal ones, by emotion."""
     rows = (
         [r["emotion"], r["pairs"], f"{share(r['strong_above_normal'])} ({share(r['lo'])} to {share(r['hi'])})"]
-        for r in others("arousal")
+        for r in measurements("arousal")
     )
     head = ["Emotion", "Pairs", "Strong above normal (95 %, by actor)"]
-    return markdown(head, rows, "Nothing measured yet.")
+    return markdown_table(head, rows, "Nothing measured yet.")
 
 
 def composed(views: str) -> str:
@@ -276,7 +259,7 @@ def composed(views: str) -> str:
         for r in found
     )
     head = ["Clips", "Answers of", "Input", "n", "UAR", "Fused minus this (95 %)"]
-    table = markdown(head, rows, "Nothing measured yet.")
+    table = markdown_table(head, rows, "Nothing measured yet.")
     if len(versions) > 1:
         note = "Clips of another version have other pixels. Each difference was measured on clips of its row's version."
         return f"{table}\n\n{note}"
@@ -319,7 +302,7 @@ def main() -> int:
         old = path.read_text(encoding="utf-8")
         # A model's card is written anew from what the weights say of themselves; that of an encoder alone stays.
         is_card = path.parent.name in registry.weights()
-        text = written(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
+        text = plain_card(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
         new = rendered(text, path.relative_to(ROOT))
         if is_card:
             new = indexed(new, path.parent.name)

@@ -11,8 +11,6 @@ Answers ``emozoo predict`` gives for the six user videos of ``ekman6_samples`` a
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,20 +28,21 @@ from emozoo.plots import colours
 DATA, IMAGE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
 CLIPS = ("ekman6_samples/*", "clips/liveportrait_*", "clips/pyfeat_*", "clips/facenet_*")
 MODELS = ("ceflnet", "emotion_fan")
+COLUMNS = ("clip", "model", "sha256", "start_s", "end_s", "label", "probability", "face", "file_label")
 ROW = 0.34  # height of a band, inches
 
 
 def table(found: Sequence[Prediction]) -> str:
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(["clip", "model", "sha256", "start_s", "end_s", "label", "probability", "face", "file_label"])
-    for one in found:
-        for m in one.timeline:
-            best = f"{m.scores[m.label]:.3f}" if m.label else ""
-            times = (f"{m.start_s:.2f}", f"{m.end_s:.2f}")
-            face = int(m.box is not None)
-            out.writerow([Path(one.file).stem, one.model, one.sha256, *times, m.label, best, face, one.label])
-    return text.getvalue()
+    rows = [
+        {
+            "clip": Path(one.file).stem, "model": one.model, "sha256": one.sha256, "start_s": f"{m.start_s:.2f}",
+            "end_s": f"{m.end_s:.2f}", "label": m.label, "probability": f"{m.scores[m.label]:.3f}" if m.label else "",
+            "face": int(m.box is not None), "file_label": one.label,
+        }
+        for one in found
+        for m in one.timeline
+    ]  # fmt: skip
+    return report.csv_text(rows, COLUMNS)
 
 
 def image(found: Sequence[Prediction]) -> Figure:

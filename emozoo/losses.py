@@ -54,6 +54,17 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     return (each * have).sum() / have.sum().clamp_min(1)
 
 
+def inverse_temperature(logits: Tensor, labels: Tensor, steps: int = 201) -> float:
+    """The factor on logits (N, K), from 0.1 to 10, under which labels are likeliest (Guo et al., ICML 2017).
+
+    ``labels`` (N,): class numbers, -1 = no label; one at least has one. The best of ``steps`` factors of equal ratios
+    is taken: of 201, each is 2.3 % larger than the one before.
+    """
+    factors = torch.logspace(-1, 1, steps, dtype=logits.dtype)
+    losses = torch.stack([F.cross_entropy(f * logits, labels, ignore_index=-1) for f in factors])
+    return float(factors[int(losses.argmin())])
+
+
 def concordance(
     x: Tensor, y: Tensor, mask: Tensor | None = None, total: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:

@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 import lightning as L
-import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -31,7 +30,7 @@ from emozoo.batch import Batch
 from emozoo.card import card, private
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.files import resolve_path
-from emozoo.losses import concordance_loss, cross_entropy, distillation
+from emozoo.losses import concordance_loss, cross_entropy, distillation, inverse_temperature
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
 from emozoo.models.layers import Output
@@ -376,17 +375,14 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
                 assert said is not None
                 logits.append(said.cpu().double())
                 known = y.sum(1) > 0 if y.ndim == 2 else y >= 0
-                y = y.argmax(1) if y.ndim == 2 else y.clamp(min=0)
-                labels.append(nn.functional.one_hot(y, len(self.classes)).double() * known.unsqueeze(1))
-        if not any(bool(x.any()) for x in labels):
+                labels.append(torch.where(known, y.argmax(1) if y.ndim == 2 else y, -1))
+        if not any(bool((x >= 0).any()) for x in labels):
             warnings.warn("not calibrated: no clip that was set apart could be read and has a label", stacklevel=2)
             return
-        z, target = torch.cat(logits), torch.cat(labels).cpu()
+        z, y = torch.cat(logits), torch.cat(labels).cpu()
         prior = (self.log_prior * self.temperature).log_softmax(-1).cpu().double()  # that of training
         z = z + float(self.hparams["tau"]) * prior
-        scales = torch.logspace(-1, 1, 201, dtype=torch.float64)  # 1 / temperature, in steps of 2.3 %
-        likelihood = [float((target * (scale * z).log_softmax(-1)).sum()) for scale in scales]
-        scale = float(scales[int(np.argmax(likelihood))])
+        scale = inverse_temperature(z, y)
         self.temperature.fill_(1.0 / scale)
         self.log_prior.copy_((scale * prior).log_softmax(-1))
 

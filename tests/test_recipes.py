@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import trees
 import yaml
 
 from emozoo import registry
@@ -21,9 +21,6 @@ from emozoo.labels import BASIC7
 from emozoo.module import EmotionModule
 from emozoo.synthemo import compose, generate
 from emozoo.train import EmozooCLI
-
-sys.path.insert(0, str(Path(__file__).parent / "data"))
-import trees
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPES = sorted((REPOSITORY / "benchmarks" / "recipes").glob("*.yaml"))

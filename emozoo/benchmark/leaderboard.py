@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emozoo import files
+from emozoo.benchmark import report
 from emozoo.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -227,14 +228,8 @@ def published(dataset: str, protocol: str, split: str | None, fold: object) -> l
 
 
 def committed() -> list[dict[str, str]]:
-    """Every line of ``benchmarks/results``; files of other measurements, which name no data set, are passed over."""
-    found: list[dict[str, str]] = []
-    for path in sorted(files.packaged("benchmarks/results").glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as lines:
-            table = csv.DictReader(lines)
-            if "dataset" in (table.fieldnames or ()):
-                found += table
-    return found
+    """Every benchmark result in ``benchmarks/results``."""
+    return report.read_results(files.packaged("benchmarks/results"))
 
 
 def measured(name: str) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +47,43 @@ def write_text(text: str, path: str | Path) -> None:
     files.write_atomic(Path(path), text.encode())
 
 
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The lines of a table, each by its columns; none where there is no such file."""
+    if not Path(path).is_file():
+        return []
+    with Path(path).open(newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def read_results(folder: str | Path) -> list[dict[str, str]]:
+    """Every benchmark result in the tables of a folder (``benchmarks/results``), in the order of file names and lines.
+
+    Tables of other measurements, which have no column ``dataset``, are left out.
+    """
+    tables = map(read_csv, sorted(Path(folder).glob("*.csv")))
+    return [row for table in tables for row in table if "dataset" in row]
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A table with these columns as the text of a CSV file; what a row lacks is empty."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], none: str = "") -> str:
+    """A Markdown table, or the line ``none`` where there are no rows."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    if not lines:
+        return none
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
+
+
 def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Records as a table of its own, with the columns of the committed results."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(to_csv_rows(records))
-    write_text(text.getvalue(), path)
+    write_text(csv_text(to_csv_rows(records), COLUMNS), path)
 
 
 def headline(record: dict[str, Any]) -> str | None:
@@ -96,18 +126,9 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
     rows = to_csv_rows(records)
     for name in dict.fromkeys(r["dataset"] for r in rows):
         path = Path(folder) / f"{name}.csv"
-        table: dict[tuple[str, ...], dict[str, str]] = {}
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as f:
-                table = {tuple(r.get(k) or "" for k in KEY): r for r in csv.DictReader(f)}
+        table = {tuple(r.get(k) or "" for k in KEY): r for r in read_csv(path)}
         table |= {tuple(r[k] for k in KEY): r for r in rows if r["dataset"] == name}
-        part = path.with_name(f".{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table[k] for k in sorted(table))
-        part.replace(path)
+        write_text(csv_text((table[k] for k in sorted(table)), COLUMNS), path)
         written.append(path)
     return written
 
@@ -124,11 +145,8 @@ def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
     ``answers``: counts in the order of the classes, a line of the confusion matrix. Records over several parts have no
     confusion and are left out.
     """
-    path, table = Path(path), {}
-    same = CLASS_COLUMNS[:8]
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as f:
-            table = {tuple(r[k] for k in same if k != "sha256"): r for r in csv.DictReader(f)}
+    same = [c for c in CLASS_COLUMNS[:8] if c != "sha256"]
+    table = {tuple(r[k] for k in same): r for r in read_csv(path)}
     for record in records:
         if not record.get("confusion"):
             continue
@@ -139,12 +157,8 @@ def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
             precision = counts[i] / answered[i] if answered[i] else None
             values += [name, found["n"], found["recall"], precision, found["f1"], " ".join(map(str, counts))]
             row = {c: _cell(v) for c, v in zip(CLASS_COLUMNS, values, strict=True)}
-            table[tuple(row[k] for k in same if k != "sha256")] = row
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CLASS_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.values())
-    write_text(text.getvalue(), path)
+            table[tuple(row[k] for k in same)] = row
+    write_text(csv_text(table.values(), CLASS_COLUMNS), path)
 
 
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:

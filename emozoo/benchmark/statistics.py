@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emozoo.benchmark.report import METRICS
 from emozoo.metrics import concordance_of, scores_of
 
-METRICS = ("WAR", "UAR", "F1", "CCC_V", "CCC_A", "CCC")
 DRAWS, SEED = 2000, 0
 _CHUNK = 8_000_000  # drawn indices held at a time
 

@@ -7,8 +7,6 @@ do, not on people.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 import os
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from emozoo import files, registry, synthemo
+from emozoo.benchmark import report
 from emozoo.benchmark import run as benchmark
 from emozoo.benchmark.answers import Store
 from emozoo.benchmark.controls import INPUT_CONTROLS, missing
@@ -30,6 +29,7 @@ from emozoo.synthemo import Cause, Knobs
 from emozoo.synthemo.clip import COLUMNS, make, row
 
 CLIPS, SEED = 210, 20230
+TRAINING_CLIPS, TRAINING_SEED = 1400, 1  # what the weights ``synth_v1`` learned their task from
 
 # What each mechanism is for: a face and a scene that correct each other; evidence in one moment and one place; a
 # voice that says what the face leaves open; an expression in a short part of the clip, among meaningless movements.
@@ -143,11 +143,8 @@ def prepare(
     jobs = [(c, str(out / n)) for c, n in zip(causes, names, strict=True) if not (out / n).is_file()]
     if jobs:
         _draw(jobs, workers, arch)
-    table = io.StringIO()
-    lines = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(row(c, n) for c, n in zip(causes, names, strict=True))
-    manifest, text = out / "manifest.csv", table.getvalue().encode()
+    table = report.csv_text((row(c, n) for c, n in zip(causes, names, strict=True)), COLUMNS)
+    manifest, text = out / "manifest.csv", table.encode()
     if not manifest.is_file() or manifest.read_bytes() != text:
         files.write_atomic(manifest, text)
     return out
