@@ -184,7 +184,7 @@ def card(model: str) -> str:
     if not found:
         parts.append("### Each class\n\nnot measured")
     worse = [r for r in measurements("robustness") if (r["model"], r["sha256"]) == (model, sha256)]
-    parts.append("### When the pictures get worse")
+    parts.append("### When the images get worse")
     if not worse:
         parts.append("Behaviour by face size, blur, light, covered parts, colour and turned heads: not measured.")
     for protocol, prior in dict.fromkeys((r["protocol"], r["prior"]) for r in worse):

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from emozoo import files
+
 from .page import PAGE, page
 from .table import TABLE, TOLERANCE, changed_metrics, read_table
 from .train import EXPERIMENTS, train_missing

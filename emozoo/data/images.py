@@ -641,8 +641,8 @@ class FrameFolder:
     are left out with the warning ``broken_part``. Frames of another size than the first are fitted into it, with the
     warning ``mixed_sizes``.
 
-    ``source``: header of the video that the images were taken from, which gives the frame rate; or of an audio file: the
-    rate is then the one under which both last equally long. ``lead``: seconds of it before the first image that is there; 0 where the
+    ``source``: header of the video that the images were taken from, which gives the frame rate. It may be one of audio:
+    the rate is then the one under which both last equally long. ``lead``: seconds before the first image; 0 where the
     numbers are those of a longer film that it was cut from.
 
     Raises VideoError: ``empty`` (no images), ``broken`` (none of them is whole).

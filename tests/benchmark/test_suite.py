@@ -13,7 +13,7 @@ from emozoo.synthemo import split_of
 
 
 @pytest.fixture
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
