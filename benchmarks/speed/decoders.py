@@ -3,15 +3,14 @@
     python benchmarks/speed/decoders.py [--quick] [--out FILE]
 
 Drawn clips of 10 s (224x224, a key frame every 250 or every 12 frames; 640x360, every 250) and real clips where there
-are any (``EMOZOO_SHARED``), read by 0 and by 2 worker processes. ``first epoch`` opens each file for the first time in a
-process: it is decoded whole once, to find damage; with workers it includes their start. ``later epochs`` open and read
-it again. The decoders take turns, epoch by epoch, so that whatever else the machine does falls on both.
+are any (``EMOZOO_SHARED``), read by 0 and by 2 worker processes. ``first epoch`` opens each file for the first time in
+a process: it is decoded whole once, to find damage; with workers it includes their start. ``later epochs`` open and
+read it again. The decoders take turns, epoch by epoch, so that whatever else the machine does falls on both.
 
 Writes milliseconds per clip into ``benchmarks/results/speed.csv``: medians over the rounds, and the median of the
-rounds' ratios with its quartiles. ``wall`` is the time that training waits; other work on the machine distorts it, and
-not evenly: decord decodes in a thread of its own, and more threads get more of a busy machine. ``CPU`` is that of all
-threads and workers, which bounds the clips per second once the workers fill the cores. Linux only. Stops where the two
-decoders give different frames.
+rounds' ratios with its quartiles. ``wall`` is the time that training waits; other work on the machine distorts it.
+``CPU`` is that of all threads and workers, which bounds the clips per second once the workers fill the cores. Linux
+only. Stops where the two decoders give different frames.
 """
 
 from __future__ import annotations
