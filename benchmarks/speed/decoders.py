@@ -203,17 +203,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.csv"))
     args = parser.parse_args(argv)
     rounds, clips, seconds = (1, 2, 1.0) if args.quick else (7, CLIPS, SECONDS)
-    rows = []
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for size, gops in list(DRAWN.items())[: 1 if args.quick else None]:
             what = f"drawn {size[0]}x{size[1]}"
             folders = draw(Path(scratch, what), size, gops, clips, seconds)
             for gop, folder in zip(gops, folders, strict=True):
                 rows += measure(folder, f"{what}, GOP {gop}", rounds, SAMPLINGS)
+                save(rows, args.out)
         real = Path(scratch, "real")
         if not args.quick and copy_real(real):
             rows += measure(real, "real clips", rounds, SAMPLINGS)
-    save(rows, args.out)
+            save(rows, args.out)
 
 
 if __name__ == "__main__":
