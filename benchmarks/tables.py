@@ -266,12 +266,36 @@ def composed(views: str) -> str:
     return f"{table}\n\nMeasured on composed clips of version {versions[0]}." if found else table
 
 
+def decoders() -> str:
+    """PyAV beside decord on training clips."""
+    found = [r for r in measurements("speed") if r["question"] == "decoder"]
+    rows = (
+        [
+            *r["case"].split("; "),
+            r["unit"].removesuffix(" ms per clip"),
+            *(f"{float(r[k]):.1f}" for k in ("a_median", "b_median")),
+            f"{float(r['ratio']):.2f} ({float(r['ratio_lo']):.2f} to {float(r['ratio_hi']):.2f})",
+        ]
+        for r in found
+    )
+    head = ["Clips", "Frames", "Workers", "Epochs", "Time", "PyAV, ms", "decord, ms", "PyAV / decord (quartiles)"]
+    table = markdown_table(head, rows, "Nothing measured yet.")
+    loads = [float(r["load"]) for r in found if r["load"]]
+    if not loads:
+        return table
+    rounds = min(int(r["rounds"]) for r in found)
+    busy = f"load average before each {min(loads):.1f} to {max(loads):.1f}"
+    machine, clips = found[0]["hardware"], found[0]["clips"]
+    return f"{table}\n\n{rounds} rounds of {clips} clips; {machine}; {busy}."
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
     "weights": weights,
     "results": scores,
     "controls": controls,
     "arousal": arousal,
+    "decoders": decoders,
     "composed_face_voice": lambda: composed("face_voice"),
     "composed_face_scene": lambda: composed("face_scene"),
 }

@@ -1,11 +1,13 @@
-"""Images out of files: decord, with PyAV behind the same functions.
+"""Images out of files: PyAV, or decord behind the same functions.
 
-decord decodes where it can be trusted; PyAV reads headers, stands in where decord has no wheel, and vouches for the
-rest. decord 0.6 hands out, without a word, grey or stale images of damaged files, and wrong ones after a seek where
-frames are hidden by an edit list or shown before the key frame that they follow (MPEG-2, MPEG-4, x265 by default); on a
-busy machine it reads ahead without bound. So it is given files that are small and closed at every key frame, after
-PyAV has decoded them once: its frames carry times and an error flag. All else PyAV reads. Frames that are not whole are
-left out and reported, never made up.
+``EMOZOO_DECODER=decord`` in the environment chooses decord; the default, ``pyav``, is the faster one on training clips
+(``benchmarks/speed/decoders.py``). Frames that are not whole are left out and reported, never made up.
+
+decord decodes only where it can be trusted. decord 0.6 hands out, without a word, gray or stale images of damaged
+files, and wrong ones after a seek where frames are hidden by an edit list or shown before the key frame that they
+follow (MPEG-2, MPEG-4, x265 by default); on a busy machine it reads ahead without bound. So it is given files that are
+small and closed at every key frame, after PyAV has decoded them once: PyAV's frames carry times and an error flag. PyAV
+reads all other files. Both give equal frames of 8-bit 4:2:0 video, the usual kind; other kinds are rounded differently.
 
 Times are seconds from the first presented frame; audio is shifted to the same zero. Readers are opened per use and must
 not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
@@ -16,14 +18,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import av
 import cv2
 import numpy as np
-import torch  # noqa: F401  (before decord: the other order crashes beside CUDA, decord #293)
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 
 from emozoo.data.clock import BACK_S, LONG_GAP_S, REORDER, Clock, Mended, close_jumps, follow_on
 from emozoo.data.container import (
@@ -46,17 +48,9 @@ from emozoo.data.images import (
     read_image,
 )
 from emozoo.data.waveform import AudioTrack
-from emozoo.errors import VideoError
+from emozoo.errors import UsageError, VideoError
 
-os.environ.setdefault("PATH", os.defpath)  # decord asks for it when it is imported, and some services have none
-try:
-    import decord
-except ImportError:  # no wheels for macOS on ARM and Linux on aarch64
-    decord = None
-else:
-    decord.logging.set_level(decord.logging.QUIET)
-
-
+DECODERS = ("pyav", "decord")  # the first is the default
 CHECK_BLOCK = 3000  # longer files are vouched for in blocks of so many frames, when they are reached
 DECORD_CODECS = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"}  # the older ones
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
@@ -68,6 +62,30 @@ __all__ = [
     "AudioTrack", "AvVideo", "DecordVideo", "FrameFolder", "FrameSource", "Header", "Still", "Warn", "frame_rate",
     "is_image", "open_container", "open_frames", "open_image", "read_header", "read_image",
 ]  # fmt: skip
+
+
+def decoder() -> str:
+    """The decoder that is asked for, one of :data:`DECODERS`. Raises UsageError for another name."""
+    name = os.environ.get("EMOZOO_DECODER") or DECODERS[0]
+    if name not in DECODERS:
+        raise UsageError(f"EMOZOO_DECODER must be one of {', '.join(DECODERS)}; got {name!r}")
+    return name
+
+
+@cache
+def _decord() -> Any:
+    """decord, loaded when it is first asked for. Raises UsageError where it is not installed."""
+    import torch  # noqa: F401  (before decord: the other order crashes beside CUDA, decord #293)
+
+    os.environ.setdefault("PATH", os.defpath)  # decord asks for it when it is imported, and some services have none
+    try:
+        import decord
+    except ImportError:  # no wheels for macOS on ARM and Linux on aarch64
+        raise UsageError(
+            "EMOZOO_DECODER=decord, but decord is not installed here: unset EMOZOO_DECODER, or pip install decord"
+        ) from None
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord
 
 
 class View(NamedTuple):
@@ -100,9 +118,8 @@ class View(NamedTuple):
         width, height = self.size[::-1] if swap else self.size
         return (width, height) == self.stored and (mirror ^ upend) == swap
 
-    def show(self, frame: Any) -> np.ndarray:
-        """RGB uint8 (H, W, 3)."""
-        image = frame.to_ndarray(format="rgb24")
+    def show(self, image: np.ndarray) -> np.ndarray:
+        """The stored image as a player shows it; both RGB uint8 (H, W, 3)."""
         size = self.size[::-1] if self.axes[0] else self.size
         if image.shape[1::-1] != size:
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
@@ -333,8 +350,10 @@ class AvVideo:
             self.warnings.append(Warn(code, text))
         self._box = open_container(path)
         self._stream = _video_stream(self._box)
-        self._view: View | None = None
-        self.size = next(self.frames([0])).shape[1::-1]
+        # kept, and on one thread: one made for each frame, or threads for each frame, cost more than the conversion
+        self._reformatter = VideoReformatter()
+        self._view: View | None = None if self._lazy else scan.view
+        self.size = self._view.size if self._view else next(self.frames([0])).shape[1::-1]
 
     def check(self, first: int, last: int) -> np.ndarray:
         if self._lazy:
@@ -377,7 +396,7 @@ class AvVideo:
                 while tick is not None and tick == ticks[done]:
                     if self._view is None:
                         self._view = View.of(self._stream, frame)
-                    yield self._view.show(frame)
+                    yield self._view.show(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
                     done += 1
                     if done == len(ticks):
                         return
@@ -406,6 +425,7 @@ class DecordVideo:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.warnings: list[Warn] = []
+        decord = _decord()
         try:
             self._reader = decord.VideoReader(self.path, ctx=decord.cpu(0), num_threads=1)
             stamps = np.asarray(self._reader.get_frame_timestamp(range(len(self._reader))), dtype=np.float64)[:, 0]
@@ -432,7 +452,7 @@ class DecordVideo:
         for i in indices:
             try:
                 yield self._reader[int(i)].asnumpy()
-            except (RuntimeError, decord.DECORDError, IndexError):
+            except (RuntimeError, _decord().DECORDError, IndexError):
                 reason = f"the frame at {self.stamps[i]:.2f} s cannot be decoded"
                 raise VideoError(self.path, reason, "broken") from None
 
@@ -444,6 +464,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
     """The frames of an image file, a folder of them or a media file.
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
+    Raises UsageError: the decoder that is asked for does not exist or is not installed.
     """
     check_file(path)
     if os.path.isdir(path):
@@ -458,7 +479,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
         raise VideoError(path, header.video_fault)
     index = _index(os.fspath(path))
     if (
-        decord is not None
+        decoder() == "decord"
         and index.simple
         and index.closed
         and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES
