@@ -33,20 +33,23 @@ from emozoo.files import resolve_path
 from emozoo.losses import concordance_loss, cross_entropy, distillation, inverse_temperature
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
-from emozoo.models.layers import Output
+from emozoo.models.network import Network, Output
 from emozoo.spec import ClipSpec
 
 
-def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
+def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> Network:
     """The plain network of a registry entry. ``options`` override the keyword arguments of wiring and size.
 
-    Raises UsageError for options that the network does not take.
+    Raises UsageError for options that the network does not take, and for an entry whose class is no Network.
     """
     spec = registry.model(arch)
     module, _, name = spec.network.partition(":")
-    kwargs = {**spec.sizes[size], **spec.wirings[wiring], **options}
+    kind = getattr(importlib.import_module(module), name)
+    if not issubclass(kind, Network):
+        raise UsageError(f"{spec.network} is no {Network.__module__}.Network, which says what every network promises")
     try:
-        return getattr(importlib.import_module(module), name)(len(classes) or None, **kwargs)
+        net: Network = kind(len(classes) or None, **{**spec.keywords(wiring, size), **options})
+        return net
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{arch} with {', '.join(f'{k}={v!r}' for k, v in options.items()) or size}: {error}"
@@ -274,13 +277,12 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The network's features for a batch. Stills, whose frames are all one image, are encoded once."""
-        net: Any = self.net
         inputs = self._cast(batch.inputs)
         with self._precision():
-            if not (batch.one_image and getattr(net, "per_frame", False)):
-                return net.encode(inputs, batch.masks)
+            if not (batch.one_image and self.net.per_frame):
+                return self.net.encode(inputs, batch.masks)
             first = {k: x[:, :1, :1] for k, x in inputs.items()}
-            features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
+            features = self.net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
         return {
             k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
             for k, f in features.items()
@@ -288,14 +290,13 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
 
     def output(self, batch: Batch) -> Output:
         """The network's Output for a batch of images and audio, or of features made by :meth:`encode`."""
-        net: Any = self.net
         with self._precision():
             if batch.encoded:
-                return net.head(self._cast(batch.inputs), batch.masks)
-            out: Output = net.head(self.encode(batch), batch.masks)
+                return self.net.head(self._cast(batch.inputs), batch.masks)
+            out = self.net.head(self.encode(batch), batch.masks)
             if not self._flips():
                 return out
-            return _mean(out, net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
+            return _mean(out, self.net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Sums and softmax in float32, as under mixed precision, where the parameters themselves are in 16 bits."""
@@ -333,14 +334,12 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
     @property
     def encoder_is_frozen(self) -> bool:
         """Whether :meth:`encode` gives the same features throughout training, so that they can be kept."""
-        net: Any = self.net
-        return set(net.encoding) <= set(self._frozen()) or bool(getattr(net, "freeze", False))
+        return self.net.freeze or set(self.net.encoding) <= set(self._frozen())
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """``emotion``, ``va`` or both, as the network's heads answer them."""
-        has_va = bool(getattr(self.net, "va", False))
-        return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
+        return self.net.tasks
 
     def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
         """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
@@ -608,7 +607,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             if not all(
                 torch.equal(own[k], v)
                 for k, v in teacher.net.state_dict().items()
-                if k.partition(".")[0] in self.net.encoding  # type: ignore[operator]
+                if k.partition(".")[0] in self.net.encoding
             ):
                 raise UsageError(f"teacher {teacher.name} has another encoder, so it cannot read kept features")
         with torch.no_grad():

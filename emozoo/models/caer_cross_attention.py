@@ -46,20 +46,20 @@ from emozoo.models.backbones import image_encoder
 from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
-    Masks,
-    Output,
     PooledBatchNorm,
     at_least_fp32,
     encode_masked,
+    encode_stream,
     masked_mean,
     masked_softmax,
     spatial_softmax,
     stream_mask,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class CAERCrossAttention(nn.Module):
+class CAERCrossAttention(Network):
     """Face and scene on the streams ``face`` and ``context`` (B, C, F, 3, H, W), equal sizes.
 
     ``fusion`` names the paper's ablations: ``full``; ``no_er`` (R = Z); ``af``: pooled streams, weighed and
@@ -74,8 +74,7 @@ class CAERCrossAttention(nn.Module):
     ``shallow``, ``deep`` (B, C, F, 2): weights of face and context, sum to 1. ``af`` has ``context`` and ``shallow``.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("face_encoder", "context_encoder")
+    encoding = ("face_encoder", "context_encoder")
 
     def __init__(
         self,
@@ -92,7 +91,7 @@ class CAERCrossAttention(nn.Module):
         gap_bn: bool = False,
         face_backbone: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         for word, value, known in (
             ("fusion", fusion, ("full", "no_er", "af", "mean")),
             ("pair2_key", pair2_key, ("er", "ca")),
@@ -139,8 +138,8 @@ class CAERCrossAttention(nn.Module):
                 f"face and context need one size (keys and values share positions), got {sizes[0]}, {sizes[1]}"
             )
         return {
-            name: encode_masked(encoder, inputs[name], stream_mask(masks, name, inputs[name], 3))
-            for name, encoder in (("face", self.face_encoder), ("context", self.context_encoder))
+            "face": encode_stream(self.face_encoder, inputs, masks, "face"),
+            "context": encode_stream(self.context_encoder, inputs, masks, "context"),
         }
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
@@ -190,9 +189,6 @@ class CAERCrossAttention(nn.Module):
     def _weights(self, name_f: str, face: Tensor, name_c: str, context: Tensor, mask: Tensor) -> Tensor:
         """Softmax over the scores of face and context (eq. 18, 19): (N, 2)."""
         return masked_softmax(torch.cat([self.scores[name_f](face), self.scores[name_c](context)], 1), mask, 1)
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
 
 
 class Pair(nn.Module):

@@ -25,29 +25,27 @@ from torch import Tensor, nn
 from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
-    Masks,
-    Output,
     PooledBatchNorm,
     at_least_fp32,
     encode_masked,
+    encode_stream,
     masked_mean,
     masked_softmax,
     spatial_softmax,
     stream_mask,
-    strip_parallel,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class CAERNetS(nn.Module):
+class CAERNetS(Network):
     """Face and scene on the streams ``face`` and ``context`` (B, C, F, 3, H, W), sizes may differ.
 
     Attention maps: ``context`` (B, C, F, h, w) sums to 1 over positions, 0 where masked; ``fusion`` (B, C, F, 2): the
     weights of face and context, sum to 1.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("face_encoder", "context_encoder")
+    encoding = ("face_encoder", "context_encoder")
 
     def __init__(
         self,
@@ -56,7 +54,7 @@ class CAERNetS(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256, 256),
         pooled_bn: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         width, half = widths[-1], widths[-1] // 2
         self.face_encoder, self.context_encoder = ConvEncoder(widths), ConvEncoder(widths)
         self.highlight = Highlight(width, (half,))
@@ -71,8 +69,8 @@ class CAERNetS(nn.Module):
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
         """Both streams -> maps (B, C, F, W, h, w)."""
         return {
-            name: encode_masked(encoder, inputs[name], stream_mask(masks, name, inputs[name], 3))
-            for name, encoder in (("face", self.face_encoder), ("context", self.context_encoder))
+            "face": encode_stream(self.face_encoder, inputs, masks, "face"),
+            "context": encode_stream(self.context_encoder, inputs, masks, "context"),
         }
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
@@ -94,9 +92,6 @@ class CAERNetS(nn.Module):
         frames = (face_mask | context_mask).view(lead).flatten(1)  # (B, C·F)
         return Output(masked_mean(logits.unflatten(0, frames.shape), frames, 1), None, maps)
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
-
 
 def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parameter names of the public re-implementation (ndkhanh360/CAER) to ours; every one must match."""
@@ -116,7 +111,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "fc2": "classifier.3",
     }
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         for theirs, ours in modules.items():
             if key.startswith(theirs + "."):
                 kind, index, leaf = key.removeprefix(theirs + ".").split(".")  # convs|bn . layer . parameter

@@ -39,21 +39,20 @@ from torch import Tensor, nn
 
 from emozoo.models.backbones import Path_, image_encoder
 from emozoo.models.layers import (
-    Masks,
-    Output,
     at_least_fp32,
     encode_masked,
     masked_max,
     masked_mean,
+    masked_sigmoid,
     masked_softmax,
     stream_mask,
-    strip_parallel,
     weighted_mean,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class CEFLNet(nn.Module):
+class CEFLNet(Network):
     """Clip-aware expressive features on the stream ``face`` (B, C, F, 3, H, W).
 
     ``pooling``: ``activation`` is the paper's; ``mean`` and ``max`` are its plain controls, in which frames count alike
@@ -69,8 +68,7 @@ class CEFLNet(nn.Module):
     (B, C): sums to 1 over clips; its largest entry is the salient clip. Both are absent in the controls.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("backbone",)
+    encoding = ("backbone",)
 
     def __init__(
         self,
@@ -86,7 +84,7 @@ class CEFLNet(nn.Module):
         frame_dropout: bool = True,
         backbone_weights: Path_ | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         for word, value, known in (
             ("bn_mode", bn_mode, ("flat", "per_frame")),
             ("head", head, ("afew", "small")),
@@ -96,7 +94,7 @@ class CEFLNet(nn.Module):
             if value not in known:
                 raise ValueError(f"{word} must be one of {known}, got {value!r}")
         self.bn_mode, self.pooling, self.positional = bn_mode, pooling, positional
-        self.per_frame = bn_mode == "flat"  # encode() treats every frame alone
+        self.per_frame = bn_mode == "flat"
         self.backbone, width = image_encoder(backbone, weights=backbone_weights)
         self.reduce = nn.Linear(width, reduce) if reduce else nn.Identity()
         width = reduce or width
@@ -143,9 +141,6 @@ class CEFLNet(nn.Module):
             maps = {}
         return Output(at_least_fp32(self.classifier(z)), None, maps)
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
-
 
 class ClipEncoder(nn.Module):
     """CFE: self-attention inside a clip, then each frame weighed against the clip's maximum.
@@ -173,9 +168,9 @@ class ClipEncoder(nn.Module):
         g = masked_max(s, mask, 1)  # (N, D)
         u = torch.cat([f, g.to(f.dtype).unsqueeze(1).expand_as(f)], -1)  # (N, F, 2D)
         if self.has_relation:
-            beta = torch.where(mask, at_least_fp32(self.relation(u)).sigmoid().squeeze(-1), 0.0)  # (N, F)
+            beta = masked_sigmoid(self.relation(u).squeeze(-1), mask)  # (N, F)
         else:
-            beta = mask.to(at_least_fp32(f).dtype)
+            beta = at_least_fp32(mask)
         p = weighted_mean(u, beta, 1)  # (N, 2D); the dropout above touches the score only
         return self.project(p), beta
 
@@ -220,7 +215,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "layer": "backbone.layer",
     }
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         if key.startswith("fc2."):
             continue
         for theirs, ours in prefixes.items():

@@ -42,15 +42,13 @@ from emozoo.models.backbones import (
     is_clip_encoder,
 )
 from emozoo.models.layers import (
-    EncoderNet,
-    Masks,
-    Output,
     at_least_fp32,
     encode_masked,
     masked_softmax,
     stream_mask,
     zero_masked,
 )
+from emozoo.models.network import EncoderNet, Masks, Output
 
 STREAMS = ("action", "object", "scene")
 
@@ -101,7 +99,7 @@ class DFAN(EncoderNet):
         if audio is not None:
             built["audio"] = audio_encoder(audio, weights=files.get("audio"))
             streams = (*streams, "audio")
-        super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
+        super().__init__(num_classes, {s: encoder for s, (encoder, _) in built.items()}, freeze=freeze)
         self.streams, self.order, self.fusion = tuple(streams), order, fusion
         self.clip_streams = clip_streams
         self.use_temporal, self.use_spatial = use_temporal, use_spatial
@@ -171,9 +169,6 @@ class DFAN(EncoderNet):
         learned = self.stream_scores if self.fusion == "score_learned" else shares.new_zeros(len(self.streams))
         weights = masked_softmax(learned.expand(len(present), -1), present, 1)  # (B, S)
         return (weights.unsqueeze(-1) * shares).sum(1).clamp(min=1e-8).log()
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
 
 
 class Focus(nn.Module):

@@ -52,18 +52,15 @@ from emozoo.models.backbones import (
     is_clip_encoder,
 )
 from emozoo.models.layers import (
-    EncoderNet,
     LayerPool,
-    Masks,
-    Output,
     at_least_fp32,
     encode_masked,
     masked_mean,
     masked_rnn,
     stream_mask,
-    strip_parallel,
     zero_masked,
 )
+from emozoo.models.network import EncoderNet, Masks, Output
 
 
 class RecursiveJointAttention(EncoderNet):
@@ -111,8 +108,8 @@ class RecursiveJointAttention(EncoderNet):
             raise ValueError(f"fusion must be 'official' or 'reconstruction', got {fusion!r}")
         if visual_input not in ("grid", "pooled"):
             raise ValueError(f"visual_input must be 'grid' or 'pooled', got {visual_input!r}")
-        if num_iter < 0 or not (va or num_classes):
-            raise ValueError("num_iter must not be negative, and there must be a task: va or num_classes")
+        if num_iter < 0:
+            raise ValueError(f"num_iter must be 0 or more, got {num_iter}")
         if not streams or not set(streams) <= {"face", "audio"}:
             raise ValueError(f"streams must name face, audio or both, got {tuple(streams)!r}")
         files = encoder_weights or {}
@@ -123,12 +120,12 @@ class RecursiveJointAttention(EncoderNet):
             built["face"] = make(encoders["face"], weights=files.get("face"))
         if "audio" in streams:
             built["audio"] = audio_encoder(encoders["audio"], weights=files.get("audio"))
-        super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
+        super().__init__(num_classes, {s: encoder for s, (encoder, _) in built.items()}, va=va, freeze=freeze)
         # A stream that is left out is one column of zeros.
         face_width, audio_width = (built[s][1] if s in built else 1 for s in ("face", "audio"))
         self.streams, self.grid = tuple(built), visual_input == "grid" and "face" in built
-        self.face_is_clip, self.official = face_is_clip, fusion == "official"
-        self.seq_len, self.num_iter, self.va = seq_len, num_iter, va
+        self.face_is_clip, self.fixed_length = face_is_clip, fusion == "official"
+        self.seq_len, self.num_iter = seq_len, num_iter
         self.audio_width, self.face_width = audio_width, face_width * (regions if self.grid else 1)
 
         stacked = getattr(built["audio"][0], "stacked", 1) if "audio" in built else 1
@@ -140,7 +137,7 @@ class RecursiveJointAttention(EncoderNet):
         if self.grid:
             self.guide = AudioGuided(face_width, width, regions, legacy_layout)
         self.face_lstm = ResidualBiLSTM(width if self.grid else face_width, width, hidden, dropout=0.1)
-        block = OfficialJointAttention if self.official else JointAttention
+        block = OfficialJointAttention if self.fixed_length else JointAttention
         copies = min(num_iter, 1) if share_weights else num_iter
         self.joint = nn.ModuleList(block(width, seq_len) for _ in range(copies))
         self.joint_lstm = ResidualBiLSTM(2 * width, width, hidden, dropout=0.0)
@@ -148,7 +145,6 @@ class RecursiveJointAttention(EncoderNet):
             self.valence, self.arousal = _regressor(width), _regressor(width)
         if num_classes:
             self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
-        self.num_classes = num_classes
         for name, parameter in self.named_parameters():  # the authors' initialisation; encoders and LSTMs keep theirs
             if not name.startswith("encoders.") and "lstm.first" not in name and "lstm.second" not in name:
                 if parameter.ndim >= 2 and not name.endswith("init_hidden"):
@@ -183,7 +179,7 @@ class RecursiveJointAttention(EncoderNet):
         for name, x, want in (("face", face, self.face_width), ("audio", audio, self.audio_width)):
             if x.shape[-1] != want:
                 raise ValueError(f"{name} features have width {x.shape[-1]}, this network was built for {want}")
-        if self.official and face.shape[1] != self.seq_len:
+        if self.fixed_length and face.shape[1] != self.seq_len:
             raise ValueError(f"{face.shape[1]} clips, but this network was built with seq_len={self.seq_len}")
         m_v, m_a = (
             stream_mask(masks, s, x, 2) if s in self.streams else torch.zeros_like(x[..., 0], dtype=torch.bool)
@@ -219,9 +215,6 @@ class RecursiveJointAttention(EncoderNet):
         v, a = block(v, a, keep)
         v, a = (x.reshape(batch, length + fill, -1)[:, :length] for x in (v, a))
         return v, a
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
 
 
 class OfficialJointAttention(nn.Module):
@@ -339,7 +332,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "linears.1.0": "out.audio",
     }
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         for theirs, ours in prefixes.items():
             if key.startswith(theirs):
                 key = ours + key.removeprefix(theirs)

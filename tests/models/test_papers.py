@@ -15,7 +15,8 @@ from emozoo.models.caer_net_s import CAERNetS
 from emozoo.models.ceflnet import CEFLNet
 from emozoo.models.dfan import DFAN
 from emozoo.models.emotion_fan import EmotionFAN
-from emozoo.models.layers import Output, count_parameters, masked_rnn
+from emozoo.models.layers import masked_rnn
+from emozoo.models.network import Network, Output, count_parameters
 from emozoo.models.recursive_joint_attention import RecursiveJointAttention
 
 LITE = {"action": "r2plus1d_lite", "object": "resnet_lite", "scene": "resnet_lite"}
@@ -29,7 +30,7 @@ FIXED = {
 }
 
 
-def build(arch: str, wiring: str = "stable", **more: Any) -> nn.Module:
+def build(arch: str, wiring: str = "stable", **more: Any) -> Network:
     return build_from_registry(arch, wiring, **{**FIXED.get(arch, {}), **more})
 
 
@@ -37,9 +38,7 @@ def close(a: torch.Tensor, b: torch.Tensor, atol: float = 1e-6) -> None:
     torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
 
 
-def train_head(
-    net: nn.Module, features: dict[str, torch.Tensor], labels: torch.Tensor, steps: int, lr: float
-) -> Output:
+def train_head(net: Network, features: dict[str, torch.Tensor], labels: torch.Tensor, steps: int, lr: float) -> Output:
     """A few Adam steps of everything behind the encoders on fixed features; the result in evaluation mode."""
     parameters = [p for n, p in net.named_parameters() if not n.startswith(("backbone.", "encoders."))]
     optimiser = torch.optim.Adam(parameters, lr=lr)
@@ -158,6 +157,23 @@ def test_caer_counts() -> None:
             ({"gap_bn": True}, 7_406_862 + 4 * 512),
         ):
             assert count_parameters(CAERCrossAttention(7, **kwargs))[0] == want
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"highlight_hidden": (16, 8)}, {"score_activation": "none"}, {"er_scale": "sqrt_d"}, {"gap_bn": True}],
+)
+def test_caer_options_are_other_readings(kwargs: dict) -> None:
+    """Protects: each documented keyword trains, and computes something else than the default from the same start."""
+    torch.manual_seed(0)
+    net = CAERCrossAttention(7, widths=SMALL, **kwargs)
+    plain = CAERCrossAttention(7, widths=SMALL)
+    known = {k: v for k, v in net.state_dict().items() if "highlight" not in k}
+    plain.load_state_dict(known, strict=False)
+    x = {s: torch.randn(3, 1, 1, 3, 64, 64) for s in ("face", "context")}
+    net.train()(x).logits.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert not torch.equal(net.eval()(x).logits, plain.eval()(x).logits)
 
 
 @pytest.mark.parametrize(("size", "rescale"), [(64, True), (96, False)])
