@@ -67,5 +67,5 @@ def test_register(models: dict) -> None:
 def test_class_that_keeps_no_promise(models: dict) -> None:
     """Protects the author of a network from attribute errors deep in training: the class must be a Network."""
     registry.register(replace(FAN, name="bare", network="torch.nn:Linear", default_tag=None))
-    with pytest.raises(UsageError, match="Linear is no .*Network"):
+    with pytest.raises(UsageError, match=r"Linear is no .*Network"):
         build_network("bare", "stable", "lite", ("a", "b"), {})
