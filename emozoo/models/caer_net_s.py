@@ -1,4 +1,5 @@
 """CAER-Net-S: Lee, Kim, Kim, Park, Sohn, "Context-Aware Emotion Recognition Networks", ICCV 2019; the static network.
+Public re-implementation: https://github.com/ndkhanh360/CAER.
 
 Legend: N = B * C * F images (batch, clips, frames), W feature width (256), h, w positions of a map, K classes.
 
@@ -9,9 +10,9 @@ Legend: N = B * C * F images (batch, clips, frames), W feature width (256), h, w
     logits = Linear(drop(ReLU(Linear([l_F x_F ; l_C x_C]))))                  2W - W/2 - K                 (eq. 7)
 
 Deviations
-  ``pooled_bn`` (wirings ``official`` and ``stable``) normalises x_F and x_C per batch, as the public re-implementation
-  whose numbers people compare with (ndkhanh360/CAER) does: A sums to 1, so x_C is about h·w times smaller than x_F
-  without it. The paper's context text lists four of the five encoder widths; the drawing has five.
+  ``pooled_bn`` (wiring ``official``, also called ``stable``) puts batch norm on x_F and x_C, as the public
+  re-implementation does whose numbers people compare with: A sums to 1, so x_C is about h * w times smaller than x_F
+  without it. The paper's text on the context encoder lists four of five widths; its drawing has five.
   Clips: the logits of the frames are averaged. A missing stream gets fusion weight 0.
 """
 
@@ -26,9 +27,7 @@ from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
     PooledBatchNorm,
-    at_least_fp32,
     encode_masked,
-    encode_stream,
     masked_mean,
     masked_softmax,
     spatial_softmax,
@@ -69,8 +68,8 @@ class CAERNetS(Network):
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
         """Both streams -> maps (B, C, F, W, h, w)."""
         return {
-            "face": encode_stream(self.face_encoder, inputs, masks, "face"),
-            "context": encode_stream(self.context_encoder, inputs, masks, "context"),
+            name: encode_masked(encoder, inputs[name], stream_mask(masks, name, inputs[name], 3))
+            for name, encoder in (("face", self.face_encoder), ("context", self.context_encoder))
         }
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
@@ -84,7 +83,7 @@ class CAERNetS(Network):
         x_c = encode_masked(self.context_norm, (a * context).mean((-2, -1)), context_mask)  # eq. 4
         scores = torch.cat([self.face_score(x_f), self.context_score(x_c)], 1)  # (N, 2), eq. 5
         fusion = masked_softmax(scores, torch.stack([face_mask, context_mask], 1), 1)  # eq. 6
-        logits = at_least_fp32(self.classifier(torch.cat([fusion[:, :1] * x_f, fusion[:, 1:] * x_c], 1)))  # eq. 7
+        logits = self.classifier(torch.cat([fusion[:, :1] * x_f, fusion[:, 1:] * x_c], 1))  # eq. 7
         maps = {
             "context": zero_masked(a.squeeze(1), context_mask).unflatten(0, lead),
             "fusion": fusion.unflatten(0, lead),

@@ -1,5 +1,5 @@
 """Emotion-FAN: Meng, Peng, Wang, Qiao, "Frame Attention Networks for Facial Expression Recognition in Videos", ICIP
-2019, arXiv 1907.00193.
+2019, https://arxiv.org/abs/1907.00193. Code: https://github.com/Open-Debin/Emotion-FAN.
 
 Legend: B batch, C clips, F frames in a clip, T = C * F frames, D feature width (512 for ResNet-18), K classes.
 
@@ -10,9 +10,9 @@ Legend: B batch, C clips, F frames in a clip, T = C * F frames, D feature width 
     logits = W drop(f_v)
 
 Deviations
-  The authors' separate evaluation path divides a sum weighted by alpha through one weighted by alpha * beta; this file
-  uses the formula above in training and evaluation alike. ``attention="self"`` stops after f'; ``"mean"`` is the
-  plain average over frames, the control. Each attention form holds only the parameters that it uses.
+  In evaluation the authors' code divides a sum weighted by alpha by the sum of alpha * beta; this file uses eq. 4 in
+  training and evaluation alike. ``attention="self"`` stops after f'; ``"mean"`` is the plain average over frames, the
+  control. Each form builds only the parameters that it uses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, image_encoder
+from emozoo.models.backbones import StrPath, image_encoder
 from emozoo.models.layers import (
     at_least_fp32,
     encode_stream,
@@ -38,7 +38,7 @@ class EmotionFAN(Network):
     """Frame attention network on the stream ``face`` (B, C, F, 3, H, W).
 
     Attention maps: ``alpha`` (B, T) and, with relation attention, ``beta`` (B, T), each in (0, 1), 0 where masked;
-    ``frame_weights`` (B, C, F): the share of each frame in the result, sums to 1 over C and F.
+    ``frame_weights`` (B, C, F): the weight of each frame in the result, sums to 1 over C and F.
     """
 
     encoding = ("backbone",)
@@ -50,7 +50,7 @@ class EmotionFAN(Network):
         *,
         backbone: str = "resnet18",
         attention: str = "relation",
-        backbone_weights: Path_ | None = None,
+        backbone_weights: StrPath | None = None,
     ) -> None:
         super().__init__(num_classes)
         if attention not in ("relation", "self", "mean"):

@@ -2,9 +2,9 @@
 
 Legend: B batch, C clips, F frames in a clip, T = C * F frames or steps, D feature width, K classes.
 
-Masking, everywhere in this package: a mask is True where the input is real. What is masked is replaced by zeros right
-behind the encoder, takes no part in any mean, maximum or softmax, and is not run through an encoder in training, so
-batch statistics never see it. In evaluation the result is bit-equal whatever the masked input holds.
+Masking, everywhere in this package: a mask is True where the input is real. What is masked becomes zeros right behind
+the encoder and takes no part in any mean, maximum or softmax. In training it is not run through an encoder at all, so
+that batch statistics never see it. In evaluation the result is bit-equal whatever the masked input holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Masks is used below; the others stood here once, and their old names hold for one version.
+# Names that moved to network.py (all but Masks) can be imported from here for one more version.
 from emozoo.models.network import EncoderNet, Masks, Output, count_parameters  # noqa: F401
 
 
@@ -123,8 +123,8 @@ class LayerPool(nn.Module):
     """Weighs the layers of an encoder, which lie one after the other in its features: (B, L, n * D) -> (B, L, D).
 
     Every feature is brought to mean 0 and variance 1 over the real windows of training; the sum over layers has learnt
-    weights that are positive and sum to 1, equal ones at first. So a frozen encoder's features can be kept, and which
-    of its layers count is learnt. ``dropout`` is that of the result. Masked windows are zeros.
+    weights that are positive and sum to 1, equal ones at first. A frozen encoder's features can thus be cached while
+    the weights of its layers are still learnt. ``dropout`` acts on the result. Masked windows are zeros.
     """
 
     def __init__(self, layers: int, width: int, dropout: float = 0.0) -> None:

@@ -1,9 +1,10 @@
 """RJA: Praveen, Granger, Cardinal, "Recursive Joint Attention for Audio-Visual Fusion in Regression Based Emotion
-Recognition", ICASSP 2023, arXiv 2304.07958.
+Recognition", ICASSP 2023, https://arxiv.org/abs/2304.07958.
 
 Only the abstract and the opening of the paper were readable. ``fusion="official"`` is the arithmetic of the authors'
-public code (praveena2j/RecurrentJointAttentionwithLSTMs, commit ea196b3), bugs included, re-implemented from a
-description of it; ``fusion="reconstruction"`` is the form that the symbols of the authors' related papers suggest.
+public code (https://github.com/praveena2j/RecurrentJointAttentionwithLSTMs, commit ea196b3), bugs included,
+re-implemented from a description of it; ``fusion="reconstruction"`` is the form that the symbols of the authors'
+related papers suggest.
 
 Legend: B batch, C = L clips in a row, F frames in a clip, D_v, D_a widths of face and audio features, w = 512 width of
 each stream, d = 2w, G positions of the face map (49), K classes. X stands for V (face) and A (audio) in turn.
@@ -44,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from emozoo.models.backbones import (
-    Path_,
+    StrPath,
     audio_encoder,
     check_audio,
     clip_encoder,
@@ -67,21 +68,22 @@ class RecursiveJointAttention(EncoderNet):
     """Valence and arousal per clip, and an emotion per window where ``num_classes`` is given.
 
     Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). An image encoder for the face sees each frame
-    alone and is averaged over the clip, a clip encoder sees all F. A speech model for the audio (``audio_encoder`` in
-    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
+    alone and is averaged over the clip, a clip encoder sees all F. A speech encoder (``audio_encoder`` in
+    ``backbones.py``) takes samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
     (``speech_tiny_layers``) is followed by learnt weights over them. ``head`` also takes features made
     elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
     ``audio`` (B, L, D_a).
 
-    ``streams`` leaves one out: the network has no encoder for it and treats it as missing from every clip, so that what
-    remains computes exactly what it computes beside a masked stream.
+    ``streams`` may leave one out: the network then has no encoder for it and computes what it would with this stream
+    masked in every clip.
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
-    ``dropout`` stands before the classes, and behind the weights over layers.
+    ``dropout`` acts in front of the emotion classifier, and behind the weights over layers.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
     Attention maps: ``regions`` (B, L, G) with ``"grid"``: alpha, sums to 1 over regions; ``stream_share`` (B, L, 2):
-    the shares of face and audio in the squared norm of what enters the joint BiLSTM, sum to 1, 0 where both are absent.
+    how much face and audio contribute to the squared norm of what enters the joint BiLSTM; sums to 1, 0 where both are
+    masked.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class RecursiveJointAttention(EncoderNet):
         dropout: float = 0.6,
         va: bool = True,
         freeze: bool = True,
-        encoder_weights: Mapping[str, Path_] | None = None,
+        encoder_weights: Mapping[str, StrPath] | None = None,
     ) -> None:
         if fusion not in ("official", "reconstruction"):
             raise ValueError(f"fusion must be 'official' or 'reconstruction', got {fusion!r}")
@@ -211,8 +213,7 @@ class RecursiveJointAttention(EncoderNet):
         batch, length = v.shape[:2]
         fill = -length % self.seq_len
         v, a = (fn.pad(x, (0, 0, 0, fill)).view(-1, self.seq_len, x.shape[-1]) for x in (v, a))
-        keep = fn.pad(mask, (0, fill)).view(-1, self.seq_len)
-        v, a = block(v, a, keep)
+        v, a = block(v, a, fn.pad(mask, (0, fill)).view(-1, self.seq_len))
         v, a = (x.reshape(batch, length + fill, -1)[:, :length] for x in (v, a))
         return v, a
 
@@ -228,16 +229,16 @@ class OfficialJointAttention(nn.Module):
         self.out = nn.ModuleDict({s: nn.Linear(2 * width, width) for s in ("face", "audio")})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, v: Tensor, a: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        j = zero_masked(self.query(torch.cat([v, a], -1)), keep)  # (B, L, d)
-        return self._attend("face", v, j, keep), self._attend("audio", a, j, keep)
+    def forward(self, v: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        j = zero_masked(self.query(torch.cat([v, a], -1)), mask)  # (B, L, d)
+        return self._attend("face", v, j, mask), self._attend("audio", a, j, mask)
 
-    def _attend(self, stream: str, x: Tensor, j: Tensor, keep: Tensor) -> Tensor:
+    def _attend(self, stream: str, x: Tensor, j: Tensor, mask: Tensor) -> Tensor:
         k = self.key[stream](x.mT)  # (B, w, L)
         c = self.dropout((k @ j.to(k.dtype) / math.sqrt(j.shape[-1])).tanh())  # (B, w, d), joint correlation
         value = self.value[stream](x)
         h = (value @ c.to(value.dtype)).tanh().relu()  # (B, L, d)
-        return zero_masked(x + self.dropout(self.out[stream](h).relu()), keep)
+        return zero_masked(x + self.dropout(self.out[stream](h).relu()), mask)
 
 
 class JointAttention(nn.Module):
@@ -250,16 +251,16 @@ class JointAttention(nn.Module):
         self.out = nn.ModuleDict({s: nn.Linear(2 * width, width, bias=False) for s in ("face", "audio")})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, v: Tensor, a: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         j = torch.cat([v, a], -1)  # (B, L, d)
-        return self._attend("face", v, j, keep), self._attend("audio", a, j, keep)
+        return self._attend("face", v, j, mask), self._attend("audio", a, j, mask)
 
-    def _attend(self, stream: str, x: Tensor, j: Tensor, keep: Tensor) -> Tensor:
+    def _attend(self, stream: str, x: Tensor, j: Tensor, mask: Tensor) -> Tensor:
         k = self.key[stream](x.mT)  # (B, w, L)
         c = (k @ j.to(k.dtype) / math.sqrt(j.shape[-1])).tanh()  # (B, w, d)
         value = self.value[stream](x)
         h = (value @ c.to(value.dtype)).relu()  # (B, L, d)
-        return zero_masked(x + self.dropout(self.out[stream](h).relu()), keep)
+        return zero_masked(x + self.dropout(self.out[stream](h).relu()), mask)
 
 
 class ResidualBiLSTM(nn.Module):
@@ -302,8 +303,8 @@ class AudioGuided(nn.Module):
         else:
             r = face.unflatten(-1, (-1, self.regions)).mT  # (B, L, G, D_v): true positions
         own = self.v(self.video(r).relu())  # (B, L, G, G), last axis k
-        heard = self.g(self.audio(audio).relu()).unsqueeze(-1)  # (B, L, G, 1), along p
-        alpha = at_least_fp32(self.h((own + heard).tanh())).softmax(2)  # (B, L, G, 1)
+        cue = self.g(self.audio(audio).relu()).unsqueeze(-1)  # (B, L, G, 1), along p
+        alpha = at_least_fp32(self.h((own + cue).tanh())).softmax(2)  # (B, L, G, 1)
         return self.feat((alpha * r).sum(2)), alpha.squeeze(-1)
 
 

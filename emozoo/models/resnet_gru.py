@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, image_encoder
+from emozoo.models.backbones import StrPath, image_encoder
 from emozoo.models.layers import at_least_fp32, encode_stream, masked_mean, masked_rnn, stream_mask
 from emozoo.models.network import Masks, Network, Output
 
@@ -30,7 +30,7 @@ class ResNetGRU(Network):
         *,
         backbone: str = "resnet18",
         hidden: int = 256,
-        backbone_weights: Path_ | None = None,
+        backbone_weights: StrPath | None = None,
     ) -> None:
         super().__init__(num_classes)
         self.backbone, width = image_encoder(backbone, weights=backbone_weights)
