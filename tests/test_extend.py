@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import sys
@@ -125,6 +126,15 @@ def test_add_a_data_set(run_section: Run, images: Path, tmp_path: Path) -> None:
         datasets.load("portraits", tmp_path / "empty")
     with pytest.raises(DatasetError, match="<person>_<emotion>_<number>"):
         datasets.load("portraits", tmp_path / "nowhere")
+
+
+def test_pages_have_the_equations_of_the_code() -> None:
+    """Protects paper pages: the docstring that each includes is there, with a legend in front of its equations."""
+    for page in sorted((PAGE.parent / "papers").glob("*.md")):
+        (file,) = re.findall(r"^```\{literalinclude\} (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        docstring = ast.get_docstring(ast.parse((page.parent / file).read_text(encoding="utf-8")))
+        assert docstring is not None
+        assert "\nLegend: " in docstring, file
 
 
 def test_names_of_data_sets_are_unique() -> None:
