@@ -17,8 +17,8 @@ from emozoo import files
 from emozoo.errors import UnknownModelError, UsageError
 from emozoo.papers import MODELS, ModelSpec
 
-# The hub account does not exist yet; every weights entry that is not packaged says so through this constant.
-# Once it does: "ORG/{name}", one repository per tag; the revisions stand in the tags' config.json (docs/hub.md).
+# "ORG/{name}", one repository per tag, once there is a hub account; the revisions stand in the tags' config.json
+# (docs/hub.md). None: weights that are not in the package cannot be had.
 HUB_REPO: str | None = None
 
 
@@ -46,7 +46,7 @@ class Weights:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What these weights answer: ``emotion``, ``va`` or both, which may be more than their paper's network does."""
+        """What these weights predict: ``emotion``, ``va`` or both; maybe more than their paper's network does."""
         return tuple(self.config.get("tasks") or MODELS[self.arch].tasks)
 
 
@@ -120,7 +120,7 @@ def weights() -> dict[str, Weights]:
 
 @cache
 def encoders() -> dict[str, Weights]:
-    """Weights of encoders alone, by full name: no models, but what models start from and share (``init_from``)."""
+    """Weights of encoders alone, by full name: parts that models start from (``init_from``) and share."""
     return {name: entry for name, entry in _tagged().items() if entry.arch not in MODELS}
 
 
@@ -130,7 +130,7 @@ def _version(tag: str) -> tuple[str, int]:
 
 
 def resolve(name: str) -> tuple[ModelSpec, Weights | None]:
-    """The architecture and the exact weights that a name stands for; weights None where the bare name has none.
+    """The architecture and the exact weights that a name stands for; None for the weights where there are none yet.
 
     Raises UnknownModelError with the nearest known name.
     """
@@ -151,7 +151,7 @@ def resolve(name: str) -> tuple[ModelSpec, Weights | None]:
 
 
 def check_request(entry: Weights, wiring: str | None, size: str | None) -> None:
-    """Refuses a wiring or size that contradicts what the weights were trained with. Raises UsageError."""
+    """Raises UsageError for a wiring or size that contradicts what the weights were trained with."""
     for word, asked, have in (("wiring", wiring, entry.wiring), ("size", size, entry.size)):
         if asked is not None and asked != have:
             raise UsageError(

@@ -19,7 +19,7 @@ every_arch = pytest.mark.parametrize("arch", ARCHS)
 
 @pytest.mark.parametrize(("arch", "wiring"), WIRINGS, ids=lambda x: x)
 def test_parameter_counts(arch: str, wiring: str) -> None:
-    """Protects: the networks are those of the papers, to the unit; each entry says how many parameters that are."""
+    """Protects: the networks are those of the papers, to the unit; each entry has their number of parameters."""
     spec = MODELS[arch]
     with torch.device("meta"):
         net = build(arch, wiring, size="full", classes=len(spec.classes) or None)
@@ -62,7 +62,7 @@ def test_parts_that_encode(arch: str, wiring: str, more: dict) -> None:
 
 @every_variant
 def test_stills_may_be_encoded_once(arch: str, wiring: str, more: dict) -> None:
-    """Protects predictions for stills: a network that says ``per_frame`` encodes a frame the same in any company."""
+    """Protects predictions for stills: a ``per_frame`` network encodes a frame alike whatever stands beside it."""
     net, inputs = build(arch, wiring, **more).eval(), example(arch)
     if not net.per_frame:
         pytest.skip("it does not encode frame by frame")
@@ -132,7 +132,7 @@ def test_masked_content_changes_nothing(arch: str, wiring: str, more: dict) -> N
 
 @every_variant
 def test_padding_changes_nothing(arch: str, wiring: str, more: dict) -> None:
-    """Protects: clips appended under a False mask leave the answer as it was, in memory of recurrent layers too."""
+    """Protects: clips appended under a False mask leave the output as it was, in memory of recurrent layers too."""
     net, inputs = build(arch, wiring, **more).eval(), example(arch)
     if net.fixed_length:
         pytest.skip("its length is fixed when it is built")
@@ -193,7 +193,7 @@ def test_evaluation_is_deterministic_and_independent_of_the_batch(arch: str) -> 
 
 @every_arch
 def test_state_round_trip(arch: str, tmp_path) -> None:
-    """Protects: weights written as safetensors give the same answer in a fresh network."""
+    """Protects: weights written as safetensors give the same output in a fresh network."""
     net, inputs = build(arch), example(arch)
     net.train()(inputs)  # move the batch statistics
     save_file(net.state_dict(), tmp_path / "w.safetensors")
@@ -208,9 +208,9 @@ def test_frozen_means_frozen(arch: str) -> None:
     """Protects: frozen encoders get no gradient and keep weights and batch statistics through training steps."""
     net, inputs = build(arch, freeze=True).train(), example(arch)
     before = {k: v.clone() for k, v in net.encoders.state_dict().items()}
-    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
     net(inputs).logits.sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert all(torch.equal(v, before[k]) for k, v in net.encoders.state_dict().items())
     assert all(p.grad is None for p in net.encoders.parameters())
     assert not any(m.training for m in net.encoders.modules())

@@ -1,4 +1,4 @@
-"""What each paper's spec says of its own network: invariances, flags, and tasks that its mechanism must solve."""
+"""What each paper claims of its own network: invariances, flags, and tasks that its mechanism must solve."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def close(a: torch.Tensor, b: torch.Tensor, atol: float = 1e-6) -> None:
 def train_head(net: Network, features: dict[str, torch.Tensor], labels: torch.Tensor, steps: int, lr: float) -> Output:
     """A few Adam steps of everything behind the encoders on fixed features; the result in evaluation mode."""
     parameters = [p for n, p in net.named_parameters() if not n.startswith(("backbone.", "encoders."))]
-    optimiser = torch.optim.Adam(parameters, lr=lr)
+    optimizer = torch.optim.Adam(parameters, lr=lr)
     net.train()
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(net.head(features).logits, labels).backward()
-        optimiser.step()
+        optimizer.step()
     net.eval()
     with torch.no_grad():
         return net.head(features)
@@ -456,7 +456,7 @@ def test_rja_shares_weights_over_recursions() -> None:
 
 @pytest.mark.parametrize("left", ["audio", "face"])
 def test_rja_without_a_stream_is_the_network_beside_a_masked_one(left: str) -> None:
-    """Protects networks of audio, or of the face, alone: the same answers as beside a masked stream."""
+    """Protects networks of audio, or of the face, alone: the same output as beside a masked stream."""
     both = build("recursive_joint_attention", classes=3).eval()
     one = build("recursive_joint_attention", classes=3, streams=(left,), encoders={left: AV[left]}).eval()
     assert set(one.encoders) == {left}
@@ -518,7 +518,7 @@ def test_fan_counts_and_equal_weights() -> None:
 
 
 def test_fan_trains_with_the_formula_it_evaluates_with() -> None:
-    """Protects: without dropout, training and evaluation give one answer (the authors' code gives two)."""
+    """Protects: without dropout, training and evaluation give one result (the authors' code gives two)."""
     net = EmotionFAN(7, backbone="resnet_lite")
     for module in net.modules():
         if isinstance(module, nn.Dropout):

@@ -64,8 +64,12 @@ def test_register(models: dict) -> None:
             registry.register(taken)
 
 
-def test_class_that_keeps_no_promise(models: dict) -> None:
-    """Protects the author of a network from attribute errors deep in training: the class must be a Network."""
-    registry.register(replace(FAN, name="bare", network="torch.nn:Linear", default_tag=None))
-    with pytest.raises(UsageError, match=r"Linear is no .*Network"):
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [("torch.nn:Linear", r"Linear is no .*Network"), ("emozoo.models.network:Network", "abstract")],
+)
+def test_class_that_keeps_no_promise(models: dict, network: str, message: str) -> None:
+    """Protects the author of a network from attribute errors deep in training: the class must be a whole Network."""
+    registry.register(replace(FAN, name="bare", network=network, sizes={"full": {}, "lite": {}}, default_tag=None))
+    with pytest.raises(UsageError, match=message):
         build_network("bare", "stable", "lite", ("a", "b"), {})
