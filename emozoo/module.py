@@ -6,7 +6,6 @@ Legend: B = batch, C = clips, K = classes.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,40 +33,8 @@ from emozoo.losses import concordance_loss, cross_entropy, distillation, inverse
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
 from emozoo.models.network import Network, Output
+from emozoo.registry import build_network, clip_spec
 from emozoo.spec import ClipSpec
-
-
-def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> Network:
-    """The plain network of a registry entry. ``options`` override the keyword arguments of wiring and size.
-
-    Raises UsageError for options that the network does not take, and for an entry whose class is no Network.
-    """
-    spec = registry.model(arch)
-    module, _, name = spec.network.partition(":")
-    kind = getattr(importlib.import_module(module), name)
-    if not issubclass(kind, Network):
-        raise UsageError(f"{spec.network} is no {Network.__module__}.Network, which says what every network promises")
-    try:
-        net: Network = kind(len(classes) or None, **{**spec.keywords(wiring, size), **options})
-        return net
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{arch} with {', '.join(f'{k}={v!r}' for k, v in options.items()) or size}: {error}"
-        ) from error
-
-
-def clip_spec(arch: str, size: str, changes: Mapping[str, Any] | None = None) -> ClipSpec:
-    """The ClipSpec of an architecture at a size; ``changes`` replaces fields of it, or all of it (a stored dict)."""
-    base = registry.model(arch).specs[size]
-    if not changes:
-        return base
-    if "streams" in changes:
-        return ClipSpec.from_dict(changes)
-    unknown = set(changes) - set(base.to_dict())
-    if unknown:
-        raise UsageError(f"ClipSpec has no field {', '.join(sorted(unknown))}")
-    return replace(base, **changes)
-
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
@@ -233,7 +200,9 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         self.arch, self.wiring, self.size = model, wiring, size
         self.classes: tuple[str, ...] = tuple(classes if classes is not None else entry.classes)
         self.spec = clip_spec(model, size, spec)
-        self.net = build_network(model, wiring, size, self.classes, options or {})
+        self.net: Network = build_network(model, wiring, size, self.classes, options or {})
+        if not isinstance(self.net, Network):
+            raise UsageError(f"{entry.network} is no emozoo.models.network.Network, which every network must be")
         self.save_hyperparameters()
         # What the weights are called and hash to; an untrained network has neither.
         self.name, self.sha256 = f"{model} (untrained)", ""

@@ -11,7 +11,7 @@ from nets import build
 
 from emozoo import registry
 from emozoo.errors import UnknownModelError, UsageError
-from emozoo.module import EmotionModule, build_network
+from emozoo.module import EmotionModule
 
 FAN = registry.model("emotion_fan")
 
@@ -66,10 +66,10 @@ def test_register(models: dict) -> None:
 
 @pytest.mark.parametrize(
     ("network", "message"),
-    [("torch.nn:Linear", r"Linear is no .*Network"), ("emozoo.models.network:Network", "abstract")],
+    [("torch.nn:Identity", r"Identity is no .*Network"), ("emozoo.models.network:Network", "abstract")],
 )
 def test_class_that_keeps_no_promise(models: dict, network: str, message: str) -> None:
     """Protects the author of a network from attribute errors deep in training: the class must be a whole Network."""
     registry.register(replace(FAN, name="bare", network=network, sizes={"full": {}, "lite": {}}, default_tag=None))
     with pytest.raises(UsageError, match=message):
-        build_network("bare", "stable", "lite", ("a", "b"), {})
+        EmotionModule("bare", size="lite")
