@@ -49,8 +49,7 @@ class Network(nn.Module, ABC):
 
     Args:
         num_classes: K, for emotion logits; None builds no class head, which only a network with ``va`` may.
-        va: answers with valence and arousal.
-        freeze: the parts in ``encoding`` are never trained; see :class:`EncoderNet`.
+        va: predicts valence and arousal.
 
     Raises:
         ValueError: for less than one class, or where neither classes nor ``va`` leave the network a task.
@@ -60,20 +59,23 @@ class Network(nn.Module, ABC):
         backbones: names of the parts whose parameters are counted apart, as papers with fixed encoders count.
         per_frame: ``encode`` treats every frame alone and gives (B, C, F, ...): a still is then encoded once.
         fixed_length: takes only the number of clips that it was built for; all others take any number.
+        freeze: the parts in ``encoding`` are never trained, as :class:`EncoderNet` sees to.
+        num_classes, va, tasks: what it was built to predict.
     """
 
     encoding: tuple[str, ...] = ()
     backbones: tuple[str, ...] = ()
     per_frame: bool = False
     fixed_length: bool = False
+    freeze: bool = False
 
-    def __init__(self, num_classes: int | None, *, va: bool = False, freeze: bool = False) -> None:
+    def __init__(self, num_classes: int | None, *, va: bool = False) -> None:
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes must be 1 or more, or None for no class head; got {num_classes}")
         if num_classes is None and not va:
             raise ValueError("there must be a task: give num_classes, or va=True where the network has regressors")
         super().__init__()
-        self.num_classes, self.va, self.freeze = num_classes, va, freeze
+        self.num_classes, self.va = num_classes, va
 
     @abstractmethod
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
@@ -105,8 +107,8 @@ class EncoderNet(Network):
     def __init__(
         self, num_classes: int | None, encoders: Mapping[str, nn.Module], *, va: bool = False, freeze: bool = True
     ) -> None:
-        super().__init__(num_classes, va=va, freeze=freeze)
-        self.encoders = nn.ModuleDict(encoders)
+        super().__init__(num_classes, va=va)
+        self.encoders, self.freeze = nn.ModuleDict(encoders), freeze
         if freeze:
             self.encoders.requires_grad_(False).eval()
 
