@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
+from emozoo import registry
 from emozoo.benchmark import suite
-from emozoo.registry import CONTROLS
 from emozoo.synthemo import Knobs
 
 PLAIN_CLIPS, PLAIN_SEED = 1000, 2
@@ -39,7 +39,7 @@ def train(arch: str, *, control: bool) -> None:
     if control:
         plan = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         last = Path("runs") / f"{arch}__synthemo_mean" / "last.ckpt"
-        options: dict[str, Any] = {**(plan["model"].get("options") or {}), **CONTROLS[arch]}
+        options: dict[str, Any] = {**(plan["model"].get("options") or {}), **(registry.model(arch).control or {})}
         frozen = list(plan["model"]["lr_scale"])
         start = {f"checkpoints/{arch}.synth_v1": {part: part for part in frozen}}
         callbacks = plan["trainer"]["callbacks"]

@@ -6,7 +6,6 @@ Legend: B = batch, C = clips, K = classes.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,38 +32,9 @@ from emozoo.files import resolve_path
 from emozoo.losses import concordance_loss, cross_entropy, distillation, inverse_temperature
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
-from emozoo.models.layers import Output
+from emozoo.models.network import Network, Output
+from emozoo.registry import build_network, clip_spec
 from emozoo.spec import ClipSpec
-
-
-def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
-    """The plain network of a registry entry. ``options`` override the keyword arguments of wiring and size.
-
-    Raises UsageError for options that the network does not take.
-    """
-    spec = registry.model(arch)
-    module, _, name = spec.network.partition(":")
-    kwargs = {**spec.sizes[size], **spec.wirings[wiring], **options}
-    try:
-        return getattr(importlib.import_module(module), name)(len(classes) or None, **kwargs)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{arch} with {', '.join(f'{k}={v!r}' for k, v in options.items()) or size}: {error}"
-        ) from error
-
-
-def clip_spec(arch: str, size: str, changes: Mapping[str, Any] | None = None) -> ClipSpec:
-    """The ClipSpec of an architecture at a size; ``changes`` replaces fields of it, or all of it (a stored dict)."""
-    base = registry.model(arch).specs[size]
-    if not changes:
-        return base
-    if "streams" in changes:
-        return ClipSpec.from_dict(changes)
-    unknown = set(changes) - set(base.to_dict())
-    if unknown:
-        raise UsageError(f"ClipSpec has no field {', '.join(sorted(unknown))}")
-    return replace(base, **changes)
-
 
 OPTIMIZERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
@@ -230,7 +200,9 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         self.arch, self.wiring, self.size = model, wiring, size
         self.classes: tuple[str, ...] = tuple(classes if classes is not None else entry.classes)
         self.spec = clip_spec(model, size, spec)
-        self.net = build_network(model, wiring, size, self.classes, options or {})
+        self.net: Network = build_network(model, wiring, size, self.classes, options or {})
+        if not isinstance(self.net, Network):
+            raise UsageError(f"{entry.network} is no emozoo.models.network.Network, which every network must be")
         self.save_hyperparameters()
         # What the weights are called and hash to; an untrained network has neither.
         self.name, self.sha256 = f"{model} (untrained)", ""
@@ -274,13 +246,12 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The network's features for a batch. Stills, whose frames are all one image, are encoded once."""
-        net: Any = self.net
         inputs = self._cast(batch.inputs)
         with self._precision():
-            if not (batch.one_image and getattr(net, "per_frame", False)):
-                return net.encode(inputs, batch.masks)
+            if not (batch.one_image and self.net.per_frame):
+                return self.net.encode(inputs, batch.masks)
             first = {k: x[:, :1, :1] for k, x in inputs.items()}
-            features = net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
+            features = self.net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
         return {
             k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
             for k, f in features.items()
@@ -288,14 +259,13 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
 
     def output(self, batch: Batch) -> Output:
         """The network's Output for a batch of images and audio, or of features made by :meth:`encode`."""
-        net: Any = self.net
         with self._precision():
             if batch.encoded:
-                return net.head(self._cast(batch.inputs), batch.masks)
-            out: Output = net.head(self.encode(batch), batch.masks)
+                return self.net.head(self._cast(batch.inputs), batch.masks)
+            out = self.net.head(self.encode(batch), batch.masks)
             if not self._flips():
                 return out
-            return _mean(out, net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
+            return _mean(out, self.net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Sums and softmax in float32, as under mixed precision, where the parameters themselves are in 16 bits."""
@@ -333,14 +303,12 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
     @property
     def encoder_is_frozen(self) -> bool:
         """Whether :meth:`encode` gives the same features throughout training, so that they can be kept."""
-        net: Any = self.net
-        return set(net.encoding) <= set(self._frozen()) or bool(getattr(net, "freeze", False))
+        return self.net.freeze or set(self.net.encoding) <= set(self._frozen())
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """``emotion``, ``va`` or both, as the network's heads answer them."""
-        has_va = bool(getattr(self.net, "va", False))
-        return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
+        return self.net.tasks
 
     def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
         """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
@@ -608,7 +576,7 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             if not all(
                 torch.equal(own[k], v)
                 for k, v in teacher.net.state_dict().items()
-                if k.partition(".")[0] in self.net.encoding  # type: ignore[operator]
+                if k.partition(".")[0] in self.net.encoding
             ):
                 raise UsageError(f"teacher {teacher.name} has another encoder, so it cannot read kept features")
         with torch.no_grad():

@@ -5,14 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
+
+from emozoo.registry import MODELS
+
 ROOT = Path(__file__).resolve().parent.parent
 EMOZOO = Path(sys.executable).with_name("emozoo")
-HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "albumentations", "cv2", "matplotlib", "pandas")
+HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "matplotlib", "pandas")
+DECODERS = ("av", "decord", "cv2", "albumentations")
 
 
 def loaded(code: str) -> list[str]:
     """The heavy packages in memory after some code has run in an interpreter of its own."""
-    code += f"\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
+    code += f"\nimport sys\nprint(*[name for name in {(*HEAVY, *DECODERS)!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return done.stdout.splitlines()[-1].split()
 
@@ -54,3 +59,18 @@ def test_layers():
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_module_opens_no_media():
+    """Protects networks on features and servers from loading decoders: the Lightning module imports no data code."""
+    assert not set(DECODERS) & set(loaded("import emozoo.module"))
+
+
+def test_paper_files_stand_alone():
+    """Protects: a paper's file can be read and copied alone: of ours it imports the shared blocks, no other paper."""
+    blocks = {f"emozoo.models.{name}" for name in ("network", "layers", "backbones")}
+    graph = grimp.build_graph("emozoo", exclude_type_checking_imports=False)
+    papers = {spec.network.partition(":")[0] for spec in MODELS.values()}
+    assert len(papers) == len(MODELS)
+    for paper in papers & graph.modules:
+        assert graph.find_modules_directly_imported_by(paper) <= blocks, paper

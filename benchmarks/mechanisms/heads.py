@@ -27,7 +27,7 @@ DrawBatch = Callable[[Tensor, torch.Generator], tuple[Tensors, Tensors, Tensors]
 
 def lite_network(arch: str, classes: Sequence[str] = EMOTIONS, **options: Any) -> nn.Module:
     """An architecture at size lite; its encoders are frozen and not used: features come from the shared ones."""
-    net: Any = build_network(arch, "stable", "lite", classes, options)
+    net = build_network(arch, "stable", "lite", classes, options)
     for part in net.encoding:
         net.get_submodule(part).requires_grad_(False)
     return net

@@ -31,13 +31,9 @@ from emozoo.synthemo.clip import COLUMNS, make, row
 CLIPS, SEED = 210, 20230
 TRAINING_CLIPS, TRAINING_SEED = 1400, 1  # what the weights ``synth_v1`` learned their task from
 
-# What each mechanism is for: a face and a scene that correct each other; evidence in one moment and one place; a
-# voice that says what the face leaves open; an expression in a short part of the clip, among meaningless movements.
+# What each mechanism is for, as settings of drawn clips; they stand in the papers' entries.
 TASKS: dict[str, Knobs] = {
-    "caer_cross_attention": Knobs(face=0.75, scene=0.75),
-    "dfan": Knobs(burst=0.35, spot=True, decoys=1),
-    "recursive_joint_attention": Knobs(face=0.7, voice=0.7),
-    "ceflnet": Knobs(burst=0.3, decoys=2),
+    name: Knobs(**spec.synthemo) for name, spec in registry.MODELS.items() if spec.synthemo is not None
 }
 
 

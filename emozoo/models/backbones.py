@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from emozoo.models.whisper import WhisperEncoder
 
-Path_ = str | PathLike[str]
+StrPath = str | PathLike[str]
 
 # What classifiers carry beyond the encoder, in torchvision, timm, SCN/RAN/FAN and Places365 files.
 _HEADS = ("fc.", "feature.", "classifier.", "head.")
@@ -87,7 +87,7 @@ def _vgg(name: str, in_chans: int) -> nn.Module:
     return layers
 
 
-def image_encoder(name: str, in_chans: int = 3, weights: Path_ | None = None) -> tuple[nn.Module, int]:
+def image_encoder(name: str, in_chans: int = 3, weights: StrPath | None = None) -> tuple[nn.Module, int]:
     """An encoder of single images.
 
     ``name``: ``resnet18`` (11,176,512 parameters), ``resnet50``, ``resnet_lite`` (four basic blocks, 1.2 million
@@ -174,7 +174,7 @@ _CLIP_ENCODERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
-def clip_encoder(name: str, weights: Path_ | None = None) -> tuple[nn.Module, int]:
+def clip_encoder(name: str, weights: StrPath | None = None) -> tuple[nn.Module, int]:
     """An encoder of short clips: ``s3d``, ``r2plus1d_18`` (torchvision) or ``r2plus1d_lite``.
 
     Raises ValueError for an unknown name or unusable weights.
@@ -189,59 +189,59 @@ def clip_encoder(name: str, weights: Path_ | None = None) -> tuple[nn.Module, in
 
 
 def is_clip_encoder(name: str) -> bool:
-    """Whether the name is that of an encoder that eats clips, not single images."""
+    """Whether the name is that of an encoder of clips, not of single images."""
     return name in _CLIP_ENCODERS
 
 
 class Speech(nn.Module):
     """A speech model of transformers as an encoder of maps: samples (N, 1, 1, S) in [-1, 1] -> (N, D, 1, steps).
 
-    ``normalise``: each window gets mean 0 and variance 1 first, silence in front of it included, as the model's
+    ``normalize``: each window gets mean 0 and variance 1 first, silence in front of it included, as the model's
     preprocessor does. A silent window is zeros.
     """
 
-    def __init__(self, net: Any, normalise: bool) -> None:
+    def __init__(self, net: Any, normalize: bool) -> None:
         super().__init__()
-        self.net, self.normalise = net, normalise
+        self.net, self.normalize = net, normalize
 
     def forward(self, x: Tensor) -> Tensor:
         wave = x.flatten(1)  # (N, S)
-        if self.normalise:
+        if self.normalize:
             variance, mean = torch.var_mean(wave, 1, correction=0, keepdim=True)
             wave = (wave - mean) / (variance + 1e-7).sqrt()
         return self.net(wave).last_hidden_state.mT.unsqueeze(2)  # (N, D, 1, steps)
 
 
 def is_speech_encoder(name: Any) -> bool:
-    """Whether the name is that of a speech model: ``hf:FOLDER``, or the architecture of one."""
+    """Whether the name stands for a speech model of transformers: ``hf:FOLDER``, or the architecture of one."""
     return name.startswith("hf:") if isinstance(name, str) else isinstance(name, Mapping) and "model_type" in name
 
 
 def speech_architecture(name: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The ``config.json`` of a speech model's folder, with ``do_normalize`` of its preprocessor (true where none says).
+    """The ``config.json`` of a speech model's folder, with ``do_normalize`` of its preprocessor (default: true).
 
-    A mapping is taken for such an architecture itself. Raises ValueError for a folder that is none of transformers'.
+    A mapping is such an architecture already. Raises ValueError for a folder that transformers did not write.
     """
     if not isinstance(name, str):
         return dict(name)
     folder = Path(name.removeprefix("hf:")).expanduser()
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"{folder}: no folder of a speech model (no config.json); save one there with save_pretrained, or clone it"
+            f"{folder}: holds no speech model (no config.json): save one there with save_pretrained, or clone one"
         )
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        says = folder / "preprocessor_config.json"
-        heard = json.loads(says.read_text(encoding="utf-8")) if says.is_file() else {}
-        return {**found, "do_normalize": bool(heard.get("do_normalize", True))}
+        beside = folder / "preprocessor_config.json"
+        preprocessor = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        return {**found, "do_normalize": bool(preprocessor.get("do_normalize", True))}
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}: its configuration is not valid JSON ({error})") from error
 
 
-def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tuple[nn.Module, int]:
+def _speech_encoder(name: str | Mapping[str, Any], weights: StrPath | None) -> tuple[nn.Module, int]:
     what = name if isinstance(name, str) else f"speech model '{name['model_type']}'"
     architecture = speech_architecture(name)
-    normalise = bool(architecture.pop("do_normalize", True))
+    normalize = bool(architecture.pop("do_normalize", True))
     try:
         from transformers import CONFIG_MAPPING, AutoModel
     except ImportError as error:
@@ -251,12 +251,12 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tup
     missing: set[str] = set()
     try:
         config = CONFIG_MAPPING[architecture["model_type"]].from_dict(architecture)
-        # Augmentation is the data module's; its own needs long windows. Layers left out at random stall DDP.
+        # The data module augments; the model's own augmentation needs long windows, and layer drop stalls DDP.
         config.apply_spec_augment, config.layerdrop = False, 0.0
         if not hasattr(config, "conv_stride"):
-            raise ValueError("it does not hear samples; use wav2vec2, hubert, wavlm or another of their kind")
+            raise ValueError("it does not take samples; use wav2vec2, hubert, wavlm or another of their kind")
         net: Any
-        # Where only shapes are asked for (meta device), the file stays closed.
+        # On the meta device only shapes matter: the file stays closed.
         if isinstance(name, str) and weights is None and torch.get_default_device().type != "meta":
             net, report = AutoModel.from_pretrained(
                 Path(name.removeprefix("hf:")).expanduser(),
@@ -271,7 +271,7 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tup
             net = AutoModel.from_config(config, dtype=torch.float32)
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:  # a torchaudio that does not fit torch, for one, hides behind other words
+        while cause.__cause__ is not None:  # a torchaudio that does not fit torch, for one, is not in the outer message
             cause = cause.__cause__
         words = " ".join(str(cause).split())[:200] or type(cause).__name__
         raise ValueError(f"{what}: transformers cannot build it ({words})") from error
@@ -280,10 +280,10 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: Path_ | None) -> tup
     if weights is not None:
         load_encoder(net, weights)
     adapted = getattr(config, "add_adapter", False)
-    return Speech(net, normalise), int(config.output_hidden_size if adapted else config.hidden_size)
+    return Speech(net, normalize), int(config.output_hidden_size if adapted else config.hidden_size)
 
 
-def audio_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -> tuple[nn.Module, int]:
+def audio_encoder(name: str | Mapping[str, Any], weights: StrPath | None = None) -> tuple[nn.Module, int]:
     """An encoder of windows of audio.
 
     ``name``: an image encoder, for log-mel (N, 1, M, S); or for waveforms (N, 1, 1, S)
@@ -293,7 +293,7 @@ def audio_encoder(name: str | Mapping[str, Any], weights: Path_ | None = None) -
       layers instead of the last one's map (D = 768 a layer). Trained weights come with the package (``speech_tiny.v1``,
       as ``init_from`` of training);
     * ``hf:FOLDER``: a speech model as ``save_pretrained`` of transformers wrote it (wav2vec2, hubert, wavlm and others
-      that hear samples), or the mapping that :func:`portable` makes of that, which holds no weights. ``weights``
+      that take samples), or the mapping that :func:`portable` makes of that, which holds no weights. ``weights``
       replace those of the folder.
 
     Raises ValueError for an unknown name, unusable weights, and where transformers is missing or broken.
@@ -320,30 +320,31 @@ def _speech_tiny(name: str) -> tuple[WhisperEncoder, int]:
 
 def check_audio(encoder: nn.Module, x: Tensor) -> None:
     """Raises ValueError where samples (..., 1, S) meet an encoder of log-mel images (..., M, S), or the reverse."""
-    hears = isinstance(encoder, (Speech, WhisperEncoder))
-    if hears and x.shape[-2] != 1:
-        raise ValueError("a speech encoder hears samples: set the stream's audio kind to 'waveform' (it is log-mel)")
-    if not hears and x.shape[-2] == 1:
+    takes_samples = isinstance(encoder, (Speech, WhisperEncoder))
+    if takes_samples and x.shape[-2] != 1:
+        raise ValueError("a speech encoder takes samples, its stream is log-mel: set its audio kind to 'waveform'")
+    if not takes_samples and x.shape[-2] == 1:
         raise ValueError(
-            "this audio encoder sees log-mel images, its stream is a waveform: use speech_tiny or 'hf:FOLDER' for one"
+            "this audio encoder takes log-mel images, its stream is a waveform: use speech_tiny or 'hf:FOLDER' for one"
         )
 
 
 def portable(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's options without the user's files, to be stored beside weights that hold all of its parameters.
+    """A network's options without names of the user's files, for the config beside weights.
 
-    Files of encoder weights are left out; the folder of a speech model becomes its architecture.
+    Files of encoder weights are left out, since the weights hold all parameters; the folder of a speech model becomes
+    its architecture.
     """
-    kept: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     for key, value in options.items():
         if is_speech_encoder(value):
-            kept[key] = speech_architecture(value)
+            stored[key] = speech_architecture(value)
         elif not key.endswith("_weights"):
-            kept[key] = portable(value) if isinstance(value, Mapping) else value
-    return kept
+            stored[key] = portable(value) if isinstance(value, Mapping) else value
+    return stored
 
 
-def load_encoder(encoder: nn.Module, path: Path_) -> None:
+def load_encoder(encoder: nn.Module, path: StrPath) -> None:
     """Loads a user's state dict into an encoder, in place.
 
     ``module.`` (DataParallel) before names is dropped, as are a classifier's own parameters; a wrapper with the key

@@ -1,6 +1,6 @@
 """CAHFW-Net: Zhou, Wu, Jiang, Huang, Huang, "Emotion Recognition from Large-Scale Video Clips with Cross-Attention and
-Hybrid Feature Weighting Neural Networks", Int. J. Environ. Res. Public Health 2023, 20(2), 1400. Equation numbers are
-the paper's. The authors published no code.
+Hybrid Feature Weighting Neural Networks", Int. J. Environ. Res. Public Health 2023, 20(2), 1400,
+https://doi.org/10.3390/ijerph20021400. Equation numbers are the paper's. The authors published no code.
 
 Legend: N = B * C * F images (batch, clips, frames), W channels (256), h, w positions, P = h * w (196), K classes;
 subscript F = face, C = context.
@@ -21,17 +21,18 @@ subscript F = face, C = context.
 Conflicts inside the paper, each a keyword, the default first
   ``highlight_hidden`` (W/2,): two convolutions as in eq. 6, 8; (W, W/2): the three of section 4.2.2.
   ``pair2_key`` "er": eq. 15 and figure 4; "ca": algorithm 1 and table 1.
-  ``swap_fc`` False: a stream's own weight; True: the printed index order, which weighs context with the face's score.
+  ``swap_fc`` False: each stream has its own weight; True: the printed index order, where the face's weight multiplies
+  the context.
   ``score_activation`` "relu": section 4.2; "none": eq. 18.
-  ``er_scale`` "none": eq. 13; "sqrt_d" divides its scores by sqrt P. ``gap_bn``: batch norm on pooled vectors.
+Ablations beside the paper: ``er_scale`` "sqrt_d" divides the scores of eq. 13 by sqrt P, since they are large enough to
+  make its softmax one-hot; ``gap_bn`` puts batch norm on pooled vectors, as public code of CAER-Net does.
 
 Deviations
   Algorithm 1 puts a softmax before the cross-entropy; that would keep the loss above 1.17 for 7 classes, so logits are
-  returned. Wiring ``stable`` rescales the highlight: A sums to 1, hence X_C shrinks by P = 196, batch norm's epsilon
-  swallows it and the context encoder hardly learns. The network is static: logits are averaged over frames. A missing
-  stream is zeros with fusion weight 0. ``face_backbone``, another face encoder than TE, is ours: a 1x1 convolution
-  brings its map to W channels, and where it is coarser than the scene's, each of its cells is repeated (TE, stride 16,
-  is never coarser).
+  returned. Wiring ``stable`` rescales the highlight: A sums to 1, so X_C is P = 196 times smaller than X, batch norm's
+  epsilon hides it, and the context encoder hardly learns. The network is static: logits are averaged over frames. A
+  missing stream is zeros with fusion weight 0. ``face_backbone``, another face encoder than TE, is ours: a 1 x 1
+  convolution brings its map to W channels; where the map is coarser than the context's, each of its cells is repeated.
 """
 
 from __future__ import annotations
@@ -46,8 +47,6 @@ from emozoo.models.backbones import image_encoder
 from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
-    Masks,
-    Output,
     PooledBatchNorm,
     at_least_fp32,
     encode_masked,
@@ -57,9 +56,10 @@ from emozoo.models.layers import (
     stream_mask,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class CAERCrossAttention(nn.Module):
+class CAERCrossAttention(Network):
     """Face and scene on the streams ``face`` and ``context`` (B, C, F, 3, H, W), equal sizes.
 
     ``fusion`` names the paper's ablations: ``full``; ``no_er`` (R = Z); ``af``: pooled streams, weighed and
@@ -74,8 +74,7 @@ class CAERCrossAttention(nn.Module):
     ``shallow``, ``deep`` (B, C, F, 2): weights of face and context, sum to 1. ``af`` has ``context`` and ``shallow``.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("face_encoder", "context_encoder")
+    encoding = ("face_encoder", "context_encoder")
 
     def __init__(
         self,
@@ -92,7 +91,7 @@ class CAERCrossAttention(nn.Module):
         gap_bn: bool = False,
         face_backbone: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         for word, value, known in (
             ("fusion", fusion, ("full", "no_er", "af", "mean")),
             ("pair2_key", pair2_key, ("er", "ca")),
@@ -148,6 +147,7 @@ class CAERCrossAttention(nn.Module):
         m_f = stream_mask(masks, "face", features["face"], 3).flatten()  # (N,)
         m_c = stream_mask(masks, "context", features["context"], 3).flatten()
         m_any, m_both = m_f | m_c, torch.stack([m_f, m_c], 1)
+        # Zeros behind the convolution: its bias would give a missing face a value.
         map_f = zero_masked(self.face_width(features["face"].flatten(0, 2)), m_f)  # (N, W, h, w)
         map_c = zero_masked(features["context"].flatten(0, 2), m_c)
         if map_f.shape != map_c.shape:  # a coarser face: cells repeated, the mean over positions is the same
@@ -181,7 +181,7 @@ class CAERCrossAttention(nn.Module):
             f1 = self.context_fusion(torch.cat([w_d[:, 1:] * x_c, w_s[:, 1:] * r_c], 1))  # (N, W/2), eq. 20-23
             f2 = self.face_fusion(torch.cat([w_d[:, :1] * x_f, w_s[:, :1] * r_f], 1))
             fused = torch.cat([f1, f2], 1)
-        logits = at_least_fp32(self.classifier(fused))  # (N, K), eq. 24-26
+        logits = self.classifier(fused)  # (N, K), eq. 24-26
 
         frames = m_any.view(lead).flatten(1)  # (B, C·F)
         maps = {name: zero_masked(value, m_any).unflatten(0, lead) for name, value in maps.items()}
@@ -191,15 +191,13 @@ class CAERCrossAttention(nn.Module):
         """Softmax over the scores of face and context (eq. 18, 19): (N, 2)."""
         return masked_softmax(torch.cat([self.scores[name_f](face), self.scores[name_c](context)], 1), mask, 1)
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
-
 
 class Pair(nn.Module):
     """Cross-attention (eq. 9-12), then element recalibration (eq. 13, 14).
 
     ``x`` gives queries and values, ``key`` the keys, both (N, W, h, w) -> Z, R (N, W, h, w), attention (N, W, W).
-    There is no residual, norm or feed-forward layer in the paper. Without ``recalibrate`` R is Z.
+    ``mask`` (N,): batch norm sees only what is real. The paper has no residual, norm or feed-forward layer around the
+    attention. Without ``recalibrate`` R is Z.
     """
 
     def __init__(self, width: int, recalibrate: bool, er_scale: str) -> None:
@@ -210,11 +208,11 @@ class Pair(nn.Module):
         if recalibrate:
             self.mix = nn.Conv1d(width, width, 1)
 
-    def forward(self, x: Tensor, key: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.query(x).flatten(2), self.key(key).flatten(2), self.value(x).flatten(2)  # (N, W, P)
         scale = 1.0 / math.sqrt(q.shape[-1])
         attention = at_least_fp32(q @ k.mT * scale).softmax(-1)  # (N, W, W), eq. 11
-        z = encode_masked(self.out, (attention.to(v.dtype) @ v).view_as(x), keep)  # (N, W, h, w), eq. 12
+        z = encode_masked(self.out, (attention.to(v.dtype) @ v).view_as(x), mask)  # (N, W, h, w), eq. 12
         if not self.recalibrate:
             return z, z, attention
         flat = z.flatten(2)  # (N, W, P)

@@ -1,4 +1,5 @@
 """CAER-Net-S: Lee, Kim, Kim, Park, Sohn, "Context-Aware Emotion Recognition Networks", ICCV 2019; the static network.
+Public re-implementation: https://github.com/ndkhanh360/CAER.
 
 Legend: N = B * C * F images (batch, clips, frames), W feature width (256), h, w positions of a map, K classes.
 
@@ -9,9 +10,9 @@ Legend: N = B * C * F images (batch, clips, frames), W feature width (256), h, w
     logits = Linear(drop(ReLU(Linear([l_F x_F ; l_C x_C]))))                  2W - W/2 - K                 (eq. 7)
 
 Deviations
-  ``pooled_bn`` (wirings ``official`` and ``stable``) normalises x_F and x_C per batch, as the public re-implementation
-  whose numbers people compare with (ndkhanh360/CAER) does: A sums to 1, so x_C is about h·w times smaller than x_F
-  without it. The paper's context text lists four of the five encoder widths; the drawing has five.
+  ``pooled_bn`` (wiring ``official``, also called ``stable``) puts batch norm on x_F and x_C, as the public
+  re-implementation does whose numbers people compare with: A sums to 1, so x_C is about h * w times smaller than x_F
+  without it. The paper's text on the context encoder lists four of five widths; its drawing has five.
   Clips: the logits of the frames are averaged. A missing stream gets fusion weight 0.
 """
 
@@ -25,29 +26,25 @@ from torch import Tensor, nn
 from emozoo.models.layers import (
     ConvEncoder,
     Highlight,
-    Masks,
-    Output,
     PooledBatchNorm,
-    at_least_fp32,
     encode_masked,
     masked_mean,
     masked_softmax,
     spatial_softmax,
     stream_mask,
-    strip_parallel,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class CAERNetS(nn.Module):
+class CAERNetS(Network):
     """Face and scene on the streams ``face`` and ``context`` (B, C, F, 3, H, W), sizes may differ.
 
     Attention maps: ``context`` (B, C, F, h, w) sums to 1 over positions, 0 where masked; ``fusion`` (B, C, F, 2): the
     weights of face and context, sum to 1.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("face_encoder", "context_encoder")
+    encoding = ("face_encoder", "context_encoder")
 
     def __init__(
         self,
@@ -56,7 +53,7 @@ class CAERNetS(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256, 256),
         pooled_bn: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         width, half = widths[-1], widths[-1] // 2
         self.face_encoder, self.context_encoder = ConvEncoder(widths), ConvEncoder(widths)
         self.highlight = Highlight(width, (half,))
@@ -86,16 +83,13 @@ class CAERNetS(nn.Module):
         x_c = encode_masked(self.context_norm, (a * context).mean((-2, -1)), context_mask)  # eq. 4
         scores = torch.cat([self.face_score(x_f), self.context_score(x_c)], 1)  # (N, 2), eq. 5
         fusion = masked_softmax(scores, torch.stack([face_mask, context_mask], 1), 1)  # eq. 6
-        logits = at_least_fp32(self.classifier(torch.cat([fusion[:, :1] * x_f, fusion[:, 1:] * x_c], 1)))  # eq. 7
+        logits = self.classifier(torch.cat([fusion[:, :1] * x_f, fusion[:, 1:] * x_c], 1))  # eq. 7
         maps = {
             "context": zero_masked(a.squeeze(1), context_mask).unflatten(0, lead),
             "fusion": fusion.unflatten(0, lead),
         }
         frames = (face_mask | context_mask).view(lead).flatten(1)  # (B, C·F)
         return Output(masked_mean(logits.unflatten(0, frames.shape), frames, 1), None, maps)
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
 
 
 def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -116,7 +110,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "fc2": "classifier.3",
     }
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         for theirs, ours in modules.items():
             if key.startswith(theirs + "."):
                 kind, index, leaf = key.removeprefix(theirs + ".").split(".")  # convs|bn . layer . parameter

@@ -1,8 +1,8 @@
 """CEFLNet: Liu, Feng, Yuan, Zhou, Wang, Qin, Luo, "Clip-aware expressive feature learning for video-based facial
-expression recognition", Information Sciences 598 (2022) 182-195.
+expression recognition", Information Sciences 598 (2022) 182-195, https://doi.org/10.1016/j.ins.2022.03.062.
 
 Only the abstract of the paper was readable; the arithmetic is that of the authors' public code
-(CVLab-Liuyuanyuan/CEFLNet, commit bbef8a1), re-implemented from a description of it.
+(https://github.com/CVLab-Liuyuanyuan/CEFLNet, commit bbef8a1), re-implemented from a description of it.
 
 Legend: B batch, C clips, F frames in a clip, D feature width (512 for ResNet-18), K classes; c a clip, j a frame in it.
 
@@ -18,15 +18,14 @@ Legend: B batch, C clips, F frames in a clip, D feature width (512 for ResNet-18
     z    = max_c (a_c v_c)                                                   (B,D)
   Classifier D - D/2 - D/4 - K (head "afew") or D - D/4 - D/8 - K (head "small")
 
-Nothing depends on C or F, and without ``positional`` the result does not change when frames trade places inside a clip
-or clips trade places.
+Any C and F will do. Without ``positional`` the result does not change when frames of a clip are reordered, or clips.
 
 Deviations
-  ``bn_mode="flat"`` (wiring ``stable``) normalises all frames of a batch together; the authors' loop
+  ``bn_mode="flat"`` (wiring ``stable``): batch norm sees all frames of a batch together. The authors' loop
   (``"per_frame"``, wiring ``official``) runs the encoder once per (clip, frame) position, so that batch statistics come
-  from one position and running statistics move C·F times a step. Both are equal in evaluation. The authors' dead layers
-  (``fc2``) do not exist here. Masks are ours: the authors bring all videos to one length. So are ``reduce`` and
-  ``frame_dropout``: a still is C·F copies of one frame, which dropout makes differ in training alone.
+  from one position and running statistics are updated C * F times a step. Both are equal in evaluation. The authors'
+  unused layers (``fc2``) do not exist here. Masks are ours: the authors bring all videos to one length. ``reduce`` and
+  ``frame_dropout`` are ours, too.
 """
 
 from __future__ import annotations
@@ -37,23 +36,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, image_encoder
+from emozoo.models.backbones import StrPath, image_encoder
 from emozoo.models.layers import (
-    Masks,
-    Output,
     at_least_fp32,
     encode_masked,
     masked_max,
     masked_mean,
+    masked_sigmoid,
     masked_softmax,
     stream_mask,
-    strip_parallel,
     weighted_mean,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class CEFLNet(nn.Module):
+class CEFLNet(Network):
     """Clip-aware expressive features on the stream ``face`` (B, C, F, 3, H, W).
 
     ``pooling``: ``activation`` is the paper's; ``mean`` and ``max`` are its plain controls, in which frames count alike
@@ -61,16 +59,15 @@ class CEFLNet(nn.Module):
 
     ``reduce``: brings the features of a wide encoder to this D first, so that what follows (8 D^2) stays small.
 
-    ``frame_dropout``: without it nothing is dropped in the clip encoder. Training on stills wants that: dropout makes
-    their copies differ, the softmax over clips then picks one of them, and z is up to C times as large as in tests,
-    where the copies share the attention.
+    ``frame_dropout`` False switches dropout in the clip encoder off, for training on stills. A still is C * F copies
+    of one image. Dropout makes the copies differ in training, so the softmax over clips picks one of them; in
+    evaluation the copies are equal and share the attention, and z is up to C times smaller than it was in training.
 
     Attention maps: ``frame_weights`` (B, C, F): beta, in (0, 1), 0 where masked, no fixed sum; ``clip_attention``
     (B, C): sums to 1 over clips; its largest entry is the salient clip. Both are absent in the controls.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("backbone",)
+    encoding = ("backbone",)
 
     def __init__(
         self,
@@ -84,9 +81,9 @@ class CEFLNet(nn.Module):
         positional: bool = False,
         reduce: int | None = None,
         frame_dropout: bool = True,
-        backbone_weights: Path_ | None = None,
+        backbone_weights: StrPath | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         for word, value, known in (
             ("bn_mode", bn_mode, ("flat", "per_frame")),
             ("head", head, ("afew", "small")),
@@ -96,7 +93,7 @@ class CEFLNet(nn.Module):
             if value not in known:
                 raise ValueError(f"{word} must be one of {known}, got {value!r}")
         self.bn_mode, self.pooling, self.positional = bn_mode, pooling, positional
-        self.per_frame = bn_mode == "flat"  # encode() treats every frame alone
+        self.per_frame = bn_mode == "flat"
         self.backbone, width = image_encoder(backbone, weights=backbone_weights)
         self.reduce = nn.Linear(width, reduce) if reduce else nn.Identity()
         width = reduce or width
@@ -143,9 +140,6 @@ class CEFLNet(nn.Module):
             maps = {}
         return Output(at_least_fp32(self.classifier(z)), None, maps)
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
-
 
 class ClipEncoder(nn.Module):
     """CFE: self-attention inside a clip, then each frame weighed against the clip's maximum.
@@ -173,9 +167,9 @@ class ClipEncoder(nn.Module):
         g = masked_max(s, mask, 1)  # (N, D)
         u = torch.cat([f, g.to(f.dtype).unsqueeze(1).expand_as(f)], -1)  # (N, F, 2D)
         if self.has_relation:
-            beta = torch.where(mask, at_least_fp32(self.relation(u)).sigmoid().squeeze(-1), 0.0)  # (N, F)
+            beta = masked_sigmoid(self.relation(u).squeeze(-1), mask)  # (N, F)
         else:
-            beta = mask.to(at_least_fp32(f).dtype)
+            beta = at_least_fp32(mask)
         p = weighted_mean(u, beta, 1)  # (N, 2D); the dropout above touches the score only
         return self.project(p), beta
 
@@ -220,7 +214,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "layer": "backbone.layer",
     }
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         if key.startswith("fc2."):
             continue
         for theirs, ours in prefixes.items():

@@ -1,9 +1,10 @@
-"""DFAN: Qiu, He, Wang, "Dual Focus Attention Network for Video Emotion Recognition", IEEE ICME 2020.
+"""DFAN: Qiu, He, Wang, "Dual Focus Attention Network for Video Emotion Recognition", IEEE ICME 2020,
+https://doi.org/10.1109/ICME46284.2020.9102808.
 
-An independent re-implementation from the abstract: the full text was not readable and there is no public code. Certain
-are three kinds of features (action, object, scene) and two attention modules, one over time ("first find the
-informative clips"), then one over space ("closely look for emotional cues in the frames"). Everything below that
-sentence is our reconstruction.
+An independent re-implementation from the abstract: the full text was not readable and there is no public code. The
+abstract names three kinds of features (action, object, scene) and two attention modules, one over time ("first find the
+informative clips"), then one over space ("closely look for emotional cues in the frames"). All that follows is our
+reconstruction.
 
 Legend: B batch, T segments (clips), C_s channels of a stream's map, h, w positions, P = h * w, d = 512, K classes.
 
@@ -17,7 +18,7 @@ Legend: B batch, T segments (clips), C_s channels of a stream's map, h, w positi
     ``score``          log of the mean over streams of softmax(Linear_s v_s)
     ``score_learned``  the same with softmax weights over streams, learned, equal at first
 
-The result does not change when segments trade places, or positions.
+The result does not change when segments are reordered, or positions.
 
 Deviations
   There is no text to deviate from. ``audio`` adds a fourth stream, audio: an extension of ours, off by default (the
@@ -34,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from emozoo.models.backbones import (
-    Path_,
+    StrPath,
     audio_encoder,
     check_audio,
     clip_encoder,
@@ -42,15 +43,13 @@ from emozoo.models.backbones import (
     is_clip_encoder,
 )
 from emozoo.models.layers import (
-    EncoderNet,
-    Masks,
-    Output,
     at_least_fp32,
     encode_masked,
     masked_softmax,
     stream_mask,
     zero_masked,
 )
+from emozoo.models.network import EncoderNet, Masks, Output
 
 STREAMS = ("action", "object", "scene")
 
@@ -83,7 +82,7 @@ class DFAN(EncoderNet):
         use_temporal: bool = True,
         use_spatial: bool = True,
         freeze: bool = True,
-        encoder_weights: Mapping[str, Path_] | None = None,
+        encoder_weights: Mapping[str, StrPath] | None = None,
         audio: str | Mapping[str, Any] | None = None,
     ) -> None:
         if order not in ("temporal_first", "spatial_first"):
@@ -101,7 +100,7 @@ class DFAN(EncoderNet):
         if audio is not None:
             built["audio"] = audio_encoder(audio, weights=files.get("audio"))
             streams = (*streams, "audio")
-        super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
+        super().__init__(num_classes, {s: encoder for s, (encoder, _) in built.items()}, freeze=freeze)
         self.streams, self.order, self.fusion = tuple(streams), order, fusion
         self.clip_streams = clip_streams
         self.use_temporal, self.use_spatial = use_temporal, use_spatial
@@ -138,8 +137,8 @@ class DFAN(EncoderNet):
         return features
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        kept = {s: stream_mask(masks, s, features[s], 2) for s in self.streams}  # (B, T)
-        looks = {s: self.focus[s](features[s], kept[s]) for s in self.streams}  # z, alpha, f
+        real = {s: stream_mask(masks, s, features[s], 2) for s in self.streams}  # (B, T)
+        looks = {s: self.focus[s](features[s], real[s]) for s in self.streams}  # z, alpha, f
         if self.shared_temporal:
             described = torch.cat([self._descriptor(*looks[s]) for s in self.streams], -1)  # (B, T, S·d)
             shared = self.temporal["shared"](described).squeeze(-1)  # (B, T)
@@ -152,28 +151,25 @@ class DFAN(EncoderNet):
                 scores = self.temporal[s](self._descriptor(z, alpha, f)).squeeze(-1)
             else:
                 scores = torch.zeros_like(f[..., 0])
-            beta = masked_softmax(scores, kept[s], 1)  # (B, T)
+            beta = masked_softmax(scores, real[s], 1)  # (B, T)
             vectors.append(self.dropout((beta.unsqueeze(-1) * f).sum(1)))  # (B, d)
             maps[f"{s}_time"] = beta
             maps[f"{s}_space"] = alpha.view(*alpha.shape[:2], *features[s].shape[-2:])
-        return Output(self._fuse(vectors, torch.stack([kept[s].any(1) for s in self.streams], 1)), None, maps)
+        return Output(self._fuse(vectors, torch.stack([real[s].any(1) for s in self.streams], 1)), None, maps)
 
     def _descriptor(self, z: Tensor, alpha: Tensor, f: Tensor) -> Tensor:
         """What the temporal scorer sees of a segment: (B, T, d)."""
         return z.mean(2) if self.order == "temporal_first" else f.to(z.dtype)
 
     def _fuse(self, vectors: list[Tensor], present: Tensor) -> Tensor:
-        """Stream vectors (B, d) and which streams are there (B, S) -> logits (B, K)."""
+        """Stream vectors (B, d) and which streams are there (B, S) -> logits (B, K), log-probabilities for scores."""
         if self.fusion == "concat":
             return at_least_fp32(self.classifier(torch.cat(vectors, 1)))
         scores = [self.classifiers[s](v) for s, v in zip(self.streams, vectors, strict=True)]
-        shares = at_least_fp32(torch.stack(scores, 1)).softmax(-1)  # (B, S, K)
-        learned = self.stream_scores if self.fusion == "score_learned" else shares.new_zeros(len(self.streams))
+        chances = at_least_fp32(torch.stack(scores, 1)).softmax(-1)  # (B, S, K)
+        learned = self.stream_scores if self.fusion == "score_learned" else chances.new_zeros(len(self.streams))
         weights = masked_softmax(learned.expand(len(present), -1), present, 1)  # (B, S)
-        return (weights.unsqueeze(-1) * shares).sum(1).clamp(min=1e-8).log()
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
+        return (weights.unsqueeze(-1) * chances).sum(1).clamp(min=1e-8).log()
 
 
 class Focus(nn.Module):

@@ -1,5 +1,5 @@
 """Emotion-FAN: Meng, Peng, Wang, Qiao, "Frame Attention Networks for Facial Expression Recognition in Videos", ICIP
-2019, arXiv 1907.00193.
+2019, https://arxiv.org/abs/1907.00193. Code: https://github.com/Open-Debin/Emotion-FAN.
 
 Legend: B batch, C clips, F frames in a clip, T = C * F frames, D feature width (512 for ResNet-18), K classes.
 
@@ -10,9 +10,9 @@ Legend: B batch, C clips, F frames in a clip, T = C * F frames, D feature width 
     logits = W drop(f_v)
 
 Deviations
-  The authors' separate evaluation path divides a sum weighted by alpha through one weighted by alpha * beta; this file
-  uses the formula above in training and evaluation alike. ``attention="self"`` stops after f'; ``"mean"`` is the
-  plain average over frames, the control. Each attention form holds only the parameters that it uses.
+  In evaluation the authors' code divides a sum weighted by alpha by the sum of alpha * beta; this file uses eq. 4 in
+  training and evaluation alike. ``attention="self"`` stops after f'; ``"mean"`` is the plain average over frames, the
+  control. Each form builds only the parameters that it uses.
 """
 
 from __future__ import annotations
@@ -22,30 +22,27 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from emozoo.models.backbones import Path_, image_encoder
+from emozoo.models.backbones import StrPath, image_encoder
 from emozoo.models.layers import (
-    Masks,
-    Output,
     at_least_fp32,
-    encode_masked,
-    masked_mean,
+    encode_stream,
+    masked_sigmoid,
     stream_mask,
-    strip_parallel,
     weighted_mean,
     zero_masked,
 )
+from emozoo.models.network import Masks, Network, Output
 
 
-class EmotionFAN(nn.Module):
+class EmotionFAN(Network):
     """Frame attention network on the stream ``face`` (B, C, F, 3, H, W).
 
     Attention maps: ``alpha`` (B, T) and, with relation attention, ``beta`` (B, T), each in (0, 1), 0 where masked;
-    ``frame_weights`` (B, C, F): the share of each frame in the result, sums to 1 over C and F.
+    ``frame_weights`` (B, C, F): the weight of each frame in the result, sums to 1 over C and F.
     """
 
-    backbones: tuple[str, ...] = ()
-    encoding: tuple[str, ...] = ("backbone",)
-    per_frame = True  # encode() treats every frame alone
+    encoding = ("backbone",)
+    per_frame = True
 
     def __init__(
         self,
@@ -53,9 +50,9 @@ class EmotionFAN(nn.Module):
         *,
         backbone: str = "resnet18",
         attention: str = "relation",
-        backbone_weights: Path_ | None = None,
+        backbone_weights: StrPath | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         if attention not in ("relation", "self", "mean"):
             raise ValueError(f"attention must be 'relation', 'self' or 'mean', got {attention!r}")
         self.attention = attention
@@ -70,30 +67,26 @@ class EmotionFAN(nn.Module):
 
     def encode(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> dict[str, Tensor]:
         """``face`` -> (B, C, F, D) pooled frame features."""
-        mask = stream_mask(masks, "face", inputs["face"], 3)
-        return {"face": encode_masked(self.backbone, inputs["face"], mask).mean((-2, -1))}
+        return {"face": encode_stream(self.backbone, inputs, masks, "face").mean((-2, -1))}
 
     def head(self, features: Mapping[str, Tensor], masks: Masks = None) -> Output:
         frames = features["face"]  # (B, C, F, D)
         mask = stream_mask(masks, "face", frames, 3).flatten(1)  # (B, T)
         f = zero_masked(frames.flatten(1, 2), mask)  # (B, T, D)
         if self.attention == "mean":
-            weights = mask.to(at_least_fp32(f).dtype)
-            video, maps = masked_mean(f, mask, 1), {}
+            weights = at_least_fp32(mask)
+            video, maps = weighted_mean(f, weights, 1), {}
         else:
-            weights = alpha = torch.where(mask, at_least_fp32(self.alpha(f)).sigmoid().squeeze(-1), 0.0)  # eq. 1
+            weights = alpha = masked_sigmoid(self.alpha(f).squeeze(-1), mask)  # eq. 1
             video, maps = weighted_mean(f, alpha, 1), {"alpha": alpha}  # (B, D), eq. 2
         if self.attention == "relation":
             pairs = torch.cat([f, video.to(f.dtype).unsqueeze(1).expand_as(f)], -1)  # (B, T, 2D)
-            beta = torch.where(mask, at_least_fp32(self.beta(pairs)).sigmoid().squeeze(-1), 0.0)  # eq. 3
+            beta = masked_sigmoid(self.beta(pairs).squeeze(-1), mask)  # eq. 3
             weights = alpha * beta
             video, maps = weighted_mean(pairs, weights, 1), {"alpha": alpha, "beta": beta}  # (B, 2D), eq. 4
         total = weights.sum(1, keepdim=True)
         maps["frame_weights"] = (weights / torch.where(total > 0, total, 1.0)).view(frames.shape[:3])
         return Output(at_least_fp32(self.classifier(video)), None, maps)
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
 
 
 def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +96,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     names = {"alpha.0": "alpha.1", "beta.0": "beta.1", "pred_fc2": "classifier.1"}
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         if key.startswith("pred_fc1."):
             continue
         stem, _, leaf = key.rpartition(".")

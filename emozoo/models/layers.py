@@ -1,34 +1,23 @@
-"""What two papers share: the result type, exact masking, and sums that stay in float32 under autocast.
+"""What two papers share: exact masking, sums that stay in float32 under autocast, and blocks of networks.
 
 Legend: B batch, C clips, F frames in a clip, T = C * F frames or steps, D feature width, K classes.
 
-Masking, everywhere in this package: a mask is True where the input is real. What is masked is replaced by zeros right
-behind the encoder, takes no part in any mean, maximum or softmax, and is not run through an encoder in training, so
-batch statistics never see it. In evaluation the result is bit-equal whatever the masked input holds.
+Masking, everywhere in this package: a mask is True where the input is real. What is masked becomes zeros right behind
+the encoder and takes no part in any mean, maximum or softmax. In training it is not run through an encoder at all, so
+that batch statistics never see it. In evaluation the result is bit-equal whatever the masked input holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Masks = Mapping[str, Tensor] | None
-
-
-class Output(NamedTuple):
-    """What every network returns.
-
-    ``logits`` (B, K) float32 or None; ``va`` (B, C, 2) valence and arousal, not clipped, or None; ``attention`` named
-    maps, each documented by its network.
-    """
-
-    logits: Tensor | None
-    va: Tensor | None
-    attention: dict[str, Tensor]
+# Names that moved to network.py (all but Masks) can be imported from here for one more version.
+from emozoo.models.network import EncoderNet, Masks, Output, count_parameters  # noqa: F401
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
@@ -61,6 +50,11 @@ def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
     scores = at_least_fp32(scores)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return torch.where(mask, scores.softmax(dim), 0.0)
+
+
+def masked_sigmoid(scores: Tensor, mask: Tensor) -> Tensor:
+    """Sigmoid of each True entry; masked ones get exactly 0. ``scores`` and ``mask`` have one shape."""
+    return torch.where(mask, at_least_fp32(scores).sigmoid(), 0.0)
 
 
 def masked_mean(x: Tensor, mask: Tensor, dim: int) -> Tensor:
@@ -109,39 +103,9 @@ def encode_masked(encoder: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     return out.unflatten(0, lead)
 
 
-def strip_parallel(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the ``module.`` that DataParallel puts before every name."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def count_parameters(net: nn.Module) -> tuple[int, int]:
-    """(parameters, backbone_parameters) as the papers' tables count them: ``net.backbones`` names what counts apart."""
-    apart = sum(p.numel() for name in getattr(net, "backbones", ()) for p in net.get_submodule(name).parameters())
-    return sum(p.numel() for p in net.parameters()) - apart, apart
-
-
-class EncoderNet(nn.Module):
-    """A network whose encoders count apart and, where ``freeze``, stay as they are.
-
-    Frozen means frozen: no gradients, and evaluation mode whatever :meth:`train` asks, so that batch statistics and
-    dropout do not move either.
-    """
-
-    backbones: tuple[str, ...] = ("encoders",)
-    encoding: tuple[str, ...] = ("encoders",)
-
-    def __init__(self, encoders: Mapping[str, nn.Module], freeze: bool) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
-        self.freeze = freeze
-        if freeze:
-            self.encoders.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> EncoderNet:
-        super().train(mode)
-        if self.freeze:
-            self.encoders.eval()
-        return self
+def encode_stream(encoder: nn.Module, inputs: Mapping[str, Tensor], masks: Masks, name: str) -> Tensor:
+    """:func:`encode_masked` of every frame of a stream: images (B, C, F, 3, H, W) -> maps (B, C, F, D, h, w)."""
+    return encode_masked(encoder, inputs[name], stream_mask(masks, name, inputs[name], 3))
 
 
 class PooledBatchNorm(nn.BatchNorm1d):
@@ -159,8 +123,8 @@ class LayerPool(nn.Module):
     """Weighs the layers of an encoder, which lie one after the other in its features: (B, L, n * D) -> (B, L, D).
 
     Every feature is brought to mean 0 and variance 1 over the real windows of training; the sum over layers has learnt
-    weights that are positive and sum to 1, equal ones at first. So a frozen encoder's features can be kept, and which
-    of its layers count is learnt. ``dropout`` is that of the result. Masked windows are zeros.
+    weights that are positive and sum to 1, equal ones at first. A frozen encoder's features can thus be cached while
+    the weights of its layers are still learnt. ``dropout`` acts on the result. Masked windows are zeros.
     """
 
     def __init__(self, layers: int, width: int, dropout: float = 0.0) -> None:

@@ -1,9 +1,10 @@
 """RJA: Praveen, Granger, Cardinal, "Recursive Joint Attention for Audio-Visual Fusion in Regression Based Emotion
-Recognition", ICASSP 2023, arXiv 2304.07958.
+Recognition", ICASSP 2023, https://arxiv.org/abs/2304.07958.
 
 Only the abstract and the opening of the paper were readable. ``fusion="official"`` is the arithmetic of the authors'
-public code (praveena2j/RecurrentJointAttentionwithLSTMs, commit ea196b3), bugs included, re-implemented from a
-description of it; ``fusion="reconstruction"`` is the form that the symbols of the authors' related papers suggest.
+public code (https://github.com/praveena2j/RecurrentJointAttentionwithLSTMs, commit ea196b3), bugs included,
+re-implemented from a description of it; ``fusion="reconstruction"`` is the form that the symbols of the authors'
+related papers suggest.
 
 Legend: B batch, C = L clips in a row, F frames in a clip, D_v, D_a widths of face and audio features, w = 512 width of
 each stream, d = 2w, G positions of the face map (49), K classes. X stands for V (face) and A (audio) in turn.
@@ -44,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from emozoo.models.backbones import (
-    Path_,
+    StrPath,
     audio_encoder,
     check_audio,
     clip_encoder,
@@ -52,39 +53,37 @@ from emozoo.models.backbones import (
     is_clip_encoder,
 )
 from emozoo.models.layers import (
-    EncoderNet,
     LayerPool,
-    Masks,
-    Output,
     at_least_fp32,
     encode_masked,
     masked_mean,
     masked_rnn,
     stream_mask,
-    strip_parallel,
     zero_masked,
 )
+from emozoo.models.network import EncoderNet, Masks, Output
 
 
 class RecursiveJointAttention(EncoderNet):
     """Valence and arousal per clip, and an emotion per window where ``num_classes`` is given.
 
     Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). An image encoder for the face sees each frame
-    alone and is averaged over the clip, a clip encoder sees all F. A speech model for the audio (``audio_encoder`` in
-    ``backbones.py``) hears samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
+    alone and is averaged over the clip, a clip encoder sees all F. A speech encoder (``audio_encoder`` in
+    ``backbones.py``) takes samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
     (``speech_tiny_layers``) is followed by learnt weights over them. ``head`` also takes features made
     elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``, (B, L, D_v) with ``"pooled"``, and
     ``audio`` (B, L, D_a).
 
-    ``streams`` leaves one out: the network has no encoder for it and treats it as missing from every clip, so that what
-    remains computes exactly what it computes beside a masked stream.
+    ``streams`` may leave one out: the network then has no encoder for it and computes what it would with this stream
+    masked in every clip.
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
-    ``dropout`` stands before the classes, and behind the weights over layers.
+    ``dropout`` acts in front of the emotion classifier, and behind the weights over layers.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
     Attention maps: ``regions`` (B, L, G) with ``"grid"``: alpha, sums to 1 over regions; ``stream_share`` (B, L, 2):
-    the shares of face and audio in the squared norm of what enters the joint BiLSTM, sum to 1, 0 where both are absent.
+    how much face and audio contribute to the squared norm of what enters the joint BiLSTM; sums to 1, 0 where both are
+    masked.
     """
 
     def __init__(
@@ -105,14 +104,14 @@ class RecursiveJointAttention(EncoderNet):
         dropout: float = 0.6,
         va: bool = True,
         freeze: bool = True,
-        encoder_weights: Mapping[str, Path_] | None = None,
+        encoder_weights: Mapping[str, StrPath] | None = None,
     ) -> None:
         if fusion not in ("official", "reconstruction"):
             raise ValueError(f"fusion must be 'official' or 'reconstruction', got {fusion!r}")
         if visual_input not in ("grid", "pooled"):
             raise ValueError(f"visual_input must be 'grid' or 'pooled', got {visual_input!r}")
-        if num_iter < 0 or not (va or num_classes):
-            raise ValueError("num_iter must not be negative, and there must be a task: va or num_classes")
+        if num_iter < 0:
+            raise ValueError(f"num_iter must be 0 or more, got {num_iter}")
         if not streams or not set(streams) <= {"face", "audio"}:
             raise ValueError(f"streams must name face, audio or both, got {tuple(streams)!r}")
         files = encoder_weights or {}
@@ -123,12 +122,12 @@ class RecursiveJointAttention(EncoderNet):
             built["face"] = make(encoders["face"], weights=files.get("face"))
         if "audio" in streams:
             built["audio"] = audio_encoder(encoders["audio"], weights=files.get("audio"))
-        super().__init__({s: encoder for s, (encoder, _) in built.items()}, freeze)
+        super().__init__(num_classes, {s: encoder for s, (encoder, _) in built.items()}, va=va, freeze=freeze)
         # A stream that is left out is one column of zeros.
         face_width, audio_width = (built[s][1] if s in built else 1 for s in ("face", "audio"))
         self.streams, self.grid = tuple(built), visual_input == "grid" and "face" in built
-        self.face_is_clip, self.official = face_is_clip, fusion == "official"
-        self.seq_len, self.num_iter, self.va = seq_len, num_iter, va
+        self.face_is_clip, self.fixed_length = face_is_clip, fusion == "official"
+        self.seq_len, self.num_iter = seq_len, num_iter
         self.audio_width, self.face_width = audio_width, face_width * (regions if self.grid else 1)
 
         stacked = getattr(built["audio"][0], "stacked", 1) if "audio" in built else 1
@@ -140,7 +139,7 @@ class RecursiveJointAttention(EncoderNet):
         if self.grid:
             self.guide = AudioGuided(face_width, width, regions, legacy_layout)
         self.face_lstm = ResidualBiLSTM(width if self.grid else face_width, width, hidden, dropout=0.1)
-        block = OfficialJointAttention if self.official else JointAttention
+        block = OfficialJointAttention if self.fixed_length else JointAttention
         copies = min(num_iter, 1) if share_weights else num_iter
         self.joint = nn.ModuleList(block(width, seq_len) for _ in range(copies))
         self.joint_lstm = ResidualBiLSTM(2 * width, width, hidden, dropout=0.0)
@@ -148,7 +147,6 @@ class RecursiveJointAttention(EncoderNet):
             self.valence, self.arousal = _regressor(width), _regressor(width)
         if num_classes:
             self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
-        self.num_classes = num_classes
         for name, parameter in self.named_parameters():  # the authors' initialisation; encoders and LSTMs keep theirs
             if not name.startswith("encoders.") and "lstm.first" not in name and "lstm.second" not in name:
                 if parameter.ndim >= 2 and not name.endswith("init_hidden"):
@@ -183,7 +181,7 @@ class RecursiveJointAttention(EncoderNet):
         for name, x, want in (("face", face, self.face_width), ("audio", audio, self.audio_width)):
             if x.shape[-1] != want:
                 raise ValueError(f"{name} features have width {x.shape[-1]}, this network was built for {want}")
-        if self.official and face.shape[1] != self.seq_len:
+        if self.fixed_length and face.shape[1] != self.seq_len:
             raise ValueError(f"{face.shape[1]} clips, but this network was built with seq_len={self.seq_len}")
         m_v, m_a = (
             stream_mask(masks, s, x, 2) if s in self.streams else torch.zeros_like(x[..., 0], dtype=torch.bool)
@@ -215,13 +213,9 @@ class RecursiveJointAttention(EncoderNet):
         batch, length = v.shape[:2]
         fill = -length % self.seq_len
         v, a = (fn.pad(x, (0, 0, 0, fill)).view(-1, self.seq_len, x.shape[-1]) for x in (v, a))
-        keep = fn.pad(mask, (0, fill)).view(-1, self.seq_len)
-        v, a = block(v, a, keep)
+        v, a = block(v, a, fn.pad(mask, (0, fill)).view(-1, self.seq_len))
         v, a = (x.reshape(batch, length + fill, -1)[:, :length] for x in (v, a))
         return v, a
-
-    def forward(self, inputs: Mapping[str, Tensor], masks: Masks = None) -> Output:
-        return self.head(self.encode(inputs, masks), masks)
 
 
 class OfficialJointAttention(nn.Module):
@@ -235,16 +229,16 @@ class OfficialJointAttention(nn.Module):
         self.out = nn.ModuleDict({s: nn.Linear(2 * width, width) for s in ("face", "audio")})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, v: Tensor, a: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        j = zero_masked(self.query(torch.cat([v, a], -1)), keep)  # (B, L, d)
-        return self._attend("face", v, j, keep), self._attend("audio", a, j, keep)
+    def forward(self, v: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        j = zero_masked(self.query(torch.cat([v, a], -1)), mask)  # (B, L, d)
+        return self._attend("face", v, j, mask), self._attend("audio", a, j, mask)
 
-    def _attend(self, stream: str, x: Tensor, j: Tensor, keep: Tensor) -> Tensor:
+    def _attend(self, stream: str, x: Tensor, j: Tensor, mask: Tensor) -> Tensor:
         k = self.key[stream](x.mT)  # (B, w, L)
         c = self.dropout((k @ j.to(k.dtype) / math.sqrt(j.shape[-1])).tanh())  # (B, w, d), joint correlation
         value = self.value[stream](x)
         h = (value @ c.to(value.dtype)).tanh().relu()  # (B, L, d)
-        return zero_masked(x + self.dropout(self.out[stream](h).relu()), keep)
+        return zero_masked(x + self.dropout(self.out[stream](h).relu()), mask)
 
 
 class JointAttention(nn.Module):
@@ -257,16 +251,16 @@ class JointAttention(nn.Module):
         self.out = nn.ModuleDict({s: nn.Linear(2 * width, width, bias=False) for s in ("face", "audio")})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, v: Tensor, a: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         j = torch.cat([v, a], -1)  # (B, L, d)
-        return self._attend("face", v, j, keep), self._attend("audio", a, j, keep)
+        return self._attend("face", v, j, mask), self._attend("audio", a, j, mask)
 
-    def _attend(self, stream: str, x: Tensor, j: Tensor, keep: Tensor) -> Tensor:
+    def _attend(self, stream: str, x: Tensor, j: Tensor, mask: Tensor) -> Tensor:
         k = self.key[stream](x.mT)  # (B, w, L)
         c = (k @ j.to(k.dtype) / math.sqrt(j.shape[-1])).tanh()  # (B, w, d)
         value = self.value[stream](x)
         h = (value @ c.to(value.dtype)).relu()  # (B, L, d)
-        return zero_masked(x + self.dropout(self.out[stream](h).relu()), keep)
+        return zero_masked(x + self.dropout(self.out[stream](h).relu()), mask)
 
 
 class ResidualBiLSTM(nn.Module):
@@ -309,8 +303,8 @@ class AudioGuided(nn.Module):
         else:
             r = face.unflatten(-1, (-1, self.regions)).mT  # (B, L, G, D_v): true positions
         own = self.v(self.video(r).relu())  # (B, L, G, G), last axis k
-        heard = self.g(self.audio(audio).relu()).unsqueeze(-1)  # (B, L, G, 1), along p
-        alpha = at_least_fp32(self.h((own + heard).tanh())).softmax(2)  # (B, L, G, 1)
+        cue = self.g(self.audio(audio).relu()).unsqueeze(-1)  # (B, L, G, 1), along p
+        alpha = at_least_fp32(self.h((own + cue).tanh())).softmax(2)  # (B, L, G, 1)
         return self.feat((alpha * r).sum(2)), alpha.squeeze(-1)
 
 
@@ -339,7 +333,8 @@ def convert_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "linears.1.0": "out.audio",
     }
     converted = {}
-    for key, value in strip_parallel(state).items():
+    for key, value in state.items():
+        key = key.removeprefix("module.")  # which DataParallel puts before every name
         for theirs, ours in prefixes.items():
             if key.startswith(theirs):
                 key = ours + key.removeprefix(theirs)

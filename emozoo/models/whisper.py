@@ -1,5 +1,6 @@
 """The encoder of Whisper: Radford, Kim, Xu, Brockman, McLeavey, Sutskever, "Robust Speech Recognition via Large-Scale
-Weak Supervision", 2022, arXiv 2212.04356. Learnt from words; its lower layers hear how something is said, too.
+Weak Supervision", 2022, https://arxiv.org/abs/2212.04356. It was trained to transcribe speech; its lower layers also
+encode how something is said.
 
 Legend: N windows, S samples at 16 kHz, T = S // 160 steps of 10 ms, t = ceil(T / 2) steps of 20 ms, D width, n layers.
 
@@ -9,10 +10,10 @@ Legend: N windows, S samples at 16 kHz, T = S // 160 steps of 10 ms, t = ceil(T 
     MLP = Linear GELU Linear, D - 4 D - D; attention has heads of 64
 
 Deviations
-  Windows are not padded to 30 s: positions are the first t of the table, and silence that nobody recorded is not
-  looked at. Samples that are exactly 0 in front of a window (what the data module puts there where the media does not
-  reach) do not count either: no step attends to them, and the first real step has the first position.
-  The norm behind the last block is not there: blocks may be left out, and who reads all layers wants each as it is.
+  Windows are not padded to 30 s with silence: a window of t steps has the first t positions of the table. Samples of
+  exactly 0 at the start of a window, with which data are padded where the media begins later, do not count: no step
+  attends to them, and the first real step has the first position. There is no norm behind the last block, because the
+  last blocks may be left out, and :class:`emozoo.models.layers.LayerPool` reads the raw output of every layer.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class WhisperEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.width, self.statistics = width, statistics
         self.stacked = blocks + 1 if statistics else 1
-        # Numbers that follow from nothing learnt: no part of stored weights.
+        # Constants: no part of stored weights.
         self.register_buffer("filters", mel_filters(), persistent=False)
         self.register_buffer("positions", sinusoids(LONGEST, width), persistent=False)
 
@@ -54,7 +55,7 @@ class WhisperEncoder(nn.Module):
         wave = x.flatten(1)  # (N, S)
         if not WINDOW <= wave.shape[1] <= LONGEST * 2 * HOP:
             raise ValueError(
-                f"a window of {wave.shape[1]} samples; this speech encoder hears {WINDOW} to {LONGEST * 2 * HOP} "
+                f"a window of {wave.shape[1]} samples; this speech encoder takes {WINDOW} to {LONGEST * 2 * HOP} "
                 f"samples at {RATE} Hz (25 ms to 30 s)"
             )
         layers, real = self.layers(wave)
@@ -71,8 +72,8 @@ class WhisperEncoder(nn.Module):
         """Samples (N, S) -> the output of the convolutions and of each block (N, t, D), and which steps are real."""
         begin = (wave != 0).int().argmax(1, keepdim=True) // (2 * HOP)  # (N, 1) the first real step; 0 for silence
         x = log_mel(wave, self.filters)
-        heard = (torch.arange(x.shape[2], device=x.device) >= 2 * begin).unsqueeze(1)  # (N, 1, T)
-        x = fn.gelu(self.conv1(x * heard)) * heard  # as if the window began there
+        recorded = (torch.arange(x.shape[2], device=x.device) >= 2 * begin).unsqueeze(1)  # (N, 1, T)
+        x = fn.gelu(self.conv1(x * recorded)) * recorded  # as if the window began there
         x = fn.gelu(self.conv2(x)).mT  # (N, t, D)
         at = torch.arange(x.shape[1], device=x.device) - begin  # (N, t)
         real = at >= 0

@@ -6,13 +6,16 @@ import importlib
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from emozoo.registry import CONTROLS, MODELS
+from emozoo.models.network import Network
+from emozoo.registry import MODELS
 
-WIRINGS = [(arch, wiring) for arch, spec in MODELS.items() for wiring in spec.wirings]
-STABLE = list(MODELS)
-VARIANTS = [(arch, wiring, {}) for arch, wiring in WIRINGS] + [(a, "stable", dict(c)) for a, c in CONTROLS.items()]
+ARCHS = list(MODELS)
+# Each network once: a wiring that is another name of one builds the same.
+WIRINGS = [(arch, wiring) for arch, spec in MODELS.items() for wiring in spec.parameters]
+CONTROLS = [(arch, spec.default_wiring, dict(spec.control)) for arch, spec in MODELS.items() if spec.control]
+VARIANTS = [(arch, wiring, {}) for arch, wiring in WIRINGS] + CONTROLS
 VARIANTS.append(("ceflnet", "stable", {"reduce": 64}))
 VARIANTS.append(("caer_cross_attention", "stable", {"face_backbone": "mobilenetv1_100@4"}))
 
@@ -22,10 +25,10 @@ def network(arch: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def build(arch: str, wiring: str = "stable", size: str = "lite", classes: int | None = 7, **more: Any) -> nn.Module:
+def build(arch: str, wiring: str = "stable", size: str = "lite", classes: int | None = 7, **more: Any) -> Network:
     """A network with random weights, drawn after seed 0."""
     torch.manual_seed(0)
-    return network(arch)(classes, **{**MODELS[arch].sizes[size], **MODELS[arch].wirings[wiring], **more})
+    return network(arch)(classes, **{**MODELS[arch].keywords(wiring, size), **more})
 
 
 def example(arch: str, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:

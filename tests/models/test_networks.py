@@ -6,50 +6,69 @@ import copy
 
 import pytest
 import torch
-from nets import STABLE, VARIANTS, build, example, full_masks, network, spread, tensors
+from nets import ARCHS, VARIANTS, WIRINGS, build, example, full_masks, spread, tensors
 from safetensors.torch import load_file, save_file
 
-from emozoo.models.layers import count_parameters
+from emozoo.models.network import count_parameters
 from emozoo.registry import MODELS
 
 IDS = [f"{a}-{w}{''.join(f'-{k}' for k in more)}" for a, w, more in VARIANTS]
 every_variant = pytest.mark.parametrize(("arch", "wiring", "more"), VARIANTS, ids=IDS)
-every_arch = pytest.mark.parametrize("arch", STABLE)
-
-# (architecture, wiring, classes) -> the count of the papers' tables, and of the encoders that count apart.
-COUNTS = {
-    ("ceflnet", "official", 7): (12_919_624, 0),
-    ("ceflnet", "stable", 7): (12_919_624, 0),
-    ("recursive_joint_attention", "official", None): (15_947_859, 31_300_125 + 11_170_240),
-    ("recursive_joint_attention", "reconstruction", None): (15_631_362, 31_300_125 + 11_170_240),
-    ("recursive_joint_attention", "stable", None): (15_631_362, 31_300_125 + 11_170_240),
-    ("caer_cross_attention", "paper", 7): (7_406_862, 0),
-    ("caer_cross_attention", "stable", 7): (7_406_862, 0),
-    ("caer_net_s", "paper", 7): (2_389_004, 0),
-    ("caer_net_s", "official", 7): (2_390_028, 0),
-    ("caer_net_s", "stable", 7): (2_390_028, 0),
-    ("dfan", "reconstruction", 6): (3_423_238, 54_926_112),
-    ("dfan", "stable", 6): (3_423_238, 54_926_112),
-    ("emotion_fan", "official", 7): (11_185_225, 0),
-    ("emotion_fan", "stable", 7): (11_185_225, 0),
-    ("resnet_gru", "stable", 7): (12_362_823, 0),
-}
+every_arch = pytest.mark.parametrize("arch", ARCHS)
 
 
-def test_every_wiring_has_a_count() -> None:
-    """Protects: a wiring cannot be added without a parameter count that somebody worked out."""
-    assert {(a, w) for a, w, _ in COUNTS} == {(a, w) for a, spec in MODELS.items() for w in spec.wirings}
-
-
-@pytest.mark.parametrize(("key", "count"), COUNTS.items(), ids=lambda x: "-".join(map(str, x)))
-def test_parameter_counts(key: tuple[str, str, int | None], count: tuple[int, int]) -> None:
-    """Protects: the networks are those of the papers, to the unit."""
-    arch, wiring, classes = key
+@pytest.mark.parametrize(("arch", "wiring"), WIRINGS, ids=lambda x: x)
+def test_parameter_counts(arch: str, wiring: str) -> None:
+    """Protects: the networks are those of the papers, to the unit; each entry has their number of parameters."""
     spec = MODELS[arch]
     with torch.device("meta"):
-        net = network(arch)(classes, **{**spec.sizes["full"], **spec.wirings[wiring]})
-    assert count_parameters(net) == count
-    assert sum(p.numel() for p in net.parameters()) == sum(count)
+        net = build(arch, wiring, size="full", classes=len(spec.classes) or None)
+    assert count_parameters(net) == (spec.parameters[wiring], spec.backbone_parameters)
+    assert net.tasks == spec.tasks
+
+
+@every_arch
+def test_class_count_is_checked(arch: str) -> None:
+    """Protects: the first argument is the number of classes, or None where the network has another task."""
+    with pytest.raises(ValueError, match="num_classes must be 1 or more"):
+        build(arch, classes=0)
+    if MODELS[arch].tasks == ("emotion",):
+        with pytest.raises(ValueError, match="there must be a task"):
+            build(arch, classes=None)
+    else:
+        assert build(arch, classes=None).eval()(example(arch)).logits is None
+
+
+@every_variant
+def test_parts_that_encode(arch: str, wiring: str, more: dict) -> None:
+    """Protects features that are stored: ``encoding`` names all that encode() learns with, and nothing of head()."""
+    net = build(arch, wiring, **more).train()
+    features = net.encode(example(arch))
+    assert set(features) == set(MODELS[arch].specs["lite"].streams)
+    stored = {name: x.detach() for name, x in features.items()}
+    net.head(stored).logits.sum().backward()
+    used = {name for name, p in net.named_parameters() if p.grad is not None}
+    encoding = tuple(f"{part}." for part in net.encoding)
+    assert used
+    assert not [name for name in used if name.startswith(encoding)]
+    net.zero_grad()
+    sum(x.sum() for x in features.values()).backward()
+    used = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert used
+    assert all(name.startswith(encoding) for name in used)
+    for part in (*net.encoding, *net.backbones):
+        net.get_submodule(part)
+
+
+@every_variant
+def test_stills_may_be_encoded_once(arch: str, wiring: str, more: dict) -> None:
+    """Protects predictions for stills: a ``per_frame`` network encodes a frame alike whatever stands beside it."""
+    net, inputs = build(arch, wiring, **more).eval(), example(arch)
+    if not net.per_frame:
+        pytest.skip("it does not encode frame by frame")
+    whole, first = net.encode(inputs), net.encode({name: x[:, :1, :1] for name, x in inputs.items()})
+    for name, x in first.items():
+        torch.testing.assert_close(whole[name][:, :1, :1], x, atol=1e-5, rtol=1e-5)
 
 
 @every_variant
@@ -60,7 +79,7 @@ def test_output(arch: str, wiring: str, more: dict) -> None:
     assert out.logits.shape == (2, 7)
     assert out.logits.dtype == torch.float32
     clips = MODELS[arch].specs["lite"].clips
-    assert (out.va is not None) == ("va" in MODELS[arch].tasks)
+    assert (out.va is not None) == net.va == ("va" in MODELS[arch].tasks)
     assert out.va is None or out.va.shape == (2, clips, 2)
     again, masked = net.head(net.encode(inputs)), net(inputs, full_masks(inputs))
     for name, value in tensors(out).items():
@@ -113,10 +132,10 @@ def test_masked_content_changes_nothing(arch: str, wiring: str, more: dict) -> N
 
 @every_variant
 def test_padding_changes_nothing(arch: str, wiring: str, more: dict) -> None:
-    """Protects: clips appended under a False mask leave the answer as it was, in memory of recurrent layers too."""
-    if wiring == "official" and arch == "recursive_joint_attention":
-        pytest.skip("its length is fixed when it is built")
+    """Protects: clips appended under a False mask leave the output as it was, in memory of recurrent layers too."""
     net, inputs = build(arch, wiring, **more).eval(), example(arch)
+    if net.fixed_length:
+        pytest.skip("its length is fixed when it is built")
     masks = full_masks(inputs)
     padded = {name: torch.cat([x, torch.randn_like(x[:, :2])], 1) for name, x in inputs.items()}
     longer = {name: torch.cat([m, torch.zeros_like(m[:, :2])], 1) for name, m in masks.items()}
@@ -174,7 +193,7 @@ def test_evaluation_is_deterministic_and_independent_of_the_batch(arch: str) -> 
 
 @every_arch
 def test_state_round_trip(arch: str, tmp_path) -> None:
-    """Protects: weights written as safetensors give the same answer in a fresh network."""
+    """Protects: weights written as safetensors give the same output in a fresh network."""
     net, inputs = build(arch), example(arch)
     net.train()(inputs)  # move the batch statistics
     save_file(net.state_dict(), tmp_path / "w.safetensors")
@@ -189,9 +208,9 @@ def test_frozen_means_frozen(arch: str) -> None:
     """Protects: frozen encoders get no gradient and keep weights and batch statistics through training steps."""
     net, inputs = build(arch, freeze=True).train(), example(arch)
     before = {k: v.clone() for k, v in net.encoders.state_dict().items()}
-    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
     net(inputs).logits.sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert all(torch.equal(v, before[k]) for k, v in net.encoders.state_dict().items())
     assert all(p.grad is None for p in net.encoders.parameters())
     assert not any(m.training for m in net.encoders.modules())

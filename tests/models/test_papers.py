@@ -1,4 +1,4 @@
-"""What each paper's spec says of its own network: invariances, flags, and tasks that its mechanism must solve."""
+"""What each paper claims of its own network: invariances, flags, and tasks that its mechanism must solve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from emozoo.models.caer_net_s import CAERNetS
 from emozoo.models.ceflnet import CEFLNet
 from emozoo.models.dfan import DFAN
 from emozoo.models.emotion_fan import EmotionFAN
-from emozoo.models.layers import Output, count_parameters, masked_rnn
+from emozoo.models.layers import masked_rnn
+from emozoo.models.network import Network, Output, count_parameters
 from emozoo.models.recursive_joint_attention import RecursiveJointAttention
 
 LITE = {"action": "r2plus1d_lite", "object": "resnet_lite", "scene": "resnet_lite"}
@@ -29,7 +30,7 @@ FIXED = {
 }
 
 
-def build(arch: str, wiring: str = "stable", **more: Any) -> nn.Module:
+def build(arch: str, wiring: str = "stable", **more: Any) -> Network:
     return build_from_registry(arch, wiring, **{**FIXED.get(arch, {}), **more})
 
 
@@ -37,17 +38,15 @@ def close(a: torch.Tensor, b: torch.Tensor, atol: float = 1e-6) -> None:
     torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
 
 
-def train_head(
-    net: nn.Module, features: dict[str, torch.Tensor], labels: torch.Tensor, steps: int, lr: float
-) -> Output:
+def train_head(net: Network, features: dict[str, torch.Tensor], labels: torch.Tensor, steps: int, lr: float) -> Output:
     """A few Adam steps of everything behind the encoders on fixed features; the result in evaluation mode."""
     parameters = [p for n, p in net.named_parameters() if not n.startswith(("backbone.", "encoders."))]
-    optimiser = torch.optim.Adam(parameters, lr=lr)
+    optimizer = torch.optim.Adam(parameters, lr=lr)
     net.train()
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(net.head(features).logits, labels).backward()
-        optimiser.step()
+        optimizer.step()
     net.eval()
     with torch.no_grad():
         return net.head(features)
@@ -158,6 +157,23 @@ def test_caer_counts() -> None:
             ({"gap_bn": True}, 7_406_862 + 4 * 512),
         ):
             assert count_parameters(CAERCrossAttention(7, **kwargs))[0] == want
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"highlight_hidden": (16, 8)}, {"score_activation": "none"}, {"er_scale": "sqrt_d"}, {"gap_bn": True}],
+)
+def test_caer_options_are_other_readings(kwargs: dict) -> None:
+    """Protects: each documented keyword trains, and computes something else than the default from the same start."""
+    torch.manual_seed(0)
+    net = CAERCrossAttention(7, widths=SMALL, **kwargs)
+    plain = CAERCrossAttention(7, widths=SMALL)
+    known = {k: v for k, v in net.state_dict().items() if "highlight" not in k}
+    plain.load_state_dict(known, strict=False)
+    x = {s: torch.randn(3, 1, 1, 3, 64, 64) for s in ("face", "context")}
+    net.train()(x).logits.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert not torch.equal(net.eval()(x).logits, plain.eval()(x).logits)
 
 
 @pytest.mark.parametrize(("size", "rescale"), [(64, True), (96, False)])
@@ -440,7 +456,7 @@ def test_rja_shares_weights_over_recursions() -> None:
 
 @pytest.mark.parametrize("left", ["audio", "face"])
 def test_rja_without_a_stream_is_the_network_beside_a_masked_one(left: str) -> None:
-    """Protects networks of audio, or of the face, alone: the same answers as beside a masked stream."""
+    """Protects networks of audio, or of the face, alone: the same output as beside a masked stream."""
     both = build("recursive_joint_attention", classes=3).eval()
     one = build("recursive_joint_attention", classes=3, streams=(left,), encoders={left: AV[left]}).eval()
     assert set(one.encoders) == {left}
@@ -502,7 +518,7 @@ def test_fan_counts_and_equal_weights() -> None:
 
 
 def test_fan_trains_with_the_formula_it_evaluates_with() -> None:
-    """Protects: without dropout, training and evaluation give one answer (the authors' code gives two)."""
+    """Protects: without dropout, training and evaluation give one result (the authors' code gives two)."""
     net = EmotionFAN(7, backbone="resnet_lite")
     for module in net.modules():
         if isinstance(module, nn.Dropout):

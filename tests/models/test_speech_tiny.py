@@ -60,7 +60,7 @@ def test_computes_what_transformers_computes(blocks: int, seconds: float) -> Non
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_golden_file_is_what_transformers_says() -> None:
+def test_golden_file_is_what_transformers_computes() -> None:
     """Protects: the golden file itself, which stands for transformers where that is not installed."""
     pytest.importorskip("transformers", reason="the oracle is transformers: pip install 'emozoo[speech]'")
     said = speech_golden.summary(speech_golden.oracle(speech_golden.shipped(), speech_golden.signal()))
@@ -112,7 +112,7 @@ def test_what_the_media_does_not_reach_does_not_count(encoder: WhisperEncoder) -
 
 
 @pytest.mark.parametrize("samples", [100, 16000 * 30 + 1])
-def test_windows_that_it_cannot_hear(samples: int) -> None:
+def test_windows_of_a_wrong_length(samples: int) -> None:
     """Protects: too short or long windows are one readable line, not an index out of range."""
     with pytest.raises(ValueError, match="25 ms to 30 s"):
         WhisperEncoder(blocks=1)(torch.zeros(1, 1, 1, samples))

@@ -1,4 +1,5 @@
 """Data sets by name: one file for each layout, and each file a function ``load(root, name) -> Manifest``.
+``docs/extend.md`` shows how to add one, here or in a package of yours (:func:`register`).
 
 Some data sets have several protocols; one other than the first is named after a colon: ``crema_d:face``,
 ``videoemotion8:split_03`` (:data:`emozoo.data.protocols.CHOICES`).
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from emozoo.data.protocols import CHOICES, protocol
 from emozoo.data.store import is_store
 from emozoo.errors import DatasetError, UsageError
 
-# name -> (file of this folder, what it is); a new layout is a new file and a line here.
-DATASETS = {
+Load = Callable[[Path, str], Manifest]
+
+# name -> (file of this folder, or a registered function; what it is): a new layout is a new file and a line here.
+DATASETS: dict[str, tuple[str | Load, str]] = {
     "folder": ("folder", "root/[train|val|test/]<class>/<clip, image or folder of frames>"),
     "csv": ("csv", "a manifest: path,label[,split,fold,group,start,end,x1,y1,x2,y2,valence,arousal,votes_*]"),
     "ferplus": ("ferplus", "FER+ votes on the images of FER2013, 8 classes"),
@@ -44,6 +47,23 @@ DATASETS = {
 }
 
 
+def register(name: str, load: Load, about: str = "as its load function reads it") -> None:
+    """Adds a data set of yours: from then on every function and command of this process knows its name.
+
+    Args:
+        name: without a colon.
+        load: takes the folder, which exists, and the name; raises DatasetError where the data are not there.
+        about: the layout in one line, for the error about a folder that does not exist.
+
+    Raises UsageError for a name that stands for another data set.
+    """
+    known = DATASETS.get(name, (load, about))[0]
+    same = not isinstance(known, str) and (known.__module__, known.__qualname__) == (load.__module__, load.__qualname__)
+    if not same or not name or ":" in name:
+        raise UsageError(f"'{name}' cannot be registered: choose a name without a colon that no data set has")
+    DATASETS[name] = (load, about)
+
+
 def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -> Manifest:
     """The manifest of a data set on disk, or of the prepared store that lies there.
 
@@ -66,8 +86,9 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
     root = Path(root).expanduser()
     if not root.exists():
         raise DatasetError(f"{root}: no such folder; {name} is looked for there as {DATASETS[dataset][1]}: mend --root")
-    file = importlib.import_module(f"{__name__}.{DATASETS[dataset][0]}")
-    manifest = file.load(root, name)
+    where = DATASETS[dataset][0]
+    read: Load = importlib.import_module(f"{__name__}.{where}").load if isinstance(where, str) else where
+    manifest = read(root, name)
     if known := protocol(manifest.protocol):
         manifest = replace(manifest, version=known.version)
     return manifest.with_classes(classes) if classes is not None else manifest

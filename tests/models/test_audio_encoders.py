@@ -53,7 +53,7 @@ def recipe(folder: Path) -> dict[str, Any]:
     return yaml.safe_load(block.replace("models/wav2vec2-base", str(folder)))
 
 
-def test_hears_samples(folder: Path) -> None:
+def test_takes_samples(folder: Path) -> None:
     """Protects: a map (N, D, 1, steps) from samples, the same at any loudness, finite on silence."""
     net, width = audio_encoder(f"hf:{folder}")
     wave = torch.randn(2, 1, 1, 4000) * 0.1
@@ -145,7 +145,7 @@ def test_frozen_speech_model(folder: Path) -> None:
     assert module.net.encoders["face"].training
 
 
-def test_dfan_may_listen(folder: Path) -> None:
+def test_dfan_with_audio(folder: Path) -> None:
     """Protects: audio is an extra stream, off by default, of a log-mel or a speech encoder; it may be missing."""
     quiet = build("dfan", classes=6)
     assert quiet.streams == ("action", "object", "scene")
@@ -177,12 +177,12 @@ def test_stored_options_name_no_files(folder: Path) -> None:
         "encoder_weights": {"face": "a.pt"},
         "width": 8,
     }
-    kept = portable(options)
-    assert kept["encoders"]["face"] == "vgg_tiny"
-    assert kept["width"] == 8
-    assert "encoder_weights" not in kept
-    assert portable(kept) == kept
-    again, _ = audio_encoder(kept["encoders"]["audio"])
+    stored = portable(options)
+    assert stored["encoders"]["face"] == "vgg_tiny"
+    assert stored["width"] == 8
+    assert "encoder_weights" not in stored
+    assert portable(stored) == stored
+    again, _ = audio_encoder(stored["encoders"]["audio"])
     assert again.state_dict().keys() == audio_encoder(f"hf:{folder}")[0].state_dict().keys()
 
 
@@ -200,7 +200,7 @@ def test_unusable_speech_models(folder: Path, tmp_path: Path) -> None:
     save_file(dict(list(state.items())[3:]), part / "model.safetensors", metadata={"format": "pt"})
     cases = [
         (tmp_path / "none", "no config.json"),
-        (text, "does not hear samples"),
+        (text, "does not take samples"),
         (bare, "cannot build"),
         (part, "lack"),
     ]
