@@ -98,9 +98,8 @@ def weights() -> str:
                 classes = ", ".join([*w.classes, *(("valence", "arousal") if "va" in w.tasks else ())])
                 yield [f"`{w.name}`", w.trained_on, classes, size, w.licence, w.sha256[:12]]
 
-    return markdown_table(
-        ["Weights", "Trained on", "Predicts", "Size", "Licence", "sha256"], lines(), "No weights yet."
-    )
+    header = ["Weights", "Trained on", "Predicts", "Size", "Licence", "sha256"]
+    return markdown_table(header, lines(), "No weights yet.")
 
 
 def scores(model: str = "") -> str:
@@ -134,44 +133,29 @@ def scores(model: str = "") -> str:
 
 
 # The README's rows: what was measured, then model, protocol and split of the result.
+RJA = "recursive_joint_attention, recipe "
 HEADLINE = (
     ("Faces: web photographs, 7 classes", "ceflnet.faces7_v3", "ferplus7", "val"),
     ("Faces: press photographs, 5 classes, people in 5 folds", "ceflnet, recipe of faces5_v3", "lfw5_5fold_v1", ""),
-    (
-        "Voices: English, 8 classes, 4 actors not trained on",
-        "recursive_joint_attention, recipe voices_ravdess",
-        "ravdess_voices_actors_17_to_20",
-        "val",
-    ),
-    (
-        "Voices: German, 7 classes, 2 speakers not trained on",
-        "recursive_joint_attention, recipe voices_emodb",
-        "voices_emodb_val",
-        "val",
-    ),
-    (
-        "Voices: trained on German, tested on English, 6 classes",
-        "recursive_joint_attention, recipe emodb_voices",
-        "voices_emodb_to_ravdess",
-        "",
-    ),
+    ("Voices: English, 8 classes, 4 other actors", f"{RJA}voices_ravdess", "ravdess_voices_actors_17_to_20", "val"),
+    ("Voices: German, 7 classes, 2 other speakers", f"{RJA}voices_emodb", "voices_emodb_val", "val"),
+    ("Voices: trained on German, tested on English, 6 classes", f"{RJA}emodb_voices", "voices_emodb_to_ravdess", ""),
 )
 
 
 def headline() -> str:
-    """Five results on recordings and photographs of people, for the README: WAR with the class prior, UAR without."""
+    """Five results on photographs and voices of people, for the README: WAR with the class prior, UAR without."""
     found = {(r["model"], r["protocol"], r["split"], r["prior"]): r for r in results() if not r["control"]}
 
     def lines() -> Iterator[list[str]]:
-        for title, *key in HEADLINE:
-            trained, uniform = (found[(*key, prior)] for prior in ("train", "uniform"))
-            part = ", ".join(x for x in key[1:] if x)
+        for title, model, protocol, split in HEADLINE:
+            trained, uniform = (found[model, protocol, split, prior] for prior in ("train", "uniform"))
+            part = f"{protocol}, {split}" if split else protocol
             scored = [interval(trained, "WAR"), interval(uniform, "UAR")]
-            yield [title, f"`{key[0]}`", f"`{part}`", trained["n_evaluated"], *scored]
+            yield [title, f"`{model}`", f"`{part}`", trained["n_evaluated"], *scored]
 
-    return markdown_table(
-        ["Measured on", "Weights or recipe", "Protocol", "n", "WAR (95 %)", "UAR (95 %)"], lines(), ""
-    )
+    header = ["Measured on", "Weights or recipe", "Protocol", "n", "WAR (95 %)", "UAR (95 %)"]
+    return markdown_table(header, lines())
 
 
 def controls() -> str:
@@ -309,52 +293,43 @@ def composed(views: str) -> str:
     return f"{table}\n\nMeasured on composed clips of version {versions[0]}." if found else table
 
 
-DECODED = "drawn 224x224, GOP 250"  # the clips that the page shows; the other ones are summed up
+DECODED = "drawn 224x224, GOP 250"  # the clips in the table; the others are summed up
 
 
 def decoders() -> str:
-    """PyAV beside decord on training clips: one kind of clip as a table, all of them in two sentences."""
+    """PyAV beside decord on training clips: one kind of clip as a table, all of them in one sentence."""
     found = [r for r in measurements("speed") if r["question"] == "decoder"]
     if not found:
         return "Nothing measured yet."
-    by_time: dict[str, dict[str, Row]] = {"CPU": {}, "wall": {}}
-    for r in found:
-        by_time[r["unit"].removesuffix(" ms per clip")][r["case"]] = r
-    shown = {case: r for case, r in by_time["CPU"].items() if case.startswith(DECODED)}
-    rows = (
-        [
-            *case.split("; ")[1:],
-            *(f"{float(r[k]):.1f}" for k in ("a_median", "b_median")),
-            *(
-                f"{float(x['ratio']):.2f} ({float(x['ratio_lo']):.2f} to {float(x['ratio_hi']):.2f})"
-                for x in (r, by_time["wall"][case])
-            ),
-        ]
-        for case, r in shown.items()
-    )
+    cpu, wall = ({r["case"]: r for r in found if r["unit"].startswith(time)} for time in ("CPU", "wall"))
+
+    def lines() -> Iterator[list[str]]:
+        for case, r in cpu.items():
+            if case.startswith(DECODED):
+                ratios = ([float(x[k]) for k in ("ratio", "ratio_lo", "ratio_hi")] for x in (r, wall[case]))
+                cells = ("{:.2f} ({:.2f} to {:.2f})".format(*x) for x in ratios)
+                yield [*case.split("; ")[1:], *(f"{float(r[k]):.1f}" for k in ("a_median", "b_median")), *cells]
+
+    def summed(cases: dict[str, Row]) -> str:
+        ratios = [float(r["ratio"]) for r in cases.values()]
+        return f"from {min(ratios):.2f} to {max(ratios):.2f}, below 1 in {sum(x < 1 for x in ratios)}"
+
     head = [
         "Frames",
         "Workers",
         "Epochs",
         "PyAV, CPU ms",
         "decord, CPU ms",
-        "CPU ratio (quartiles)",
-        "Wall-clock ratio",
+        "PyAV / decord, CPU",
+        "PyAV / decord, wall",
     ]
-    table = markdown_table(head, rows)
-    kinds = sorted({case.split("; ")[0] for case in by_time["CPU"]})
-    sums = [f"Over all {len(by_time['CPU'])} cases ({'; '.join(kinds)}):"]
-    for name, cases in by_time.items():
-        ratios = sorted(float(r["ratio"]) for r in cases.values())
-        below = sum(x < 1 for x in ratios)
-        sums.append(
-            f"{name} ratio {ratios[0]:.2f} to {ratios[-1]:.2f}, below 1 in {below}{'.' if name == 'wall' else ';'}"
-        )
+    kinds = "; ".join(dict.fromkeys(case.split("; ")[0] for case in cpu))
+    sums = f"All {len(cpu)} cases ({kinds}): CPU ratio {summed(cpu)}; wall ratio {summed(wall)}."
     loads = [float(r["load"]) for r in found if r["load"]]
     rounds = min(int(r["rounds"]) for r in found)
-    busy = f"; load average before each {min(loads):.1f} to {max(loads):.1f}" if loads else ""
-    note = f"Clips of the table: {DECODED}. {rounds} rounds of {found[0]['clips']} clips; {found[0]['hardware']}{busy}."
-    return f"{table}\n\n{' '.join(sums)}\n\n{note}"
+    busy = f"load average before each {min(loads):.1f} to {max(loads):.1f}"
+    note = f"In the table: {DECODED}. {rounds} rounds of {found[0]['clips']} clips; {found[0]['hardware']}; {busy}."
+    return "\n\n".join([markdown_table(head, lines()), sums, note])
 
 
 TABLES: dict[str, Callable[[], str]] = {
