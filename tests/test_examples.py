@@ -20,7 +20,7 @@ def run(name: str, cwd: Path) -> str:
 
 
 def test_the_example_of_a_prediction(tmp_path: Path) -> None:
-    """Protects the first script that a newcomer runs, and `make demo`: a timeline, a plot and a table of a drawn clip."""
+    """Protects the first script that a newcomer runs, and `make demo`: timeline, plot and table of a drawn clip."""
     out = run("predict_clip.py", tmp_path)
     moments = [line.split() for line in out.splitlines() if line.startswith(" ")]
     assert len(moments) == 16, "one for each second"
