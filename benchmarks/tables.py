@@ -63,13 +63,13 @@ def counted(row: Row) -> str:
 
 
 def tasks_of(spec: registry.ModelSpec) -> list[str]:
-    """What a model's weights predict; without any, what its paper's network does."""
+    """The tasks of a model's weights; without any weights, those of its paper's network."""
     found = {t for w in registry.weights().values() if w.arch == spec.name for t in w.tasks} or set(spec.tasks)
     return [t for t in ("emotion", "va") if t in found]
 
 
 def models() -> str:
-    """Architectures, for the README: what each looks at and predicts, and what can be asked for."""
+    """Architectures, for the README: inputs, tasks, wirings and default weights of each."""
     rows = (
         [
             f"[`{m.name}`](docs/papers/{m.name}.md)",
@@ -166,10 +166,10 @@ def controls() -> str:
         for r in results():
             if r["control"] and r["delta"]:
                 name = (known[r["model"]].config.get("control_of") if r["model"] in known else None) or r["model"]
-                key = [f"`{name}`", r["dataset"], r["control"], counted(r)]
-                yield [*key, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
+                first = [f"`{name}`", r["dataset"], r["control"], counted(r)]
+                yield [*first, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
                 if r.get("CCC_delta") and r["delta_metric"] != "CCC":
-                    yield [*key, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
+                    yield [*first, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
 
     header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
     return markdown_table(header, lines(), "Nothing measured yet.")
@@ -188,7 +188,7 @@ def measured_of(model: str) -> list[Row]:
 
 
 def card(model: str) -> str:
-    """What is known of weights: scores, calibration, each class with its confusions, and scores on worse images."""
+    """The measured part of a model card: scores, calibration, each class with its confusions, degraded images."""
     known = registry.weights()
     sha256 = known[model].sha256 if model in known else ""
     own = measured_of(model)
