@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python examples/demo_clip.py demo_out/drawn.mp4
+	$(BIN)/python examples/predict_clip.py demo_out/drawn.mp4
 	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
 	@echo "The clip: demo_out/drawn.mp4. What emozoo says of it:" && ls demo_out/predicted/*
 
@@ -37,7 +37,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 docs: setup
-	$(BIN)/sphinx-build -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 tables: setup

@@ -62,26 +62,26 @@ def counted(row: Row) -> str:
     return (n if n == expected else f"{n} of {expected}") + (f", {no_face} without a face" if int(no_face) else "")
 
 
-def answered(spec: registry.ModelSpec) -> list[str]:
-    """What a model's weights answer; without any, what its paper's network does."""
+def tasks_of(spec: registry.ModelSpec) -> list[str]:
+    """The tasks of a model's weights; without any weights, those of its paper's network."""
     found = {t for w in registry.weights().values() if w.arch == spec.name for t in w.tasks} or set(spec.tasks)
     return [t for t in ("emotion", "va") if t in found]
 
 
 def models() -> str:
-    """Architectures, for the README: what each looks at and answers, and what can be asked for."""
+    """Architectures, for the README: inputs, tasks, wirings and default weights of each."""
     rows = (
         [
             f"[`{m.name}`](docs/papers/{m.name}.md)",
             m.paper,
             ", ".join(dict.fromkeys(s.source for s in m.specs["lite"].streams.values())),
-            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in answered(m)),
+            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in tasks_of(m)),
             ", ".join(f"`{w}`" for w in m.wirings),
             f"`{default.tag}`" if (default := registry.resolve(m.name)[1]) else "none",
         ]
         for m in registry.MODELS.values()
     )
-    header = ["Model", "Paper", "Looks at", "Answers", "Wirings", "Default weights"]
+    header = ["Model", "Paper", "Looks at", "Predicts", "Wirings", "Default weights"]
     return markdown_table(header, rows, "No model yet.")
 
 
@@ -98,7 +98,8 @@ def weights() -> str:
                 classes = ", ".join([*w.classes, *(("valence", "arousal") if "va" in w.tasks else ())])
                 yield [f"`{w.name}`", w.trained_on, classes, size, w.licence, w.sha256[:12]]
 
-    return markdown_table(["Weights", "Trained on", "Answers", "Size", "Licence", "sha256"], lines(), "No weights yet.")
+    header = ["Weights", "Trained on", "Predicts", "Size", "Licence", "sha256"]
+    return markdown_table(header, lines(), "No weights yet.")
 
 
 def scores(model: str = "") -> str:
@@ -131,6 +132,32 @@ def scores(model: str = "") -> str:
     return markdown_table(header, rows, "Nothing measured yet.")
 
 
+# The README's rows: what was measured, then model, protocol and split of the result.
+RJA = "recursive_joint_attention, recipe "
+HEADLINE = (
+    ("Faces: web photographs, 7 classes", "ceflnet.faces7_v3", "ferplus7", "val"),
+    ("Faces: press photographs, 5 classes, people in 5 folds", "ceflnet, recipe of faces5_v3", "lfw5_5fold_v1", ""),
+    ("Voices: English, 8 classes, 4 other actors", f"{RJA}voices_ravdess", "ravdess_voices_actors_17_to_20", "val"),
+    ("Voices: German, 7 classes, 2 other speakers", f"{RJA}voices_emodb", "voices_emodb_val", "val"),
+    ("Voices: trained on German, tested on English, 6 classes", f"{RJA}emodb_voices", "voices_emodb_to_ravdess", ""),
+)
+
+
+def headline() -> str:
+    """Five results on photographs and voices of people, for the README: WAR with the class prior, UAR without."""
+    found = {(r["model"], r["protocol"], r["split"], r["prior"]): r for r in results() if not r["control"]}
+
+    def lines() -> Iterator[list[str]]:
+        for title, model, protocol, split in HEADLINE:
+            trained, uniform = (found[model, protocol, split, prior] for prior in ("train", "uniform"))
+            part = f"{protocol}, {split}" if split else protocol
+            scored = [interval(trained, "WAR"), interval(uniform, "UAR")]
+            yield [title, f"`{model}`", f"`{part}`", trained["n_evaluated"], *scored]
+
+    header = ["Measured on", "Weights or recipe", "Protocol", "n", "WAR (95 %)", "UAR (95 %)"]
+    return markdown_table(header, lines())
+
+
 def controls() -> str:
     """Each network beside its retrained control: what the mechanism adds."""
     known = registry.weights()
@@ -139,10 +166,10 @@ def controls() -> str:
         for r in results():
             if r["control"] and r["delta"]:
                 name = (known[r["model"]].config.get("control_of") if r["model"] in known else None) or r["model"]
-                place = [f"`{name}`", r["dataset"], r["control"], counted(r)]
-                yield [*place, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
+                first = [f"`{name}`", r["dataset"], r["control"], counted(r)]
+                yield [*first, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
                 if r.get("CCC_delta") and r["delta_metric"] != "CCC":
-                    yield [*place, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
+                    yield [*first, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
 
     header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
     return markdown_table(header, lines(), "Nothing measured yet.")
@@ -161,7 +188,7 @@ def measured_of(model: str) -> list[Row]:
 
 
 def card(model: str) -> str:
-    """What is known of weights: scores, calibration, each class with its confusions, and answers to worse images."""
+    """The measured part of a model card: scores, calibration, each class with its confusions, degraded images."""
     known = registry.weights()
     sha256 = known[model].sha256 if model in known else ""
     own = measured_of(model)
@@ -193,7 +220,7 @@ def card(model: str) -> str:
             [r["condition"], r["n"], share(r["WAR"]), change(r, "WAR"), share(r["UAR"]), change(r, "UAR")]
             for r in lines
         )
-        head = ["Pictures", "n", "WAR", "Change (95 %)", "UAR", "Change (95 %)"]
+        head = ["Images", "n", "WAR", "Change (95 %)", "UAR", "Change (95 %)"]
         parts += [f"{protocol}, class prior {PRIORS[prior]}:", markdown_table(head, rows, "")]
     return "\n\n".join(parts)
 
@@ -258,7 +285,7 @@ def composed(views: str) -> str:
         ]
         for r in found
     )
-    head = ["Clips", "Answers of", "Input", "n", "UAR", "Fused minus this (95 %)"]
+    head = ["Clips", "Predictions of", "Input", "n", "UAR", "Fused minus this (95 %)"]
     table = markdown_table(head, rows, "Nothing measured yet.")
     if len(versions) > 1:
         note = "Clips of another version have other pixels. Each difference was measured on clips of its row's version."
@@ -266,33 +293,50 @@ def composed(views: str) -> str:
     return f"{table}\n\nMeasured on composed clips of version {versions[0]}." if found else table
 
 
+DECODED = "drawn 224x224, GOP 250"  # the clips in the table; the others are summed up
+
+
 def decoders() -> str:
-    """PyAV beside decord on training clips."""
+    """PyAV beside decord on training clips: one kind of clip as a table, all of them in one sentence."""
     found = [r for r in measurements("speed") if r["question"] == "decoder"]
-    rows = (
-        [
-            *r["case"].split("; "),
-            r["unit"].removesuffix(" ms per clip"),
-            *(f"{float(r[k]):.1f}" for k in ("a_median", "b_median")),
-            f"{float(r['ratio']):.2f} ({float(r['ratio_lo']):.2f} to {float(r['ratio_hi']):.2f})",
-        ]
-        for r in found
-    )
-    head = ["Clips", "Frames", "Workers", "Epochs", "Time", "PyAV, ms", "decord, ms", "PyAV / decord (quartiles)"]
-    table = markdown_table(head, rows, "Nothing measured yet.")
+    if not found:
+        return "Nothing measured yet."
+    cpu, wall = ({r["case"]: r for r in found if r["unit"].startswith(time)} for time in ("CPU", "wall"))
+
+    def lines() -> Iterator[list[str]]:
+        for case, r in cpu.items():
+            if case.startswith(DECODED):
+                ratios = ([float(x[k]) for k in ("ratio", "ratio_lo", "ratio_hi")] for x in (r, wall[case]))
+                cells = ("{:.2f} ({:.2f} to {:.2f})".format(*x) for x in ratios)
+                yield [*case.split("; ")[1:], *(f"{float(r[k]):.1f}" for k in ("a_median", "b_median")), *cells]
+
+    def summed(cases: dict[str, Row]) -> str:
+        ratios = [float(r["ratio"]) for r in cases.values()]
+        return f"from {min(ratios):.2f} to {max(ratios):.2f}, below 1 in {sum(x < 1 for x in ratios)}"
+
+    head = [
+        "Frames",
+        "Workers",
+        "Epochs",
+        "PyAV, CPU ms",
+        "decord, CPU ms",
+        "PyAV / decord, CPU",
+        "PyAV / decord, wall",
+    ]
+    kinds = "; ".join(dict.fromkeys(case.split("; ")[0] for case in cpu))
+    sums = f"All {len(cpu)} cases ({kinds}): CPU ratio {summed(cpu)}; wall ratio {summed(wall)}."
     loads = [float(r["load"]) for r in found if r["load"]]
-    if not loads:
-        return table
     rounds = min(int(r["rounds"]) for r in found)
     busy = f"load average before each {min(loads):.1f} to {max(loads):.1f}"
-    machine, clips = found[0]["hardware"], found[0]["clips"]
-    return f"{table}\n\n{rounds} rounds of {clips} clips; {machine}; {busy}."
+    note = f"In the table: {DECODED}. {rounds} rounds of {found[0]['clips']} clips; {found[0]['hardware']}; {busy}."
+    return "\n\n".join([markdown_table(head, lines()), sums, note])
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
     "weights": weights,
     "results": scores,
+    "headline": headline,
     "controls": controls,
     "arousal": arousal,
     "decoders": decoders,

@@ -34,7 +34,7 @@ def ask(model: emozoo.EmotionModule, batch: Batch, inputs: dict[str, Tensor]) ->
 def test_types_are_visible_to_users(tmp_path):
     """Protects editors and type checkers: the example and a user's lines pass ``mypy --strict``, with our types."""
     (tmp_path / "user.py").write_text(USER, encoding="utf-8")
-    files = [str(ROOT / "examples" / "typed.py"), str(tmp_path / "user.py")]
+    files = [str(ROOT / "examples" / "predict_clip.py"), str(tmp_path / "user.py")]
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull, "--follow-imports", "silent"]
     environment = os.environ | {"MYPYPATH": str(ROOT)}
     found = subprocess.run([*command, *files], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """Numbers in pages come from committed results, never from memory."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,15 @@ def test_pages_say_what_was_measured():
     """Protects README, docs and model cards from tables that no longer match benchmarks/results and the registry."""
     done = tables(ROOT / "benchmarks" / "tables.py", "--check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    """Protects the first page that anybody reads: it stays readable in minutes, and no link of it is dead."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    links = [x for x in re.findall(r"\]\(([^)#]+)", text) if "://" not in x]
+    assert "docs/results.md" in links, "where all results are"
+    assert not [x for x in links if not (ROOT / x).exists()]
 
 
 def test_a_changed_result_is_noticed_and_written(tmp_path):
