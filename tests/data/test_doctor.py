@@ -205,7 +205,7 @@ def test_cure_of_untimed_frames_names_a_column_that_is_read(tmp_path: Path) -> N
     (finding,) = [f for f in doctor.check(tmp_path).findings if f.code == "assumed_rate"]
     column = finding.fix.split("'")[1]
     (tmp_path / "manifest.csv").write_text(f"path,label,{column}\nframes,a,nowhere.mp4\n")
-    assert any("nowhere.mp4" in f.text for f in doctor.check(tmp_path).findings)
+    assert "missing" in {f.code for f in doctor.check(tmp_path).findings}
 
 
 def test_page_escapes_what_the_data_set_contains(tmp_path: Path) -> None:
