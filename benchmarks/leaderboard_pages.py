@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from emozoo.benchmark.leaderboard import BOARDS, HEADINGS, Line, our_lines, ours, rows, tables
-from emozoo.plots import COLOURS, FAINT, INK
+from emozoo.plots import COLORS, FAINT, INK
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "leaderboards.md"
@@ -33,7 +33,7 @@ KEY = "emozoo:shows"
 PAIRS = (("WAR", "UAR"), ("CCC V", "CCC A"))  # what one panel shows together
 MARKS = {"WAR": "o", "UAR": "D", "CCC V": "o", "CCC A": "D"}
 WORDS = {"WAR": "WAR, %", "UAR": "UAR, %", "CCC V": "CCC, valence", "CCC A": "CCC, arousal"}
-THEIRS, REPRODUCED, OURS = "#A8ADB5", COLOURS["sadness"], COLOURS["anger"]
+THEIRS, REPRODUCED, OURS = "#A8ADB5", COLORS["sadness"], COLORS["anger"]
 FEWEST = 3  # numbers that are worth a figure
 ROW, EDGE, TITLE = 0.2, 0.45, 0.42  # inches: a method; the panel's axis below; its title above
 

@@ -23,7 +23,7 @@ from emozoo.benchmark import report
 from emozoo.files import resolve_path
 from emozoo.inference import Prediction, predict
 from emozoo.module import load
-from emozoo.plots import colours
+from emozoo.plots import colors
 
 DATA, IMAGE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
 CLIPS = ("ekman6_samples/*", "clips/liveportrait_*", "clips/pyfeat_*", "clips/facenet_*")
@@ -49,7 +49,7 @@ def image(found: Sequence[Prediction]) -> Figure:
     """A band for each clip and model; the surer an answer, the stronger its colour."""
     seen = [p for p in found if p.timeline]
     classes = list(dict.fromkeys(c for p in seen for c in p.classes))
-    palette = colours(classes)
+    palette = colors(classes)
     figure = Figure(figsize=(10, 1.1 + ROW * len(seen)), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()

@@ -7,6 +7,8 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -54,18 +56,26 @@ def packaged(name: str) -> Path:
     raise EmozooError(f"this installation has no {name!r} folder beside {package}: install emozoo again from its wheel")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes to a temporary name in the same folder, then renames: a killed run leaves no half file."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, which replaces it if the block ends without an exception, else is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    start = f".{path.stem[:40]}."  # a name may be as long as the file system allows
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=path.suffix)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        yield Path(name)
         shutil.copymode(path, name) if path.exists() else os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes to a temporary name in the same folder, then renames: a killed run leaves no half file."""
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 _LIBRARIES = (

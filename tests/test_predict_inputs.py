@@ -404,7 +404,7 @@ def test_what_would_help_is_said(face, module):
     def hint(image: np.ndarray) -> str:
         found = inference.predict(image, module)
         (warning,) = [w for w in found.warnings if w["code"] == "no_face"]
-        assert warning["text"].startswith("no face was found; this model answers from faces alone; ")
+        assert warning["text"].startswith("no face was found; this model predicts from faces alone; ")
         return warning["text"]
 
     wide = np.full((480, 640, 3), 110, dtype=np.uint8)
@@ -483,7 +483,7 @@ def test_a_slow_time_lapse_is_asked_once_a_image(face, module, tmp_path, monkeyp
     step = module.predict_step
     monkeypatch.setattr(module, "predict_step", lambda batch, index=0: asked.append(len(batch)) or step(batch, index))
     found = inference.predict(path, module)
-    monkeypatch.setattr(inference, "_alike", lambda reader, windows: [[w] for w in windows])
+    monkeypatch.setattr(inference, "group_by_frames", lambda reader, windows: [[w] for w in windows])
     alone = inference.predict(path, module)
     assert len(found.timeline) > 100
     assert asked[0] == 4

@@ -37,9 +37,9 @@ from emozoo.data.container import (
     read_header,
     video_stream,
 )
+from emozoo.data.frame_folder import FrameFolder
 from emozoo.data.images import (
     FOLDER_FPS,
-    FrameFolder,
     FrameSource,
     Still,
     frame_rate,

@@ -165,7 +165,7 @@ def test_alike_under_two_labels(audio_set: Path) -> None:
 def test_items_without_a_face_are_noted(audio_set: Path) -> None:
     """Protects the list of items in which a face model sees none."""
     (note,) = [n for n in doctor.check(audio_set).notes if n.code == "no_face"]
-    assert "of 8 items looked at" in note.text
+    assert "of 8 items examined" in note.text
 
 
 def test_workers_agree(tmp_path: Path) -> None:
@@ -195,3 +195,28 @@ def test_real_clips(shared: Path) -> None:
     assert "corrupt_middle" in by_code.get("broken_part", set()) | by_code["broken_tail"]
     faulty = set.union(*by_code.values())
     assert not faulty & {"base", "vfr", "rotated_90", "h264_422_10bit", "one_frame", "long_gop", "video_only"}
+
+
+def test_cure_of_untimed_frames_names_a_column_that_is_read(tmp_path: Path) -> None:
+    """Protects the advice for folders of frames: the column that it names is read."""
+    for i in range(0, 40, 4):
+        image(tmp_path / "frames" / f"{i:04d}.png", i)
+    (tmp_path / "manifest.csv").write_text("path,label\nframes,a\n")
+    (finding,) = [f for f in doctor.check(tmp_path).findings if f.code == "assumed_rate"]
+    column = finding.fix.split("'")[1]
+    (tmp_path / "manifest.csv").write_text(f"path,label,{column}\nframes,a,nowhere.mp4\n")
+    assert "missing" in {f.code for f in doctor.check(tmp_path).findings}
+
+
+def test_page_escapes_what_the_data_set_contains(tmp_path: Path) -> None:
+    """Protects readers of the HTML report: names of files and classes are text, every finding and cure is shown."""
+    for name in ("<b>", "a"):
+        image(tmp_path / name / "x.png", 1)
+    (tmp_path / "a" / "x & y.png").write_text("no image")
+    report = doctor.check(tmp_path)
+    page = report.to_html()
+    assert "<b>" not in page
+    assert "Classes in order: &lt;b&gt;, a" in page
+    assert "x &amp; y" in page
+    for finding in report.findings:
+        assert f"<h2>{finding.code} (" in page

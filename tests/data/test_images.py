@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from emozoo.data import faces, images, media
+from emozoo.data import animation, faces, images, media
 from emozoo.data.clips import ClipReader
 from emozoo.data.manifest import AUDIOS, IMAGES, MEDIA, VIDEOS
 from emozoo.errors import VideoError
@@ -422,7 +422,7 @@ def test_heic_with_a_decoder_is_whole_and_upright(tmp_path: Path, orientation: i
 LEVELS = (10, 60, 110, 160, 210)
 
 
-def animation(suffix: str, durations: Sequence[int], size: tuple[int, int] = (32, 24), **how: object) -> bytes:
+def animated(suffix: str, durations: Sequence[int], size: tuple[int, int] = (32, 24), **how: object) -> bytes:
     shown = [Image.new("RGB", size, (v, v, v)) for v in LEVELS[: len(durations)]]
     if suffix == "webp":
         how |= {"lossless": True}
@@ -435,7 +435,7 @@ def animation(suffix: str, durations: Sequence[int], size: tuple[int, int] = (32
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "apng", AVIF])
 def test_animated_images_are_clips(tmp_path: Path, suffix: str) -> None:
     """Protects animations: all of their frames, at their own times, in any order of reading."""
-    (tmp_path / f"a.{suffix}").write_bytes(animation("png" if suffix == "apng" else suffix, (40, 80, 120, 40, 200)))
+    (tmp_path / f"a.{suffix}").write_bytes(animated("png" if suffix == "apng" else suffix, (40, 80, 120, 40, 200)))
     images = media.open_frames(tmp_path / f"a.{suffix}")
     np.testing.assert_allclose(images.stamps, [0, 0.04, 0.12, 0.24, 0.28], atol=1e-6)
     assert images.size == (32, 24)
@@ -453,7 +453,7 @@ def test_animated_images_are_clips(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
 def test_frames_without_a_duration_last_a_tenth_of_a_second(tmp_path: Path, suffix: str) -> None:
     """Protects old animations, whose frames are said to last 0 or 10 ms: shown as browsers show them."""
-    (tmp_path / f"a.{suffix}").write_bytes(animation(suffix, (0, 10, 0)))
+    (tmp_path / f"a.{suffix}").write_bytes(animated(suffix, (0, 10, 0)))
     np.testing.assert_allclose(media.open_frames(tmp_path / f"a.{suffix}").stamps, [0, 0.1, 0.2])
 
 
@@ -479,8 +479,8 @@ def test_an_animation_that_is_cut_off_is_told_so(tmp_path: Path, suffix: str) ->
 
 def test_an_endless_animation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects time and memory: the frames of an animation are bounded together."""
-    monkeypatch.setattr(images, "MOST_FRAME_PIXELS", 4 * 32 * 24)
-    (tmp_path / "a.gif").write_bytes(animation("gif", (40,) * 5))
+    monkeypatch.setattr(animation, "MOST_FRAME_PIXELS", 4 * 32 * 24)
+    (tmp_path / "a.gif").write_bytes(animated("gif", (40,) * 5))
     with pytest.raises(VideoError, match="5 frames of 32 x 24 pixels is too large"):
         media.open_frames(tmp_path / "a.gif")
 
