@@ -103,7 +103,7 @@ def voice_table() -> None:
         for r in voices(part)
         if (label := canonical(str(r.label))) in BASIC7
     ]
-    report.write_text(report.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
+    report.write_text(files.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
 
 
 def _held_out(recipe: str) -> set[str]:

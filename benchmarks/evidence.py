@@ -202,7 +202,7 @@ def joined_table(corpora: Sequence[str], name: str) -> Path:
         if (label := canonical(str(row.label))) in BASIC7
     ]
     path = RUNS / "voices" / name / "manifest.csv"
-    report.write_text(report.csv_text(lines, ("path", "label", "group", "split")), path)
+    report.write_text(files.csv_text(lines, ("path", "label", "group", "split")), path)
     return path
 
 
@@ -213,7 +213,7 @@ def without_splits(table: str, name: str) -> Path:
         del row["split"]
         row["path"] = str((resolve_path(table).parent / row["path"]).resolve())
     path = RUNS / "voices_across" / f"{name}.csv"
-    report.write_text(report.csv_text(rows, list(rows[0])), path)
+    report.write_text(files.csv_text(rows, list(rows[0])), path)
     return path
 
 
@@ -311,7 +311,7 @@ def measure_intensity(module: EmotionModule) -> None:
             "emotion": label or "all", "pairs": len(own), "strong_above_normal": f"{above:.4f}", "lo": f"{low:.4f}",
             "hi": f"{high:.4f}", "actors": len({k[0] for k in pairs}), "sha256": module.sha256,
         })  # fmt: skip
-    report.write_text(report.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
+    report.write_text(files.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
 
 
 PARTS: dict[str, Callable[[], Records]] = {

@@ -42,7 +42,7 @@ def table(found: Sequence[Prediction]) -> str:
         for one in found
         for m in one.timeline
     ]  # fmt: skip
-    return report.csv_text(rows, COLUMNS)
+    return files.csv_text(rows, COLUMNS)
 
 
 def image(found: Sequence[Prediction]) -> Figure:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emozoo import files
+from emozoo.benchmark.formatting import joined, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,29 +65,12 @@ def read_results(folder: str | Path) -> list[dict[str, str]]:
     return [row for table in tables for row in table if "dataset" in row]
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A table with these columns as the text of a CSV file; what a row lacks is empty."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], none: str = "") -> str:
-    """A Markdown table, or the line ``none`` where there are no rows."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    if not lines:
-        return none
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
-
-
 def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Records as a table of its own, with the columns of the committed results."""
-    write_text(csv_text(to_csv_rows(records), COLUMNS), path)
+    write_text(files.csv_text(to_csv_rows(records), COLUMNS), path)
 
 
-def headline(record: dict[str, Any]) -> str | None:
+def headline(record: Mapping[str, Any]) -> str | None:
     """The metric that a control's difference is shown in: UAR, or CCC_V where no classes were scored."""
     return next((m for m in ("UAR", "CCC_V") if record["metrics"][m] is not None), None)
 
@@ -128,7 +112,7 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
         path = Path(folder) / f"{name}.csv"
         table = {tuple(r.get(k) or "" for k in KEY): r for r in read_csv(path)}
         table |= {tuple(r[k] for k in KEY): r for r in rows if r["dataset"] == name}
-        write_text(csv_text((table[k] for k in sorted(table)), COLUMNS), path)
+        write_text(files.csv_text((table[k] for k in sorted(table)), COLUMNS), path)
         written.append(path)
     return written
 
@@ -158,7 +142,7 @@ def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
             values += [name, found["n"], found["recall"], precision, found["f1"], " ".join(map(str, counts))]
             row = {c: _cell(v) for c, v in zip(CLASS_COLUMNS, values, strict=True)}
             table[tuple(row[k] for k in same)] = row
-    write_text(csv_text(table.values(), CLASS_COLUMNS), path)
+    write_text(files.csv_text(table.values(), CLASS_COLUMNS), path)
 
 
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:
@@ -209,6 +193,11 @@ def sets(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[s
     return found
 
 
+def full_name(r: Mapping[str, Any]) -> str:
+    """The name of the weights, with the control where the record is one's."""
+    return f"{r['model']}: {r['control']}" if r["control"] else str(r["model"])
+
+
 def part_name(r: Mapping[str, Any]) -> str:
     """``fold 3``, ``pooled``, ``mean``, or the split in the protocol's name."""
     if r["fold"] is None:
@@ -236,13 +225,7 @@ def title(part: Sequence[Mapping[str, Any]]) -> str:
     return f"{', '.join(dict.fromkeys(p for p in place if p))}: {n}{faces}"
 
 
-def number(metric: str, value: float | None, sign: str = "") -> str:
-    """A value as it is printed: percent with a decimal, CCC with two; a dash where it was not measured."""
-    if value is None:
-        return "–"
-    return f"{value:{sign}.2f}" if metric.startswith("CCC") else f"{100 * value:{sign}.1f}"
-
-
-def _shown(metric: str, value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
-    ends = "\n" + " to ".join(number(metric, x, sign) for x in interval) if interval else ""
-    return f"{number(metric, value, sign)}{ends}"
+def _shown(metric: str, value: float | None, ends: Sequence[float] | None, sign: str = "") -> str:
+    """A value with its interval on a line of its own."""
+    form = partial(number, metric, sign=sign)
+    return f"{form(value)}\n{joined(ends, form)}" if ends else form(value)

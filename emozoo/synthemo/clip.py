@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emozoo import files
 from emozoo.data.protocols import SYNTHEMO_VERSION as VERSION
-from emozoo.errors import DatasetError
 from emozoo.synthemo.cause import VIEWS, Cause, Course, Knobs, course, plan
 from emozoo.synthemo.drawing.body import body, hand
 from emozoo.synthemo.drawing.draw import Array, Canvas, disc, over
@@ -26,7 +22,9 @@ from emozoo.synthemo.drawing.person import AU_INDEX, Person, person
 from emozoo.synthemo.drawing.scene import Scene
 from emozoo.synthemo.drawing.skull import LEFT, TOP
 from emozoo.synthemo.voice import RATE, STEP, in_16_bits, speak
+from emozoo.synthemo.writer import Progress, write_clips
 
+STAMP = "synthemo.json"
 COLUMNS = (
     "path", "label", "valence", "arousal", "split", "fold", "group", "start", "end", "x1", "y1", "x2", "y2",
     *(f"{v}_shows" for v in VIEWS), "conflicts", "burst_start", "burst_end", "peak", "place",
@@ -116,10 +114,8 @@ def _screen(cause: Cause) -> Canvas:
 
 def write_clip(clip: Rendered, path: Path) -> None:
     """Writes H.264 / FLAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
-    table = path.with_suffix(".va.csv")
-    part = table.with_name(f".{table.name}.part")
-    part.write_text("valence,arousal\n" + "".join(f"{v:.4f},{a:.4f}\n" for v, a in clip.va), encoding="utf-8")
-    os.replace(part, table)
+    lines = ["valence,arousal", *(f"{v:.4f},{a:.4f}" for v, a in clip.va)]
+    files.write_atomic(path.with_suffix(".va.csv"), ("\n".join(lines) + "\n").encode())
     write_media(path, clip.frames, clip.waveform, clip.rate, clip.cause.fps, clip.cause.knobs.crf)
 
 
@@ -183,12 +179,9 @@ def row(cause: Cause, path: str) -> dict[str, object]:
     return {c: values.get(c, "") for c in COLUMNS}
 
 
-def make(job: tuple[Cause, str]) -> str:
-    """Draws a clip and writes it to a path, which it returns: work for a process of its own."""
-    cause, path = job
-    cv2.setNumThreads(1)
-    write_clip(render(cause), Path(path))
-    return path
+def draw(cause: Cause, path: Path) -> None:
+    """Draws the clip of a cause and writes it to a path."""
+    write_clip(render(cause), path)
 
 
 def generate(
@@ -201,62 +194,21 @@ def generate(
     seconds: float = 2.4,
     fps: float = 12.5,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Writes ``n`` clips below ``out`` and returns the path of their ``manifest.csv``.
 
-    Same seed, same pixels: a clip depends on seed, index and settings, not on ``n`` or ``workers``. A run that was cut
-    short is continued: clips that are there are kept. ``size`` = (w, h); ``progress`` is called with (done, n).
+    Same seed, same pixels: a clip depends on seed, index and settings, not on ``n`` or ``workers``. Clips that are
+    there are not drawn again, so a killed run continues. ``size`` = (w, h); ``progress`` is called with (done, n).
     Raises DatasetError where ``out`` holds clips made with other settings.
     """
     knobs = knobs or Knobs()
     plan(seed, 0, knobs, size=size, seconds=seconds, fps=fps)  # refuses bad settings before anything is written
-    out = Path(out)
-    (out / "clips").mkdir(parents=True, exist_ok=True)
     settings = {
-        "version": VERSION,
-        "seed": seed,
-        "size": list(size),
-        "seconds": seconds,
-        "fps": fps,
-        "knobs": json.loads(json.dumps(asdict(knobs))),
-    }
-    stamp = out / "synthemo.json"
-    if stamp.exists():
-        if json.loads(stamp.read_text(encoding="utf-8")) != settings:
-            raise DatasetError(
-                f"{out}: holds SynthEmo clips made with other settings (see {stamp.name}); choose an empty folder"
-            )
-    else:
-        _replace(stamp, json.dumps(settings, indent=1) + "\n")
+        "version": VERSION, "seed": seed, "size": size, "seconds": seconds, "fps": fps, "knobs": asdict(knobs),
+    }  # fmt: skip
     causes = [plan(seed, i, knobs, size=size, seconds=seconds, fps=fps) for i in range(n)]
-    names = [f"clips/{c.index:06d}.mp4" for c in causes]
-    jobs = [(c, str(out / name)) for c, name in zip(causes, names, strict=True) if not (out / name).exists()]
-    done = n - len(jobs)
-    if workers > 1 and len(jobs) > 1:
-        # Fresh processes: OpenCV and torch threads do not survive a fork.
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
-            for _ in pool.map(make, jobs, chunksize=4):
-                done += 1
-                if progress:
-                    progress(done, n)
-    else:
-        for job in jobs:
-            make(job)
-            done += 1
-            if progress:
-                progress(done, n)
-    manifest = out / "manifest.csv"
-    part = manifest.with_name(f".{manifest.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as f:
-        table = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(row(c, name) for c, name in zip(causes, names, strict=True))
-    os.replace(part, manifest)
-    return manifest
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    return write_clips(
+        Path(out), causes, write=draw, row=row, columns=COLUMNS, stamp=STAMP, settings=settings, workers=workers,
+        progress=progress,
+    )  # fmt: skip

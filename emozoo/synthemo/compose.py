@@ -19,22 +19,17 @@ Legend: F = frames, h, w = pixels.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from emozoo import files
 from emozoo.data.images import is_image, read_image
 from emozoo.data.manifest import Row
 from emozoo.errors import DatasetError, UsageError, VideoError
@@ -44,6 +39,7 @@ from emozoo.synthemo.drawing.draw import Array, Canvas
 from emozoo.synthemo.drawing.places import PLACES
 from emozoo.synthemo.drawing.scene import TYPICAL, Scene
 from emozoo.synthemo.voice import in_16_bits
+from emozoo.synthemo.writer import Progress, write_clips
 
 VERSION = 2
 STAMP = "composed.json"
@@ -375,15 +371,12 @@ def _pink(n: int, r: np.random.Generator) -> Array:
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
-def make(job: tuple[Recipe, str]) -> str:
-    """Composes a clip and writes it to a path, which it returns: work for a process of its own."""
-    recipe, path = job
-    cv2.setNumThreads(1)
-    write_media(Path(path), images(recipe), waveform(recipe), RATE, recipe.fps, recipe.mix.crf)
-    return path
+def write(recipe: Recipe, path: Path) -> None:
+    """Composes the clip of a recipe and writes it to a path."""
+    write_media(path, images(recipe), waveform(recipe), RATE, recipe.fps, recipe.mix.crf)
 
 
-def line(recipe: Recipe, path: str, split: str | None) -> dict[str, object]:
+def row(recipe: Recipe, path: str, split: str | None) -> dict[str, object]:
     """The manifest's line of a clip: the common columns, then the causes."""
     point = circumplex_point(recipe.label)
     assert point is not None
@@ -414,7 +407,7 @@ def compose(
     seconds: float = 3.2,
     fps: float = 12.5,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Writes ``n`` clips below ``out`` and returns the path of their ``manifest.csv``.
 
@@ -429,38 +422,13 @@ def compose(
         DatasetError: too little material, or ``out`` holds clips made otherwise.
     """
     mix = mix or Mix()
-    material, out = Material(faces, voices, mix.views), Path(out)
-    (out / "clips").mkdir(parents=True, exist_ok=True)
+    material = Material(faces, voices, mix.views)
     settings = {
-        "version": VERSION, "seed": seed, "size": list(size), "seconds": seconds, "fps": fps,
-        "mix": json.loads(json.dumps(asdict(mix))), "material": material.sha256,
+        "version": VERSION, "seed": seed, "size": size, "seconds": seconds, "fps": fps, "mix": asdict(mix),
+        "material": material.sha256,
     }  # fmt: skip
-    stamp = out / STAMP
-    if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != settings:
-        raise DatasetError(f"{out}: holds clips composed otherwise (see {STAMP}); choose an empty folder")
-    files.write_atomic(stamp, (json.dumps(settings, indent=1) + "\n").encode())
     recipes = [plan(material, seed, i, mix, size=size, seconds=seconds, fps=fps) for i in range(n)]
-    names = [f"clips/{r.index:06d}.mp4" for r in recipes]
-    jobs = [(r, str(out / name)) for r, name in zip(recipes, names, strict=True) if not (out / name).exists()]
-    done = n - len(jobs)
-
-    def step(_: str) -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, n)
-
-    if workers > 1 and len(jobs) > 1:
-        # Fresh processes: OpenCV's threads do not survive a fork.
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
-            for path in pool.map(make, jobs, chunksize=8):
-                step(path)
-    else:
-        for job in jobs:
-            step(make(job))
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(line(r, name, split) for r, name in zip(recipes, names, strict=True))
-    files.write_atomic(out / "manifest.csv", text.getvalue().encode())
-    return out / "manifest.csv"
+    return write_clips(
+        Path(out), recipes, write=write, row=partial(row, split=split), columns=COLUMNS, stamp=STAMP,
+        settings=settings, workers=workers, progress=progress,
+    )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from emozoo import files
-from emozoo.benchmark.run import Result
+from emozoo.benchmark.records import Result
 from emozoo.benchmark.statistics import Outcome, group_numbers
 from emozoo.errors import DatasetError, UsageError
 from emozoo.labels import canonical
@@ -62,7 +62,7 @@ def _cell(line: Mapping[str, Any], column: str) -> str:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class StoredPredictions:
     """What a file says: ``ids`` of the items, ``groups`` (persons, None = unknown), and their outcome.
 
     ``confidence`` (N,): the highest probability of each item; nan without classes.
@@ -74,7 +74,7 @@ class Predictions:
     confidence: np.ndarray
 
 
-def read(path: Path) -> Predictions:
+def read(path: Path) -> StoredPredictions:
     """A file of predictions. Raises DatasetError that names the line that cannot be used."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -108,8 +108,8 @@ def read(path: Path) -> Predictions:
     return of_table(classes, lines)
 
 
-def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Predictions:
-    """What lines say, as they stand in a file or in :meth:`emozoo.benchmark.answers.Said.table`."""
+def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> StoredPredictions:
+    """What lines say, as they stand in a file or in :meth:`emozoo.benchmark.predict.Predictions.table`."""
     seen: dict[str, int] = {}
     groups: list[str | None] = []
     confusion: list[tuple[int, int]] = []
@@ -134,7 +134,7 @@ def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Pred
         moments = np.stack([[concordance_sums(b[:, i], b[:, i + 2]) for i in (0, 1)] for b in blocks])
     known = np.array(confusion) if classes else None
     outcome = Outcome(group_numbers(groups, ids), tuple(classes), known, moments)
-    return Predictions(ids, groups, outcome, np.array(confidence))
+    return StoredPredictions(ids, groups, outcome, np.array(confidence))
 
 
 def aligned(a: tuple[Sequence[str], Outcome], b: tuple[Sequence[str], Outcome]) -> tuple[Outcome, Outcome]:
