@@ -32,11 +32,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from folds import cross_validate, saved_elsewhere
 
-from emozoo import hub
+from emozoo import files, hub
 from emozoo.benchmark import report, statistics
-from emozoo.benchmark.folds import cross_validate, saved_elsewhere
-from emozoo.benchmark.run import complete, ends, run
+from emozoo.benchmark.records import complete, ends
+from emozoo.benchmark.run import measure
 from emozoo.data import audio
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
@@ -101,16 +102,18 @@ def ferplus() -> Records:
     found: Records = []
     for arch in NETWORKS:
         folder = trained(f"{arch}__ferplus_votes")
-        one = run([str(folder)], "ferplus", resolve_path("$EMOZOO_SHARED/data/ferplus"), split="val", prior="both")
+        one = measure(
+            [str(folder)], "ferplus", resolve_path("$EMOZOO_SHARED/data/ferplus"), split="val", prior="both"
+        ).records
         found += [r | {"model": f"{arch}, recipe ferplus_votes"} for r in one]
     return found
 
 
 def music() -> Records:
     folder = trained("dfan__music_video")
-    found = run(
+    found = measure(
         [str(folder)], "csv", resolve_path("$EMOZOO_SHARED/data/music_video/manifest.csv"), split="val", prior="train"
-    )
+    ).records
     name = {"model": "dfan, recipe music_video", "dataset": "music_video", "protocol": "music_video_val_v1"}
     return [r | name for r in found]
 
@@ -120,7 +123,7 @@ def music() -> Records:
 
 def voices() -> Records:
     folder = trained("recursive_joint_attention__ravdess_voices")
-    found = run([str(folder)], "csv", resolve_path(VOICES), split="val", prior="both")
+    found = measure([str(folder)], "csv", resolve_path(VOICES), split="val", prior="both").records
     name = {"dataset": "ravdess", "protocol": "ravdess_voices_actors_17_to_20"}
     found = [r | name | {"model": "recursive_joint_attention, recipe ravdess_voices"} for r in found]
     for normalised in (False, True):
@@ -136,11 +139,13 @@ def across() -> Records:
         (english, "ravdess", "emodb", GERMAN), (german, "emodb", "ravdess", VOICES), (german, "emodb", "emodb", ""),
     ):  # fmt: skip
         if table:
-            made = run([str(folder)], "csv", without_splits(table, other), prior="both", label_map="basic7_v1")
+            made = measure(
+                [str(folder)], "csv", without_splits(table, other), prior="both", label_map="basic7_v1"
+            ).records
             protocol = f"voices_{own}_to_{other}"
         else:
             made, protocol = (
-                run([str(folder)], "csv", resolve_path(GERMAN), split="val", prior="both"),
+                measure([str(folder)], "csv", resolve_path(GERMAN), split="val", prior="both").records,
                 "voices_emodb_val",
             )
         name = {"dataset": other, "protocol": protocol, "model": f"recursive_joint_attention, recipe {own}_voices"}
@@ -163,7 +168,7 @@ def speech() -> Records:
     found: Records = []
     for corpus, table in CORPORA.items():
         folder = trained(f"recursive_joint_attention__voices_{corpus}")
-        made = run([str(folder)], "csv", resolve_path(table), split="val", prior="both")
+        made = measure([str(folder)], "csv", resolve_path(table), split="val", prior="both").records
         name = {"dataset": corpus, "protocol": PROTOCOLS.get(corpus, f"voices_{corpus}_val")}
         found += [r | name | {"model": f"recursive_joint_attention, recipe voices_{corpus}"} for r in made]
     return found
@@ -175,7 +180,7 @@ def together() -> Records:
     folder = trained(recipe)
     found: Records = []
     for corpus in CORPORA:
-        made = run([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both")
+        made = measure([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both").records
         name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
         found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
     for left_out in CORPORA:
@@ -185,7 +190,7 @@ def together() -> Records:
             path = RECIPES / f"{recipe}.yaml"
             train(["--config", str(path), "--data.root", str(table), *saved_elsewhere(path, folder)])
         others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
-        made = run([str(folder)], "csv", others, prior="both")
+        made = measure([str(folder)], "csv", others, prior="both").records
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
         found += [
             r | name | {"model": f"recursive_joint_attention, recipe voices_together, no {left_out}"} for r in made

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as fn
 
-from emozoo import registry
+from emozoo import files, registry
 from emozoo.batch import Batch
 from emozoo.benchmark import report, statistics
-from emozoo.benchmark.answers import Said, Voice, read
+from emozoo.benchmark.contenders import Contender
+from emozoo.benchmark.predict import Predictions, predict
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
 from emozoo.data.media import read_image
@@ -169,13 +170,13 @@ def head_turns(rows: list[Row]) -> np.ndarray:
     return found
 
 
-def rows_by_turn(said: Said, prior: str) -> list[dict[str, Any]]:
+def rows_by_turn(predictions: Predictions, prior: str) -> list[dict[str, Any]]:
     """Lines for the third of the heads that is turned least, and for that which is turned most."""
-    turn = head_turns(said.rows)
+    turn = head_turns(predictions.rows)
     low, high = np.nanpercentile(turn, (100 / 3, 200 / 3))
     lines = []
     for name, part in (("head turned least (a third)", turn <= low), ("head turned most (a third)", turn >= high)):
-        whole = said.outcome(0, prior)
+        whole = predictions.outcome(0, prior)
         assert whole.confusion is not None
         own = replace(whole, groups=whole.groups[part], confusion=whole.confusion[part])
         metrics, _ = statistics.evaluate(own)
@@ -193,26 +194,29 @@ def _line(condition: str, metrics: dict[str, float], n: int, groups: int) -> dic
 def robustness_rows(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any]]:
     """The lines of one network on one set."""
     module = load(name)
-    voices: list[Any] = [Voice(module), *(Voice(Altered(module, c)) for c in CONDITIONS.values())]  # type: ignore[arg-type]
+    networks: list[Any] = [module, *(Altered(module, c) for c in CONDITIONS.values())]
+    contenders = [Contender(network) for network in networks]
     dataset, root = FACES[protocol]
     dm = EmotionDataModule(
         dataset, root, spec=module.spec, classes=module.classes, split="val", label_map=label_map, batch_size=64,
         allow_missing=True,
     )  # fmt: skip
-    said = read(voices, dm, "cpu", False)
+    predictions = predict(contenders, dm, "cpu", False)
     lines = []
     for prior in ("train", "uniform"):
-        plain = said.outcome(0, prior)
+        plain = predictions.outcome(0, prior)
         found = []
         for v, condition in enumerate(("as they are", *CONDITIONS)):
-            outcome = said.outcome(v, prior)
-            line = _line(condition, statistics.evaluate(outcome)[0], len(said.rows), len(np.unique(outcome.groups)))
+            outcome = predictions.outcome(v, prior)
+            line = _line(
+                condition, statistics.evaluate(outcome)[0], len(predictions.rows), len(np.unique(outcome.groups))
+            )
             if v:
                 delta, interval = statistics.difference(outcome, plain)
                 for m in ("WAR", "UAR"):
                     line |= {f"{m}_delta": delta[m], f"{m}_delta_lo": interval[m][0], f"{m}_delta_hi": interval[m][1]}
             found.append(line)
-        found += rows_by_turn(said, prior)
+        found += rows_by_turn(predictions, prior)
         lines += [line | {"prior": prior} for line in found]
     same = {"model": module.name, "sha256": module.sha256, "data": protocol.partition("_")[0], "protocol": protocol}
     return [same | {"split": "val"} | line for line in lines]

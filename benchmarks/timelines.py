@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from emozoo import files
 from emozoo.benchmark import report
 from emozoo.files import resolve_path
 from emozoo.inference import Prediction, predict

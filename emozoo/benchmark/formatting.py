@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 DASH = "–"  # not measured
@@ -70,7 +71,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
     for metric, value in c["difference"].items():
         if value is None:
             continue
-        change = with_interval(value, c["ci95"].get(metric), lambda x, m=metric: number(m, x, "+"))
+        change = with_interval(value, c["ci95"].get(metric), partial(number, metric, sign="+"))
         p = f", bootstrap p {probability(c['p'][metric])}" if c["p"].get(metric) is not None else ""
         text.append(f"{metric} {change}{p}")
     return text

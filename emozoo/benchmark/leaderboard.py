@@ -78,22 +78,19 @@ class Board:
     access: str = ACCESS["licensed"]
 
 
-def _boards() -> dict[str, Board]:
-    """The boards of ``benchmarks/leaderboards/boards.yaml`` by data set, in the order of the file."""
-    path = files.packaged("benchmarks/leaderboards") / "boards.yaml"
+def read_boards(path: Path) -> dict[str, Board]:
+    """The boards of a YAML file by data set, in its order. Raises DatasetError for an entry that cannot be read."""
     found = {}
     for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         try:
-            pairs = tuple(Pair(**p) for p in entry.pop("pairs", ()))
+            pairs = tuple(Pair(**pair) for pair in entry.get("pairs", ()))
             found[name] = Board(**entry | {"pairs": pairs, "access": ACCESS[entry.get("access", "licensed")]})
         except (TypeError, KeyError, AttributeError) as error:
-            raise DatasetError(
-                f"{path}: the board {name} cannot be read ({error}); the head of the file has the keys"
-            ) from None
+            raise DatasetError(f"{path}: the board {name} cannot be read ({error}); see the head of the file") from None
     return found
 
 
-BOARDS = _boards()
+BOARDS = read_boards(files.packaged("benchmarks/leaderboards") / "boards.yaml")
 
 
 def board(name: str) -> Board:

@@ -184,9 +184,9 @@ def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> N
     console.print("Percent (CCC: -1 to 1), below it the 95 % interval over persons.", style="dim")
 
 
-def sets(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+def sets(records: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
     """Records by what they were scored on, whatever the fold."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for r in records:
         protocol = re.sub(r"split_\d+|\d+splits", "split", r["protocol"])
         found.setdefault((r["dataset"], protocol, r["split"], r["label_map"]), []).append(r)

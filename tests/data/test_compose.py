@@ -66,7 +66,7 @@ def test_same_seed_same_clips(material: tuple[list[Row], list[Row]], tmp_path: P
     )  # fmt: skip
     assert calls == [(3, 3)], "what is there is kept"
     assert first == [(tmp_path / "few" / n).read_bytes() for n in names]
-    with pytest.raises(DatasetError, match="composed otherwise"):
+    with pytest.raises(DatasetError, match="made with other settings"):
         compose(tmp_path / "few", 3, 5, faces=faces[1:], voices=voices, **SIZE)  # type: ignore[arg-type]
 
 
@@ -114,7 +114,7 @@ def test_what_is_spoilt_is_spoilt(material: tuple[list[Row], list[Row]]) -> None
     assert noisy[: tone // 2].mean() > 5 * np.abs(np.fft.rfft(whole))[: tone // 2].mean()
 
 
-def test_a_stranger_is_betrayed_by_the_other_view(material: tuple[list[Row], list[Row]]) -> None:
+def test_a_stranger_is_revealed_by_the_other_view(material: tuple[list[Row], list[Row]]) -> None:
     """Protects what fusing is for: headphones say whose the voice is not, a telephone whose the face is not, and
     neither says an emotion; clips without strangers are what they were."""
     without, found = recipes(material, spoil=0.3), recipes(material, spoil=0.3, strangers=0.6)
