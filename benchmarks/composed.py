@@ -3,20 +3,20 @@
     python benchmarks/composed.py [--shipped] [face_voice] [face_scene]
 
 Composes the clips below ``runs/composed`` (people and voices of the test clips are in none of the training data),
-trains the networks that look at them, encoders first, and asks them about two sets: ``varied``, where views are spoilt
-and then may tell something else, or are a stranger's (face and voice alone), and ``steady``, where none is.
+trains the networks, encoders first, and scores them on two sets: ``varied``, where views are degraded and then may show
+another emotion, or are a stranger's (face and voice alone), and ``steady``, where none is.
 
 ``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*.yaml``),
-                beside late fusion: the answers of the two single networks together, their weights fitted on clips like
-                those of the set (``tune``, ``steady_tune``)
-``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and it without each
+                beside late fusion: the logits of the two single networks added, with weights fitted on clips like those
+                of the set (``tune``, ``steady_tune``)
+``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and without each view
 
 Temperatures, too, are fitted on ``tune``: clips of faces, and of three training actors, that neither the encoders nor
 the networks have learnt from. The encoder of voices learns from eight actors, the networks from clips of five others:
 what an encoder makes of voices that it remembers is better than what it makes of a stranger's, and a network that
 learns to fuse from those trusts voices too much. Intervals are by the actor of a voice, four in the test clips, or by
-the person of a face. Records go into ``benchmarks/results``. What is there is not made again, and a killed run goes on.
-With ``--shipped`` nothing is trained: the weights of the package are asked about the test clips, made anew where the
+the person of a face. Records go into ``benchmarks/results``. Nothing is made twice, and a killed run continues.
+With ``--shipped`` nothing is trained: the weights of the package are scored on the test clips, made anew where the
 generator has another version. Needs the real material (``EMOZOO_SHARED``).
 """
 
@@ -55,7 +55,7 @@ FACES = {("face", "voice"): "emotion_fan__ferplus_v3", ("face", "scene"): "emoti
 VOICES = f"{JOINT}__composed_voices"
 # Training actors of RAVDESS: whose voices the encoder learns from, and whose are in the clips. Odd numbers are men.
 ACTORS = {"encoder": range(1, 9), "train": range(9, 14), "tune": range(14, 17)}
-# views -> name -> clips, seed, part of the material, how often a view is spoilt, how often one is a stranger's
+# views -> name -> clips, seed, part of the material, how often a view is degraded, how often one is a stranger's
 SETS = {
     ("face", "voice"): {
         "train": (3000, 1, "train", 0.4, 0.6), "tune": (420, 4, "tune", 0.4, 0.6),
@@ -68,7 +68,7 @@ SETS = {
     },
 }  # fmt: skip
 VERSION = {("face", "voice"): "v2", ("face", "scene"): "v1"}
-# weights of the package, and the views that they are asked without
+# weights of the package, and the controls that take a view away
 SHIPPED = {
     ("face", "voice"): (f"{JOINT}.real7_v2", (None, "face-only", "audio-only")),
     ("face", "scene"): (f"{CAER}.real7_v1", (None, "face-only", "context-only")),
@@ -126,14 +126,14 @@ def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> 
     lines: list[str] = []
     for name in names or SETS[views]:
         n, seed, part, spoil, strangers = SETS[views][name]
-        faces, heard = material(part, views)
+        faces, recordings = material(part, views)
         ticks = iter(track(range(n), f"composing {' and '.join(views)}, {name}"))
 
         def progress(done: int, of: int, ticks: Any = ticks) -> None:
             next(ticks, None)
 
         path = compose(
-            folder(views) / name, n, seed, faces=faces, voices=heard,
+            folder(views) / name, n, seed, faces=faces, voices=recordings,
             mix=Mix(views, spoil, strangers=strangers), split={"train": "train", "tune": "val"}.get(name, "test"),
             workers=os.cpu_count() or 1, progress=progress,
         )  # fmt: skip
@@ -261,7 +261,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all")
-    parser.add_argument("--shipped", action="store_true", help="ask the weights of the package; train nothing")
+    parser.add_argument("--shipped", action="store_true", help="score the weights of the package; train nothing")
     given = parser.parse_args(argv)
     for part in given.parts or list(PARTS):
         if part not in PARTS:

@@ -1,4 +1,4 @@
-"""What networks learn from the real material at hand, and what simpler means learn from the same.
+"""What networks learn from real faces and voices, and what simpler methods learn from the same data.
 
     python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [speech] [together] [music]
 
@@ -8,12 +8,12 @@
 ``lfw5``     the same four on LFW-5, five folds by person, from their own encoders of ``ferplus``
 ``voices``   recursive joint attention with its audio stream alone on RAVDESS (actors 17 to 20), beside a support-vector
              machine on statistics of the same log-mel images; and whether it hears intensity, which nobody taught it
-``across``   the same network trained on English voices and asked about German ones (Berlin emotional speech), and the
+``across``   the same network trained on English voices and scored on German ones (Berlin emotional speech), and the
              reverse: the six emotions that both name, every recording of the other language
-``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, asked about
-             speakers of the same corpus
-``together`` one such head for all four, asked about the val speakers of each; and four that leave one corpus out, asked
-             about every recording of it
+``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, scored on
+             other speakers of the same corpus
+``together`` one such head for all four, scored on the val speakers of each; and four that leave one corpus out, scored
+             on every recording of it
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go
@@ -63,11 +63,11 @@ def trained(recipe: str) -> Path:
     root = RUNS / recipe
     tag = re.search(r"^ +tag: (\S+)$", (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
     shipped = Path("checkpoints") / f"{recipe.partition('__')[0]}.{tag[1] if tag else ''}"
-    places = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
-    if not any(map(Path.is_file, places)):
+    files_ = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
+    if not any(map(Path.is_file, files_)):
         resume = ["--ckpt_path", str(root / "checkpoints" / "last.ckpt"), "--weights_only", "true"]
         train(["--config", str(RECIPES / f"{recipe}.yaml"), *(resume if Path(resume[1]).is_file() else [])])
-    return next(f.parent for f in places if f.is_file())
+    return next(f.parent for f in files_ if f.is_file())
 
 
 def faces5() -> Records:
@@ -287,7 +287,7 @@ def measure_intensity(module: EmotionModule) -> None:
         "csv", resolve_path(VOICES), spec=module.spec, classes=module.classes, split="val", batch_size=32
     )
     dm.setup("test")
-    heard: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    arousals: dict[tuple[str, ...], dict[str, list[float]]] = {}
     module.eval()
     with torch.no_grad():
         for batch in dm.test_dataloader():
@@ -298,8 +298,8 @@ def measure_intensity(module: EmotionModule) -> None:
             for i, value in zip(batch.rows, arousal.tolist(), strict=True):
                 row = dm.test_rows[i]
                 key = (str(row.group), row.extra["statement"], str(row.label))
-                heard.setdefault(key, {}).setdefault(row.extra["intensity"], []).append(value)
-    pairs = {k: np.mean(v["2"]) - np.mean(v["1"]) for k, v in heard.items() if len(v) == 2}
+                arousals.setdefault(key, {}).setdefault(row.extra["intensity"], []).append(value)
+    pairs = {k: np.mean(v["2"]) - np.mean(v["1"]) for k, v in arousals.items() if len(v) == 2}
     lines = []
     for label in ("", *module.classes):
         own = {k: d for k, d in pairs.items() if label in ("", k[2])}

@@ -16,7 +16,7 @@ from emozoo.benchmark.run import measure
 from emozoo.benchmark.verify import SOURCES
 from emozoo.files import resolve_path
 
-# Weights of any version by what they are asked about: FER+ in seven classes, LFW-5 by a label map, or in its own five.
+# Weights of any version by the classes they are scored on: FER+ in seven, LFW-5 by a label map, or in its own five.
 FACES = {
     "seven": ("ceflnet.faces7", "emotion_fan.ferplus"),
     "mapped": ("ceflnet.faces7",),
@@ -39,7 +39,7 @@ def main() -> None:
         found += measure(of["five"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both").records
         records += [r | {"dataset": "lfw5", "protocol": "lfw5_val_v1"} for r in found]
     else:
-        print(f"{shared} is not there: the rows on real faces stay as they are", file=sys.stderr)
+        print(f"{shared} is missing: the rows on real faces stay as they are", file=sys.stderr)
     report.save(records, "benchmarks/results")
     report.save_classes(records, "benchmarks/results/classes.csv")
     report.show(records)

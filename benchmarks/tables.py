@@ -63,20 +63,20 @@ def counted(row: Row) -> str:
     return (n if n == expected else f"{n} of {expected}") + (f", {no_face} without a face" if int(no_face) else "")
 
 
-def answered(spec: registry.ModelSpec) -> list[str]:
-    """What a model's weights answer; without any, what its paper's network does."""
+def tasks_of(spec: registry.ModelSpec) -> list[str]:
+    """The tasks of a model's weights; without any weights, those of its paper's network."""
     found = {t for w in registry.weights().values() if w.arch == spec.name for t in w.tasks} or set(spec.tasks)
     return [t for t in ("emotion", "va") if t in found]
 
 
 def models() -> str:
-    """Architectures, for the README: what each looks at and answers, and what can be asked for."""
+    """Architectures, for the README: inputs, tasks, wirings and default weights of each."""
     rows = (
         [
             f"[`{m.name}`](docs/papers/{m.name}.md)",
             m.paper,
             ", ".join(dict.fromkeys(s.source for s in m.specs["lite"].streams.values())),
-            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in answered(m)),
+            " and ".join({"emotion": "emotion", "va": "valence/arousal"}[t] for t in tasks_of(m)),
             ", ".join(f"`{w}`" for w in m.wirings),
             f"`{default.tag}`" if (default := registry.resolve(m.name)[1]) else "none",
         ]
@@ -140,10 +140,10 @@ def controls() -> str:
         for r in results():
             if r["control"] and r["delta"]:
                 name = (known[r["model"]].config.get("control_of") if r["model"] in known else None) or r["model"]
-                place = [f"`{name}`", r["dataset"], r["control"], counted(r)]
-                yield [*place, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
+                first = [f"`{name}`", r["dataset"], r["control"], counted(r)]
+                yield [*first, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
                 if r.get("CCC_delta") and r["delta_metric"] != "CCC":
-                    yield [*place, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
+                    yield [*first, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
 
     header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
     return markdown_table(header, lines(), "Nothing measured yet.")
@@ -162,7 +162,7 @@ def measured_of(model: str) -> list[Row]:
 
 
 def card(model: str) -> str:
-    """What is known of weights: scores, calibration, each class with its confusions, and answers to worse images."""
+    """The measured part of a model card: scores, calibration, each class with its confusions, degraded images."""
     known = registry.weights()
     sha256 = known[model].sha256 if model in known else ""
     own = measured_of(model)
@@ -200,7 +200,7 @@ def card(model: str) -> str:
 
 
 def indexed(text: str, model: str) -> str:
-    """A model card with what was measured in its front matter too, where the hub looks for it."""
+    """A model card with the measured scores in its front matter too, where the hub looks for them."""
     own = [r for r in measured_of(model) if not r["control"]]
     if not own:
         return text
@@ -298,7 +298,7 @@ def main() -> int:
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("checkpoints/*/README.md"))]
     for path in pages:
         old = path.read_text(encoding="utf-8")
-        # A model's card is written anew from what the weights say of themselves; that of an encoder alone stays.
+        # A model's card is written anew from the config of its weights; the card of an encoder alone stays.
         is_card = path.parent.name in registry.weights()
         text = plain_card(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
         new = rendered(text, path.relative_to(ROOT))

@@ -1,4 +1,4 @@
-"""Two models on the same items: paired differences and how likely chance alone makes them."""
+"""Two models on the same items: paired differences and their significance."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from emozoo.errors import UsageError
 
 
 def files(a: str | Path, b: str | Path) -> dict[str, Any]:
-    """Two files of predictions compared. Raises DatasetError for one that cannot be read, UsageError for others."""
+    """Compares two files of predictions.
+
+    Raises DatasetError for a file that cannot be read, UsageError where items or labels differ.
+    """
     left, right = prediction_files.read(Path(a)), prediction_files.read(Path(b))
     one, other = prediction_files.aligned((left.ids, left.outcome), (right.ids, right.outcome))
     return _compared(Path(a).stem, Path(b).stem, one, other, None)
 
 
 def results(a: Result, b: Result) -> list[dict[str, Any]]:
-    """The models of two results compared, prior by prior: over all folds together where there are several."""
+    """Compares the models of two results under each prior, over all folds together where there are several."""
     found = []
     for prior in dict.fromkeys(r["prior"] for r in a.records):
         left, right = _whole(a, prior), _whole(b, prior)

@@ -188,7 +188,7 @@ def measured(name: str) -> list[dict[str, str]]:
 
 
 def ours(name: str, results: Sequence[Mapping[str, str]] | None = None) -> list[dict[str, Any]]:
-    """Our numbers by protocol: first those with a published counterpart, measured or not, then protocols of our own.
+    """Our numbers by protocol: first protocols with a published counterpart, measured or not, then our own.
 
     ``results``: lines of ``benchmarks/results``; default: those committed.
     """
@@ -220,7 +220,7 @@ def _block(
 
 
 def _our_rows(result: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line of the results as rows like the published ones: in percent, with the interval and how many items."""
+    """A line of the results as rows like the published ones: in percent, with the interval and the number of items."""
     found = []
     for column, metric in OURS.items():
         if not result.get(column):
@@ -277,7 +277,7 @@ class Line:
 
 
 def tables(name: str) -> dict[str, list[Line]]:
-    """Published lines by protocol, best first, verified before not verified, those with more to go on last.
+    """Published lines by protocol: best first, verified before not verified, methods with extra input or data last.
 
     A protocol has a table of its own where ours has a counterpart or more than :data:`FEW` methods were published;
     the others share the table ``""``. Numbers of single classes are left to ``--json``.
@@ -305,12 +305,12 @@ def tables(name: str) -> dict[str, list[Line]]:
 
 
 def _rank(line: Line) -> list[float]:
-    """Smaller is better: the metrics in the order of the headings, what was not printed last."""
+    """The sort key of a line, smaller is better: its metrics in the order of the headings; a missing one comes last."""
     return [-float(line.values.get(h, "-inf")) for h in HEADINGS]
 
 
 def our_lines(block: Mapping[str, Any]) -> list[Line]:
-    """Ours under one protocol: a line for each weights and prior, or one that says why there is none."""
+    """Our lines under one protocol: one for each weights and prior, or one with the reason why there is none."""
     protocol = block["protocol"] or ""
     if not block["rows"]:
         return [
@@ -376,8 +376,8 @@ def _table(title: str, mine: Sequence[Line], lines: Sequence[Line], sources: Seq
 
     def add(line: Line, mark: str, source: str, style: str) -> None:
         values = [line.values.get(h, "–") for h in headings] if line.values else [""] * len(headings)
-        place = [escape(line.protocol)] if several else []
-        table.add_row(escape(line.method) + mark, *place, line.year, *values, escape(source), style=style)
+        protocol = [escape(line.protocol)] if several else []
+        table.add_row(escape(line.method) + mark, *protocol, line.year, *values, escape(source), style=style)
 
     for line in mine:
         add(line, "", "emozoo" if line.values else "", "bold")

@@ -71,7 +71,7 @@ def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def headline(record: Mapping[str, Any]) -> str | None:
-    """The metric that a control's difference is shown in: UAR, or CCC_V where no classes were scored."""
+    """The metric of a control's difference: UAR, or CCC_V where no classes were scored."""
     return next((m for m in ("UAR", "CCC_V") if record["metrics"][m] is not None), None)
 
 
@@ -124,21 +124,21 @@ CLASS_COLUMNS = (
 
 
 def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Merges what records say of each class into a table: recall, precision, F1, and how its items were answered.
+    """Merges the results of each class into a table: recall, precision, F1, and the classes predicted for its items.
 
-    ``answers``: counts in the order of the classes, a line of the confusion matrix. Records over several parts have no
-    confusion and are left out.
+    Column ``answers``: a line of the confusion matrix, counts in the order of the classes. Records over several parts
+    have no confusion matrix and are left out.
     """
     same = [c for c in CLASS_COLUMNS[:8] if c != "sha256"]
     table = {tuple(r[k] for k in same): r for r in read_csv(path)}
     for record in records:
         if not record.get("confusion"):
             continue
-        answered = [sum(line[i] for line in record["confusion"]) for i in range(len(record["classes"]))]
+        predicted = [sum(line[i] for line in record["confusion"]) for i in range(len(record["classes"]))]
         for i, (name, counts) in enumerate(zip(record["classes"], record["confusion"], strict=True)):
             found = record["per_class"][name]
             values = [record[k] for k in ("model", "sha256", "dataset", "protocol", "split", "prior", "control")]
-            precision = counts[i] / answered[i] if answered[i] else None
+            precision = counts[i] / predicted[i] if predicted[i] else None
             values += [name, found["n"], found["recall"], precision, found["f1"], " ".join(map(str, counts))]
             row = {c: _cell(v) for c, v in zip(CLASS_COLUMNS, values, strict=True)}
             table[tuple(row[k] for k in same)] = row
@@ -146,7 +146,7 @@ def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
 
 
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:
-    """Prints one table for each set of items; controls stand below their model, what is over all folds last."""
+    """Prints one table for each set of items: a model, its controls below it, records over all folds last."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -178,14 +178,14 @@ def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> N
             if "delta" in r and (metric := headline(r)):
                 cells.append(f"{metric} " + _shown(metric, r["delta"][metric], r["delta_ci95"][metric], sign="+"))
             name = f"  {r['control']}" if r["control"] else r["model"]
-            where = [part_name(r)] if several else []
-            table.add_row(escape(name), *where, r["prior"] or "", *map(escape, cells))
+            part_cell = [part_name(r)] if several else []
+            table.add_row(escape(name), *part_cell, r["prior"] or "", *map(escape, cells))
         console.print(table)
     console.print("Percent (CCC: -1 to 1), below it the 95 % interval over persons.", style="dim")
 
 
 def sets(records: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
-    """Records by what they were scored on, whatever the fold."""
+    """Records by the items they were scored on, folds of the same data together."""
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for r in records:
         protocol = re.sub(r"split_\d+|\d+splits", "split", r["protocol"])
@@ -211,18 +211,18 @@ def shown_metrics(part: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def title(part: Sequence[Mapping[str, Any]]) -> str:
-    """What was scored: data, protocol, part, how many of how many, and what is worth knowing of them."""
+    """The heading of a table: data, protocol, part, and how many items of how many expected."""
     r = next((r for r in part if r["fold"] in ("pooled", "mean")), part[0])
-    place = [r["dataset"], r["protocol"], r["split"], r["label_map"] and f"classes by {r['label_map']}"]
+    words = [r["dataset"], r["protocol"], r["split"], r["label_map"] and f"classes by {r['label_map']}"]
     if len(part) == 1 or r["fold"] not in (None, "pooled", "mean"):
-        place.append(part_name(r) if r["fold"] is not None else None)
+        words.append(part_name(r) if r["fold"] is not None else None)
     n = f"{r['n_evaluated']} of {r['n_expected']} items"
     if r["n_groups"]:
         n += f", {r['n_groups']} persons or single items"
     if r.get("n_points"):
         n += f", {r['n_points']} labelled moments"
     faces = f", no face in {r['no_face']}" if r["no_face"] else ""
-    return f"{', '.join(dict.fromkeys(p for p in place if p))}: {n}{faces}"
+    return f"{', '.join(dict.fromkeys(p for p in words if p))}: {n}{faces}"
 
 
 def _shown(metric: str, value: float | None, ends: Sequence[float] | None, sign: str = "") -> str:
