@@ -1,4 +1,4 @@
-"""From a cause to images and audio, and to files with a manifest."""
+"""Drawn clips: from a cause to images and audio, and to files with a manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from emozoo import files
 from emozoo.data.protocols import SYNTHEMO_VERSION as VERSION
 from emozoo.synthemo.cause import VIEWS, Cause, Course, Knobs, course, plan
 from emozoo.synthemo.drawing.body import body, hand
-from emozoo.synthemo.drawing.draw import Array, Canvas, disc, over
+from emozoo.synthemo.drawing.draw import Array, Canvas, disc, overlay
 from emozoo.synthemo.drawing.head import Head
 from emozoo.synthemo.drawing.person import AU_INDEX, Person, person
 from emozoo.synthemo.drawing.scene import Scene
@@ -65,7 +65,7 @@ def _images(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Ca
     w, h = cause.size
     r = cause.rng(2)
     scene = Scene(
-        cause.size, cause.place, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers
+        cause.size, cause.backdrop, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers
     )
     scale = 2.0 * cause.half  # the head is drawn at twice its final size
     head = Head(who, scale, cause.yaw, cause.pitch, cause.light, cause.occluded)
@@ -77,19 +77,19 @@ def _images(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Ca
     for i, t in enumerate(run.times):
         img = scene.frame(float(t))
         if screen is not None:
-            over(img, screen)
+            overlay(img, screen)
         x, y, grow, roll = run.pose[i]
         cx, cy = cause.centre[0] + x * cause.half, cause.centre[1] + y * cause.half
         # The body follows the head's shift, not its roll.
         shift = np.array([[grow, 0, cx - grow * cause.centre[0]], [0, grow, cy - grow * cause.centre[1]]])
-        over(img, cv2.warpAffine(torso, shift, cause.size, borderMode=cv2.BORDER_REPLICATE))
+        overlay(img, cv2.warpAffine(torso, shift, cause.size, borderMode=cv2.BORDER_REPLICATE))
         layer = head.draw(units[i], (float(run.gaze[i, 0]), float(run.gaze[i, 1])))
         k = 0.5 * grow
         c, s = k * math.cos(roll), k * math.sin(roll)
         ox, oy = -LEFT * scale, (0.9 - TOP) * scale  # it turns about the top of the neck
         px, py = cx, cy + 0.9 * cause.half * grow
         turn = np.array([[c, -s, px - c * ox + s * oy], [s, c, py - s * ox - c * oy]])
-        over(img, cv2.warpAffine(layer, turn, cause.size))
+        overlay(img, cv2.warpAffine(layer, turn, cause.size))
         for side in (0, 2):
             hx, hy = run.hands[i, side], run.hands[i, side + 1]
             if cause.centre[1] + hy * cause.half < h + 0.5 * cause.half:
@@ -150,7 +150,7 @@ def write_media(path: Path, frames: Canvas, waveform: Array, rate: int, fps: flo
 
 
 def row(cause: Cause, path: str) -> dict[str, object]:
-    """The manifest's line of a clip: the table's common columns, then the causes."""
+    """The line of a clip in the manifest: the common columns, then its cause."""
     run = course(cause)
     valence, arousal = run.va.mean(0)
     face = run.boxes(cause)[cause.frames // 2]
@@ -166,7 +166,7 @@ def row(cause: Cause, path: str) -> dict[str, object]:
         "burst_start": f"{cause.burst_start:.3f}",
         "burst_end": f"{cause.burst_end:.3f}",
         "peak": f"{cause.peak:.3f}",
-        "place": cause.place,
+        "place": cause.backdrop,
         "occluded": cause.occluded,
         "talking": int(cause.talking),
         "seed": cause.seed,
