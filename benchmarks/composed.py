@@ -3,20 +3,20 @@
     python benchmarks/composed.py [--shipped] [face_voice] [face_scene]
 
 Composes the clips below ``runs/composed`` (people and voices of the test clips are in none of the training data),
-trains the networks that look at them, encoders first, and asks them about two sets: ``varied``, where views are spoilt
-and then may tell something else, or are a stranger's (face and voice alone), and ``steady``, where none is.
+trains the networks, encoders first, and scores them on two sets: ``varied``, where views are degraded and then may show
+another emotion, or are a stranger's (face and voice alone), and ``steady``, where none is.
 
 ``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*.yaml``),
-                beside late fusion: the answers of the two single networks together, their weights fitted on clips like
-                those of the set (``tune``, ``steady_tune``)
-``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and it without each
+                beside late fusion: the logits of the two single networks added, with weights fitted on clips like those
+                of the set (``tune``, ``steady_tune``)
+``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and without each view
 
 Temperatures, too, are fitted on ``tune``: clips of faces, and of three training actors, that neither the encoders nor
 the networks have learnt from. The encoder of voices learns from eight actors, the networks from clips of five others:
 what an encoder makes of voices that it remembers is better than what it makes of a stranger's, and a network that
 learns to fuse from those trusts voices too much. Intervals are by the actor of a voice, four in the test clips, or by
-the person of a face. Records go into ``benchmarks/results``. What is there is not made again, and a killed run goes on.
-With ``--shipped`` nothing is trained: the weights of the package are asked about the test clips, made anew where the
+the person of a face. Records go into ``benchmarks/results``. Nothing is made twice, and a killed run continues.
+With ``--shipped`` nothing is trained: the weights of the package are scored on the test clips, made anew where the
 generator has another version. Needs the real material (``EMOZOO_SHARED``).
 """
 
@@ -35,10 +35,11 @@ import yaml
 from evidence import trained
 from rich.progress import track
 
-from emozoo import registry
+from emozoo import files, registry
 from emozoo.benchmark import report, statistics
-from emozoo.benchmark.answers import Said, Voice, read
-from emozoo.benchmark.run import complete, ends, record
+from emozoo.benchmark.contenders import Contender
+from emozoo.benchmark.predict import Predictions, predict
+from emozoo.benchmark.records import complete, ends, record
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
@@ -54,7 +55,7 @@ FACES = {("face", "voice"): "emotion_fan__ferplus_v3", ("face", "scene"): "emoti
 VOICES = f"{JOINT}__composed_voices"
 # Training actors of RAVDESS: whose voices the encoder learns from, and whose are in the clips. Odd numbers are men.
 ACTORS = {"encoder": range(1, 9), "train": range(9, 14), "tune": range(14, 17)}
-# views -> name -> clips, seed, part of the material, how often a view is spoilt, how often one is a stranger's
+# views -> name -> clips, seed, part of the material, how often a view is degraded, how often one is a stranger's
 SETS = {
     ("face", "voice"): {
         "train": (3000, 1, "train", 0.4, 0.6), "tune": (420, 4, "tune", 0.4, 0.6),
@@ -67,7 +68,7 @@ SETS = {
     },
 }  # fmt: skip
 VERSION = {("face", "voice"): "v2", ("face", "scene"): "v1"}
-# weights of the package, and the views that they are asked without
+# weights of the package, and the controls that take a view away
 SHIPPED = {
     ("face", "voice"): (f"{JOINT}.real7_v2", (None, "face-only", "audio-only")),
     ("face", "scene"): (f"{CAER}.real7_v1", (None, "face-only", "context-only")),
@@ -103,7 +104,7 @@ def voice_table() -> None:
         for r in voices(part)
         if (label := canonical(str(r.label))) in BASIC7
     ]
-    report.write_text(report.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
+    report.write_text(files.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
 
 
 def _held_out(recipe: str) -> set[str]:
@@ -125,14 +126,14 @@ def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> 
     lines: list[str] = []
     for name in names or SETS[views]:
         n, seed, part, spoil, strangers = SETS[views][name]
-        faces, heard = material(part, views)
+        faces, recordings = material(part, views)
         ticks = iter(track(range(n), f"composing {' and '.join(views)}, {name}"))
 
         def progress(done: int, of: int, ticks: Any = ticks) -> None:
             next(ticks, None)
 
         path = compose(
-            folder(views) / name, n, seed, faces=faces, voices=heard,
+            folder(views) / name, n, seed, faces=faces, voices=recordings,
             mix=Mix(views, spoil, strangers=strangers), split={"train": "train", "tune": "val"}.get(name, "test"),
             workers=os.cpu_count() or 1, progress=progress,
         )  # fmt: skip
@@ -143,14 +144,14 @@ def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> 
         report.write_text("\n".join([header, *lines]) + "\n", folder(views) / "manifest.csv")
 
 
-def predictions_of(voices: list[Voice], views: tuple[str, str], part: str) -> Said:
+def predictions_of(contenders: list[Contender], views: tuple[str, str], part: str) -> Predictions:
     """The predictions of networks on a set, which is read once: the first network's input holds that of the others."""
-    first = voices[0].module
+    first = contenders[0].module
     dm = EmotionDataModule(
         "csv", folder(views) / part / "manifest.csv", spec=first.spec, classes=first.classes, batch_size=64,
         num_workers=2, allow_missing=True,
     )  # fmt: skip
-    return read(voices, dm, "cpu", False)
+    return predict(contenders, dm, "cpu", False)
 
 
 def late_fusion_weights(a: torch.Tensor, b: torch.Tensor, true: np.ndarray) -> torch.Tensor:
@@ -168,23 +169,23 @@ def late_fusion_weights(a: torch.Tensor, b: torch.Tensor, true: np.ndarray) -> t
     return weights.detach()
 
 
-def logits_of(said: Said, voice: int) -> torch.Tensor:
-    found = said.logits[voice]
+def logits_of(predictions: Predictions, contender: int) -> torch.Tensor:
+    found = predictions.logits[contender]
     assert found is not None
     return found
 
 
-def records_of(said: Said, views: tuple[str, str], part: str) -> list[dict[str, Any]]:
+def records_of(predictions: Predictions, views: tuple[str, str], part: str) -> list[dict[str, Any]]:
     """Records of the networks on a set: the fused one first, then others with ``delta`` = fused minus this one."""
     protocol = f"composed_{'_'.join(views)}_{part}_{VERSION[views]}"
     name = {"dataset": "composed", "protocol": protocol, "protocol_version": MADE_BY, "fold": None, "seed": 1}
-    outcomes = [said.outcome(v, "train") for v in range(len(said.voices))]
-    found = [record(said, v, outcome, "train") | name for v, outcome in enumerate(outcomes)]
+    outcomes = [predictions.outcome(v, "train") for v in range(len(predictions.contenders))]
+    found = [record(predictions, v, outcome, "train") | name for v, outcome in enumerate(outcomes)]
     for one, outcome in zip(found[1:], outcomes[1:], strict=True):
         one |= difference(outcomes[0], outcome)
-    for one, voice in zip(found, said.voices, strict=True):
-        if not voice.module.config.get("tag"):
-            one["model"] = f"{voice.module.arch}, recipe composed"
+    for one, contender in zip(found, predictions.contenders, strict=True):
+        if not contender.module.config.get("tag"):
+            one["model"] = f"{contender.module.arch}, recipe composed"
     return found
 
 
@@ -200,16 +201,17 @@ def face_voice_records(
 ) -> list[dict[str, Any]]:
     """Records of a set: the fused network, it without a view, each view alone, and the two fused late."""
     views = ("face", "voice")
-    singles = [Voice(face), Voice(voice)]
-    said = predictions_of([Voice(both), Voice(both, "face-only"), Voice(both, "audio-only"), *singles], views, part)
-    found = records_of(said, views, part)
+    singles = [Contender(face), Contender(voice)]
+    fused_ones = [Contender(both, control) for control in (None, "face-only", "audio-only")]
+    predictions = predictions_of([*fused_ones, *singles], views, part)
+    found = records_of(predictions, views, part)
     for one, view in zip(found[3:], views, strict=True):
         one["model"] = f"{JOINT}, recipe composed_{view}"
-    like = predictions_of([Voice(both), *singles], views, {"varied": "tune", "steady": "steady_tune"}[part])
+    like = predictions_of([Contender(both), *singles], views, {"varied": "tune", "steady": "steady_tune"}[part])
     weights = late_fusion_weights(logits_of(like, 1), logits_of(like, 2), like.true)
-    fused = weights[0] * logits_of(said, 3) + weights[1] * logits_of(said, 4)
-    plain = said.outcome(0, "train")
-    confusion = np.stack([said.true, fused.argmax(1).numpy()], 1)
+    fused = weights[0] * logits_of(predictions, 3) + weights[1] * logits_of(predictions, 4)
+    plain = predictions.outcome(0, "train")
+    confusion = np.stack([predictions.true, fused.argmax(1).numpy()], 1)
     outcome = statistics.Outcome(plain.groups, plain.classes, confusion)
     metrics, interval = statistics.evaluate(outcome)
     sure, right = fused.softmax(1).max(1).values.numpy(), confusion[:, 0] == confusion[:, 1]
@@ -238,8 +240,10 @@ def face_scene() -> list[dict[str, Any]]:
     compose_sets(views)
     trained(FACES[views])
     module = load(trained(f"{CAER}__composed"))
-    voices = [Voice(module, c) for c in (None, "face-only", "context-only")]
-    return [r for part in ("varied", "steady") for r in records_of(predictions_of(voices, views, part), views, part)]
+    contenders = [Contender(module, c) for c in (None, "face-only", "context-only")]
+    return [
+        r for part in ("varied", "steady") for r in records_of(predictions_of(contenders, views, part), views, part)
+    ]
 
 
 def shipped(part: str) -> list[dict[str, Any]]:
@@ -247,8 +251,8 @@ def shipped(part: str) -> list[dict[str, Any]]:
     views = next(v for v in SHIPPED if "_".join(v) == part)
     compose_sets(views, ("varied", "steady"))
     name, controls = SHIPPED[views]
-    voices = [Voice(load(name), control) for control in controls]
-    return [r for which in ("varied", "steady") for r in records_of(predictions_of(voices, views, which), views, which)]
+    contenders = [Contender(load(name), control) for control in controls]
+    return [r for x in ("varied", "steady") for r in records_of(predictions_of(contenders, views, x), views, x)]
 
 
 PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (face_voice, face_scene)}
@@ -257,7 +261,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {f.__name__: f for f in (
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all")
-    parser.add_argument("--shipped", action="store_true", help="ask the weights of the package; train nothing")
+    parser.add_argument("--shipped", action="store_true", help="score the weights of the package; train nothing")
     given = parser.parse_args(argv)
     for part in given.parts or list(PARTS):
         if part not in PARTS:

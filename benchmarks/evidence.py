@@ -1,4 +1,4 @@
-"""What networks learn from the real material at hand, and what simpler means learn from the same.
+"""What networks learn from real faces and voices, and what simpler methods learn from the same data.
 
     python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [speech] [together] [music]
 
@@ -8,12 +8,12 @@
 ``lfw5``     the same four on LFW-5, five folds by person, from their own encoders of ``ferplus``
 ``voices``   recursive joint attention with its audio stream alone on RAVDESS (actors 17 to 20), beside a support-vector
              machine on statistics of the same log-mel images; and whether it hears intensity, which nobody taught it
-``across``   the same network trained on English voices and asked about German ones (Berlin emotional speech), and the
+``across``   the same network trained on English voices and scored on German ones (Berlin emotional speech), and the
              reverse: the six emotions that both name, every recording of the other language
-``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, asked about
-             speakers of the same corpus
-``together`` one such head for all four, asked about the val speakers of each; and four that leave one corpus out, asked
-             about every recording of it
+``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, scored on
+             other speakers of the same corpus
+``together`` one such head for all four, scored on the val speakers of each; and four that leave one corpus out, scored
+             on every recording of it
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go
@@ -32,11 +32,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from folds import cross_validate, saved_elsewhere
 
-from emozoo import hub
+from emozoo import files, hub
 from emozoo.benchmark import report, statistics
-from emozoo.benchmark.folds import cross_validate, saved_elsewhere
-from emozoo.benchmark.run import complete, ends, run
+from emozoo.benchmark.records import complete, ends
+from emozoo.benchmark.run import measure
 from emozoo.data import audio
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
@@ -62,11 +63,11 @@ def trained(recipe: str) -> Path:
     root = RUNS / recipe
     tag = re.search(r"^ +tag: (\S+)$", (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
     shipped = Path("checkpoints") / f"{recipe.partition('__')[0]}.{tag[1] if tag else ''}"
-    places = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
-    if not any(map(Path.is_file, places)):
+    files_ = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
+    if not any(map(Path.is_file, files_)):
         resume = ["--ckpt_path", str(root / "checkpoints" / "last.ckpt"), "--weights_only", "true"]
         train(["--config", str(RECIPES / f"{recipe}.yaml"), *(resume if Path(resume[1]).is_file() else [])])
-    return next(f.parent for f in places if f.is_file())
+    return next(f.parent for f in files_ if f.is_file())
 
 
 def faces5() -> Records:
@@ -101,16 +102,18 @@ def ferplus() -> Records:
     found: Records = []
     for arch in NETWORKS:
         folder = trained(f"{arch}__ferplus_votes")
-        one = run([str(folder)], "ferplus", resolve_path("$EMOZOO_SHARED/data/ferplus"), split="val", prior="both")
+        one = measure(
+            [str(folder)], "ferplus", resolve_path("$EMOZOO_SHARED/data/ferplus"), split="val", prior="both"
+        ).records
         found += [r | {"model": f"{arch}, recipe ferplus_votes"} for r in one]
     return found
 
 
 def music() -> Records:
     folder = trained("dfan__music_video")
-    found = run(
+    found = measure(
         [str(folder)], "csv", resolve_path("$EMOZOO_SHARED/data/music_video/manifest.csv"), split="val", prior="train"
-    )
+    ).records
     name = {"model": "dfan, recipe music_video", "dataset": "music_video", "protocol": "music_video_val_v1"}
     return [r | name for r in found]
 
@@ -120,7 +123,7 @@ def music() -> Records:
 
 def voices() -> Records:
     folder = trained("recursive_joint_attention__ravdess_voices")
-    found = run([str(folder)], "csv", resolve_path(VOICES), split="val", prior="both")
+    found = measure([str(folder)], "csv", resolve_path(VOICES), split="val", prior="both").records
     name = {"dataset": "ravdess", "protocol": "ravdess_voices_actors_17_to_20"}
     found = [r | name | {"model": "recursive_joint_attention, recipe ravdess_voices"} for r in found]
     for normalised in (False, True):
@@ -136,11 +139,13 @@ def across() -> Records:
         (english, "ravdess", "emodb", GERMAN), (german, "emodb", "ravdess", VOICES), (german, "emodb", "emodb", ""),
     ):  # fmt: skip
         if table:
-            made = run([str(folder)], "csv", without_splits(table, other), prior="both", label_map="basic7_v1")
+            made = measure(
+                [str(folder)], "csv", without_splits(table, other), prior="both", label_map="basic7_v1"
+            ).records
             protocol = f"voices_{own}_to_{other}"
         else:
             made, protocol = (
-                run([str(folder)], "csv", resolve_path(GERMAN), split="val", prior="both"),
+                measure([str(folder)], "csv", resolve_path(GERMAN), split="val", prior="both").records,
                 "voices_emodb_val",
             )
         name = {"dataset": other, "protocol": protocol, "model": f"recursive_joint_attention, recipe {own}_voices"}
@@ -163,7 +168,7 @@ def speech() -> Records:
     found: Records = []
     for corpus, table in CORPORA.items():
         folder = trained(f"recursive_joint_attention__voices_{corpus}")
-        made = run([str(folder)], "csv", resolve_path(table), split="val", prior="both")
+        made = measure([str(folder)], "csv", resolve_path(table), split="val", prior="both").records
         name = {"dataset": corpus, "protocol": PROTOCOLS.get(corpus, f"voices_{corpus}_val")}
         found += [r | name | {"model": f"recursive_joint_attention, recipe voices_{corpus}"} for r in made]
     return found
@@ -175,7 +180,7 @@ def together() -> Records:
     folder = trained(recipe)
     found: Records = []
     for corpus in CORPORA:
-        made = run([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both")
+        made = measure([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both").records
         name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
         found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
     for left_out in CORPORA:
@@ -185,7 +190,7 @@ def together() -> Records:
             path = RECIPES / f"{recipe}.yaml"
             train(["--config", str(path), "--data.root", str(table), *saved_elsewhere(path, folder)])
         others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
-        made = run([str(folder)], "csv", others, prior="both")
+        made = measure([str(folder)], "csv", others, prior="both").records
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
         found += [
             r | name | {"model": f"recursive_joint_attention, recipe voices_together, no {left_out}"} for r in made
@@ -202,7 +207,7 @@ def joined_table(corpora: Sequence[str], name: str) -> Path:
         if (label := canonical(str(row.label))) in BASIC7
     ]
     path = RUNS / "voices" / name / "manifest.csv"
-    report.write_text(report.csv_text(lines, ("path", "label", "group", "split")), path)
+    report.write_text(files.csv_text(lines, ("path", "label", "group", "split")), path)
     return path
 
 
@@ -213,7 +218,7 @@ def without_splits(table: str, name: str) -> Path:
         del row["split"]
         row["path"] = str((resolve_path(table).parent / row["path"]).resolve())
     path = RUNS / "voices_across" / f"{name}.csv"
-    report.write_text(report.csv_text(rows, list(rows[0])), path)
+    report.write_text(files.csv_text(rows, list(rows[0])), path)
     return path
 
 
@@ -282,7 +287,7 @@ def measure_intensity(module: EmotionModule) -> None:
         "csv", resolve_path(VOICES), spec=module.spec, classes=module.classes, split="val", batch_size=32
     )
     dm.setup("test")
-    heard: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    arousals: dict[tuple[str, ...], dict[str, list[float]]] = {}
     module.eval()
     with torch.no_grad():
         for batch in dm.test_dataloader():
@@ -293,8 +298,8 @@ def measure_intensity(module: EmotionModule) -> None:
             for i, value in zip(batch.rows, arousal.tolist(), strict=True):
                 row = dm.test_rows[i]
                 key = (str(row.group), row.extra["statement"], str(row.label))
-                heard.setdefault(key, {}).setdefault(row.extra["intensity"], []).append(value)
-    pairs = {k: np.mean(v["2"]) - np.mean(v["1"]) for k, v in heard.items() if len(v) == 2}
+                arousals.setdefault(key, {}).setdefault(row.extra["intensity"], []).append(value)
+    pairs = {k: np.mean(v["2"]) - np.mean(v["1"]) for k, v in arousals.items() if len(v) == 2}
     lines = []
     for label in ("", *module.classes):
         own = {k: d for k, d in pairs.items() if label in ("", k[2])}
@@ -311,7 +316,7 @@ def measure_intensity(module: EmotionModule) -> None:
             "emotion": label or "all", "pairs": len(own), "strong_above_normal": f"{above:.4f}", "lo": f"{low:.4f}",
             "hi": f"{high:.4f}", "actors": len({k[0] for k in pairs}), "sha256": module.sha256,
         })  # fmt: skip
-    report.write_text(report.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
+    report.write_text(files.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
 
 
 PARTS: dict[str, Callable[[], Records]] = {

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import face_identity_weights
 from evidence import RECIPES, RUNS, trained
+from folds import saved_elsewhere
 
 from emozoo import hub
-from emozoo.benchmark.folds import saved_elsewhere
 from emozoo.train import train
 
 TEACHER, SEEDS = "emotion_fan__ferplus_teacher", (1, 2, 3)

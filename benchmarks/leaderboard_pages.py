@@ -166,7 +166,7 @@ def section(name: str) -> str:
 
 def table(mine: Sequence[Line], lines: Sequence[Line], several: bool) -> str:
     """A Markdown table; ``several``: the lines have different protocols."""
-    from emozoo.benchmark.report import markdown_table  # not above: every figure would count as changed
+    from emozoo.benchmark.formatting import markdown_table  # not above: every figure would count as changed
 
     headings = [h for h in HEADINGS if any(h in x.values for x in (*mine, *lines))]
     head = ["Method", *(["Protocol"] if several else []), "Year", *headings, "Source"]

@@ -11,13 +11,12 @@ from __future__ import annotations
 import sys
 
 from emozoo import registry
-from emozoo.benchmark import report
-from emozoo.benchmark.run import run
-from emozoo.benchmark.suite import TASKS, suite, weights_of
+from emozoo.benchmark import report, suite
+from emozoo.benchmark.run import measure
 from emozoo.benchmark.verify import SOURCES
 from emozoo.files import resolve_path
 
-# Weights of any version by what they are asked about: FER+ in seven classes, LFW-5 by a label map, or in its own five.
+# Weights of any version by the classes they are scored on: FER+ in seven, LFW-5 by a label map, or in its own five.
 FACES = {
     "seven": ("ceflnet.faces7", "emotion_fan.ferplus"),
     "mapped": ("ceflnet.faces7",),
@@ -26,19 +25,21 @@ FACES = {
 
 
 def main() -> None:
-    records = suite(prior="train") if any(weights_of(arch) for arch in TASKS) else []
+    records = suite.measure(prior="train").records if any(suite.weights_of(arch) for arch in suite.TASKS) else []
     shared = resolve_path("$EMOZOO_SHARED/data")
     if shared.is_dir():
         of = {k: [n for n in registry.weights() if n.rpartition("_v")[0] in v] for k, v in FACES.items()}
         ferplus, lfw5 = (SOURCES[k] for k in (("ferplus", "ferplus7"), ("lfw5", "lfw5_val_v1")))
-        records += run(
+        records += measure(
             of["seven"], ferplus.dataset, resolve_path(ferplus.root), split="val", prior="both", num_workers=2
-        )
-        found = run(of["mapped"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both", label_map="lfw5_v1")
-        found += run(of["five"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both")
+        ).records
+        found = measure(
+            of["mapped"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both", label_map="lfw5_v1"
+        ).records
+        found += measure(of["five"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both").records
         records += [r | {"dataset": "lfw5", "protocol": "lfw5_val_v1"} for r in found]
     else:
-        print(f"{shared} is not there: the rows on real faces stay as they are", file=sys.stderr)
+        print(f"{shared} is missing: the rows on real faces stay as they are", file=sys.stderr)
     report.save(records, "benchmarks/results")
     report.save_classes(records, "benchmarks/results/classes.csv")
     report.show(records)

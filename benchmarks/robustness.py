@@ -1,10 +1,10 @@
-"""How answers to real faces change when the images get worse: what the cards of the weights report.
+"""How predictions on real faces change when images are degraded, as the cards of the weights report.
 
     python benchmarks/robustness.py [weights ...]
 
-Every network answers the same held-out images as they are and altered in one way; differences are paired, intervals
-by person. Images are altered as the network gets them, after detection and cropping, so that a face which would no
-longer be found still counts. How far a head is turned comes from YuNet's landmarks (``EMOZOO_YUNET``). Written to
+Every network predicts the same held-out images unchanged and altered in one way; differences are paired, intervals by
+person. Images are altered as the network gets them, after detection and cropping, so a face that would no longer be
+detected still counts. How far a head is turned comes from YuNet's landmarks (``EMOZOO_YUNET``). Written to
 ``benchmarks/results/robustness.csv``; then run ``make tables``. Needs the real faces (``EMOZOO_SHARED``).
 """
 
@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as fn
 
-from emozoo import registry
+from emozoo import files, registry
 from emozoo.batch import Batch
 from emozoo.benchmark import report, statistics
-from emozoo.benchmark.answers import Said, Voice, read
+from emozoo.benchmark.contenders import Contender
+from emozoo.benchmark.predict import Predictions, predict
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
 from emozoo.data.media import read_image
@@ -38,12 +39,12 @@ COLUMNS = (
     "model", "sha256", "data", "protocol", "split", "prior", "condition", "n", "n_groups", "WAR", "UAR", "WAR_delta",
     "WAR_delta_lo", "WAR_delta_hi", "UAR_delta", "UAR_delta_lo", "UAR_delta_hi",
 )  # fmt: skip
-# protocol -> adapter and place; weights of any version -> the protocols they are asked under, and the label map
+# protocol -> adapter and root; weights of any version -> the protocols they are scored under, and the label map
 FACES = {
     "lfw5_val_v1": ("csv", "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv"),
     "ferplus7": ("ferplus7", "$EMOZOO_SHARED/data/ferplus"),
 }
-ASKED: dict[str, dict[str, str | None]] = {
+SCORED: dict[str, dict[str, str | None]] = {
     "ceflnet.faces5": {"lfw5_val_v1": None},
     "ceflnet.faces7": {"lfw5_val_v1": "lfw5_v1", "ferplus7": None},
     "emotion_fan.faces5": {"lfw5_val_v1": None},
@@ -52,7 +53,7 @@ ASKED: dict[str, dict[str, str | None]] = {
 Change = Callable[[Tensor], Tensor]  # images (N, 3, H, W) in 0..1
 
 
-# -- what is done to an image -------------------------------------------------------------------------------------
+# -- changes of an image --------------------------------------------------------------------------------------------
 
 
 def smaller(side: int) -> Change:
@@ -65,11 +66,11 @@ def smaller(side: int) -> Change:
     return change
 
 
-def blurred(share: float) -> Change:
-    """Gaussian blur of that share of the side."""
+def blurred(fraction: float) -> Change:
+    """Gaussian blur, its deviation a fraction of the side."""
 
     def change(x: Tensor) -> Tensor:
-        sigma = share * x.shape[-1]
+        sigma = fraction * x.shape[-1]
         at = torch.arange(-round(3 * sigma), round(3 * sigma) + 1, dtype=x.dtype)
         line = torch.exp(-0.5 * (at / sigma) ** 2)
         line = (line / line.sum()).expand(3, 1, 1, -1)
@@ -126,7 +127,7 @@ CONDITIONS: dict[str, Change] = {
 
 
 class Altered:
-    """A network that gets every image altered; in all else the network itself."""
+    """A network whose ``predict_step`` alters every image first; every other attribute is the network's own."""
 
     def __init__(self, module: Any, change: Change) -> None:
         self._module, self._change = module, change
@@ -152,7 +153,7 @@ class Altered:
 
 
 def head_turns(rows: list[Row]) -> np.ndarray:
-    """Share (N,) of the distance between the eyes by which the nose lies off their middle; nan where none is found."""
+    """How far the nose lies off the middle of the eyes (N,), as a fraction of their distance; nan = no face found."""
     file = os.environ.get(
         "EMOZOO_YUNET", str(resolve_path("$EMOZOO_SHARED/data/weights/face_detection_yunet_2023mar.onnx"))
     )
@@ -169,13 +170,13 @@ def head_turns(rows: list[Row]) -> np.ndarray:
     return found
 
 
-def rows_by_turn(said: Said, prior: str) -> list[dict[str, Any]]:
+def rows_by_turn(predictions: Predictions, prior: str) -> list[dict[str, Any]]:
     """Lines for the third of the heads that is turned least, and for that which is turned most."""
-    turn = head_turns(said.rows)
+    turn = head_turns(predictions.rows)
     low, high = np.nanpercentile(turn, (100 / 3, 200 / 3))
     lines = []
     for name, part in (("head turned least (a third)", turn <= low), ("head turned most (a third)", turn >= high)):
-        whole = said.outcome(0, prior)
+        whole = predictions.outcome(0, prior)
         assert whole.confusion is not None
         own = replace(whole, groups=whole.groups[part], confusion=whole.confusion[part])
         metrics, _ = statistics.evaluate(own)
@@ -193,26 +194,29 @@ def _line(condition: str, metrics: dict[str, float], n: int, groups: int) -> dic
 def robustness_rows(name: str, protocol: str, label_map: str | None) -> list[dict[str, Any]]:
     """The lines of one network on one set."""
     module = load(name)
-    voices: list[Any] = [Voice(module), *(Voice(Altered(module, c)) for c in CONDITIONS.values())]  # type: ignore[arg-type]
+    networks: list[Any] = [module, *(Altered(module, c) for c in CONDITIONS.values())]
+    contenders = [Contender(network) for network in networks]
     dataset, root = FACES[protocol]
     dm = EmotionDataModule(
         dataset, root, spec=module.spec, classes=module.classes, split="val", label_map=label_map, batch_size=64,
         allow_missing=True,
     )  # fmt: skip
-    said = read(voices, dm, "cpu", False)
+    predictions = predict(contenders, dm, "cpu", False)
     lines = []
     for prior in ("train", "uniform"):
-        plain = said.outcome(0, prior)
+        plain = predictions.outcome(0, prior)
         found = []
         for v, condition in enumerate(("as they are", *CONDITIONS)):
-            outcome = said.outcome(v, prior)
-            line = _line(condition, statistics.evaluate(outcome)[0], len(said.rows), len(np.unique(outcome.groups)))
+            outcome = predictions.outcome(v, prior)
+            line = _line(
+                condition, statistics.evaluate(outcome)[0], len(predictions.rows), len(np.unique(outcome.groups))
+            )
             if v:
                 delta, interval = statistics.difference(outcome, plain)
                 for m in ("WAR", "UAR"):
                     line |= {f"{m}_delta": delta[m], f"{m}_delta_lo": interval[m][0], f"{m}_delta_hi": interval[m][1]}
             found.append(line)
-        found += rows_by_turn(said, prior)
+        found += rows_by_turn(predictions, prior)
         lines += [line | {"prior": prior} for line in found]
     same = {"model": module.name, "sha256": module.sha256, "data": protocol.partition("_")[0], "protocol": protocol}
     return [same | {"split": "val"} | line for line in lines]
@@ -220,17 +224,17 @@ def robustness_rows(name: str, protocol: str, label_map: str | None) -> list[dic
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="*", help="names of shipped weights; default: all that are asked here")
-    wanted = parser.parse_args(argv).weights or [n for n in registry.weights() if n.rpartition("_v")[0] in ASKED]
-    if unknown := [n for n in wanted if n not in registry.weights() or n.rpartition("_v")[0] not in ASKED]:
-        parser.error(f"not asked here: {', '.join(unknown)}; there are {', '.join(ASKED)}, each with its version")
+    parser.add_argument("weights", nargs="*", help="names of shipped weights; default: all that are scored here")
+    wanted = parser.parse_args(argv).weights or [n for n in registry.weights() if n.rpartition("_v")[0] in SCORED]
+    if unknown := [n for n in wanted if n not in registry.weights() or n.rpartition("_v")[0] not in SCORED]:
+        parser.error(f"not scored here: {', '.join(unknown)}; there are {', '.join(SCORED)}, each with its version")
     same = ("model", "protocol", "prior", "condition")
     table: dict[tuple[str, ...], dict[str, Any]] = {tuple(r[k] for k in same): r for r in report.read_csv(OUT)}
     for name in wanted:
-        for protocol, label_map in ASKED[name.rpartition("_v")[0]].items():
+        for protocol, label_map in SCORED[name.rpartition("_v")[0]].items():
             table |= {tuple(r[k] for k in same): r for r in robustness_rows(name, protocol, label_map)}
             cells = ({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values())
-            report.write_text(report.csv_text(cells, COLUMNS), OUT)
+            report.write_text(files.csv_text(cells, COLUMNS), OUT)
     print(OUT.read_text(encoding="utf-8"))
 
 

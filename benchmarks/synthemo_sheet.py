@@ -11,11 +11,11 @@ import numpy as np
 
 from emozoo.synthemo.cause import EMOTIONS, Knobs, course, plan
 from emozoo.synthemo.clip import render
+from emozoo.synthemo.drawing.backdrops import BACKDROPS
 from emozoo.synthemo.drawing.body import body
-from emozoo.synthemo.drawing.draw import Array, Canvas, fill, over, stroke
+from emozoo.synthemo.drawing.draw import Array, Canvas, fill, overlay, stroke
 from emozoo.synthemo.drawing.head import Head
 from emozoo.synthemo.drawing.person import PROTOTYPES, expression, person
-from emozoo.synthemo.drawing.places import PLACES
 from emozoo.synthemo.drawing.scene import TYPICAL, Scene
 from emozoo.synthemo.drawing.skull import LEFT, TOP
 
@@ -88,25 +88,25 @@ def _portrait(number: int, emotion: str, n: int) -> Canvas:
     fall = np.linspace(1.04, 0.90, size)[:, None, None]
     img = np.minimum(img * fall, 255).astype(np.uint8)
     centre = (size / 2, 0.53 * size)
-    over(img, body(who, (size, size), half, centre, light))
+    overlay(img, body(who, (size, size), half, centre, light))
     ways = PROTOTYPES[emotion]
     head = Head(who, 2 * half, (0.13, -0.16, 0.05, 0.2, -0.1)[n % 5], 0.02, light)
     layer = head.draw(expression(ways[n % len(ways)]))
     move = np.array([[0.5, 0, centre[0] + LEFT * half], [0, 0.5, centre[1] + TOP * half]])
-    over(img, cv2.warpAffine(layer, move, (size, size)))
+    overlay(img, cv2.warpAffine(layer, move, (size, size)))
     return img
 
 
 def _scene(emotion: str, n: int, plain: bool) -> Canvas:
     w, h = _CELL * 2, round(_CELL * 1.5)
-    place = PLACES[(2 + 3 * n) % len(PLACES)] if plain else TYPICAL[emotion][n % 2]
+    backdrop = BACKDROPS[(2 + 3 * n) % len(BACKDROPS)] if plain else TYPICAL[emotion][n % 2]
     spots: tuple[tuple[float, float, float], ...]
     if plain:
         spots = ((0.24 if n % 2 else 0.78, 0.42, 0.17), (0.55, 0.72, 0.12))
     else:
         spots = ((0.18, 0.36, 0.17), (0.80, 0.68, 0.16), (0.54, 0.30, 0.13))
     rng = np.random.default_rng(40 + n)
-    scene = Scene((w, h), place, emotion, spots, rng, one_spot=plain, walkers=0)
+    scene = Scene((w, h), backdrop, emotion, spots, rng, one_spot=plain, walkers=0)
     return cv2.resize(scene.frame(1.0), (_CELL, h // 2), interpolation=cv2.INTER_AREA)
 
 

@@ -15,19 +15,20 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
-from emozoo.benchmark.report import markdown_table, read_csv, read_results
+from emozoo.benchmark.formatting import DASH, PRIORS, fraction, markdown_table, with_interval
+from emozoo.benchmark.report import read_csv, read_results
 from emozoo.card import card as plain_card
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- generated:(\S+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
-PRIORS = {"train": "as in training", "uniform": "removed"}
 # Columns of results -> the hub's kinds of metrics, and names for readers.
 HUB_METRICS = {"WAR": "accuracy", "UAR": "recall", "CCC_V": "ccc", "CCC_A": "ccc"}
 NAMES = {"WAR": "WAR", "UAR": "UAR", "CCC_V": "CCC, valence", "CCC_A": "CCC, arousal"}
@@ -40,20 +41,20 @@ def results() -> list[Row]:
     return read_results(RESULTS)
 
 
+def ends(row: Row, column: str) -> list[str]:
+    """The ends of the interval of a column, empty where there is none."""
+    found = [row.get(f"{column}_{end}") or "" for end in ("lo", "hi")]
+    return found if all(found) else []
+
+
 def interval(row: Row, metric: str) -> str:
     """``0.896 (0.884 to 0.907)``: a value and its 95 % interval; a dash where it was not measured."""
-    if not row.get(metric):
-        return "–"
-    text = f"{float(row[metric]):.3f}"
-    low, high = row.get(f"{metric}_lo"), row.get(f"{metric}_hi")
-    return f"{text} ({float(low):.3f} to {float(high):.3f})" if low and high else text
+    return with_interval(row.get(metric), ends(row, metric), fraction) if row.get(metric) else DASH
 
 
 def difference(row: Row, column: str) -> str:
     """``+0.010 (-0.030 to +0.054)``: a difference and its 95 % interval."""
-    low, high = row.get(f"{column}_lo"), row.get(f"{column}_hi")
-    text = f"{float(row[column]):+.3f}"
-    return f"{text} ({float(low):+.3f} to {float(high):+.3f})" if low and high else text
+    return with_interval(row[column], ends(row, column), partial(fraction, sign="+"))
 
 
 def counted(row: Row) -> str:
@@ -111,7 +112,7 @@ def scores(model: str = "") -> str:
             r["protocol"]
             + (f", {r['split']}" if r["split"] else "")
             + (f", fold {r['fold']}" if r["fold"].isdigit() else ""),
-            PRIORS.get(r["prior"], r["prior"] or "–"),
+            PRIORS.get(r["prior"], r["prior"] or DASH),
             counted(r),
             *(interval(r, m) for m in ("WAR", "UAR", "CCC_V", "CCC_A")),
         ]
@@ -203,7 +204,7 @@ def card(model: str) -> str:
         lines = [r for r in found if (r["data"], r["protocol"], r["split"], r["prior"]) == key]
         head = ["True class", "n", "Recall", "Precision", "F1", *(f"as {r['class']}" for r in lines)]
         cells = (
-            [r["class"], r["n"], *(share(r[k]) for k in ("recall", "precision", "f1")), *r["answers"].split()]
+            [r["class"], r["n"], *(fraction(r[k]) for k in ("recall", "precision", "f1")), *r["answers"].split()]
             for r in lines
         )
         where = f"{key[1]}{', ' + key[2] if key[2] else ''}, class prior {PRIORS.get(key[3], key[3])}"
@@ -217,7 +218,7 @@ def card(model: str) -> str:
     for protocol, prior in dict.fromkeys((r["protocol"], r["prior"]) for r in worse):
         lines = [r for r in worse if (r["protocol"], r["prior"]) == (protocol, prior)]
         rows = (
-            [r["condition"], r["n"], share(r["WAR"]), change(r, "WAR"), share(r["UAR"]), change(r, "UAR")]
+            [r["condition"], r["n"], fraction(r["WAR"]), change(r, "WAR"), fraction(r["UAR"]), change(r, "UAR")]
             for r in lines
         )
         head = ["Images", "n", "WAR", "Change (95 %)", "UAR", "Change (95 %)"]
@@ -226,7 +227,7 @@ def card(model: str) -> str:
 
 
 def indexed(text: str, model: str) -> str:
-    """A model card with what was measured in its front matter too, where the hub looks for it."""
+    """A model card with the measured scores in its front matter too, where the hub looks for them."""
     own = [r for r in measured_of(model) if not r["control"]]
     if not own:
         return text
@@ -248,18 +249,15 @@ def indexed(text: str, model: str) -> str:
     return str(found)
 
 
-def share(value: str) -> str:
-    return f"{float(value):.3f}" if value else "–"
-
-
 def change(row: Row, metric: str) -> str:
-    return difference(row, f"{metric}_delta") if row[f"{metric}_delta"] else "–"
+    """The difference of a metric to that of unchanged images; a dash where it was not measured."""
+    return difference(row, f"{metric}_delta") if row[f"{metric}_delta"] else DASH
 
 
 def arousal() -> str:
     """Whether strong recordings are heard with more arousal than normal ones, by emotion."""
     rows = (
-        [r["emotion"], r["pairs"], f"{share(r['strong_above_normal'])} ({share(r['lo'])} to {share(r['hi'])})"]
+        [r["emotion"], r["pairs"], with_interval(r["strong_above_normal"], (r["lo"], r["hi"]), fraction)]
         for r in measurements("arousal")
     )
     head = ["Emotion", "Pairs", "Strong above normal (95 %, by actor)"]
@@ -278,10 +276,10 @@ def composed(views: str) -> str:
             r["protocol"].removeprefix(f"composed_{views}_").rpartition("_v")[0]
             + (f", version {r['protocol_version']}" if len(versions) > 1 else ""),
             f"`{r['model']}`" if r["model"] in registry.weights() else r["model"],
-            r["control"] or "–",
+            r["control"] or DASH,
             counted(r),
             interval(r, "UAR"),
-            difference(r, "delta") if r["delta"] else "–",
+            difference(r, "delta") if r["delta"] else DASH,
         ]
         for r in found
     )
@@ -368,7 +366,7 @@ def main() -> int:
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("checkpoints/*/README.md"))]
     for path in pages:
         old = path.read_text(encoding="utf-8")
-        # A model's card is written anew from what the weights say of themselves; that of an encoder alone stays.
+        # A model's card is written anew from the config of its weights; the card of an encoder alone stays.
         is_card = path.parent.name in registry.weights()
         text = plain_card(json.loads(path.with_name("config.json").read_text(encoding="utf-8"))) if is_card else old
         new = rendered(text, path.relative_to(ROOT))

@@ -1,9 +1,9 @@
-"""Timelines of real clips that carry one label or none, for readers to judge: what the weights say, second by second.
+"""Timelines of real clips that carry one label or none, for readers to judge: predictions second by second.
 
     python benchmarks/timelines.py [model ...]
 
-Answers ``emozoo predict`` gives for the six user videos of ``ekman6_samples`` and the real clips of ``clips``. Writes
-``benchmarks/results/timelines.csv`` (a line per clip, model and moment of the face seen longest) and
+The predictions of ``emozoo predict`` for the six user videos of ``ekman6_samples`` and the real clips of ``clips``.
+Writes ``benchmarks/results/timelines.csv`` (a line per clip, model and moment of the face seen longest) and
 ``docs/img/timelines.png``, bands of colour without any image of the people. Needs the real material
 (``EMOZOO_SHARED``).
 """
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from emozoo import files
 from emozoo.benchmark import report
 from emozoo.files import resolve_path
 from emozoo.inference import Prediction, predict
@@ -42,7 +43,7 @@ def table(found: Sequence[Prediction]) -> str:
         for one in found
         for m in one.timeline
     ]  # fmt: skip
-    return report.csv_text(rows, COLUMNS)
+    return files.csv_text(rows, COLUMNS)
 
 
 def image(found: Sequence[Prediction]) -> Figure:

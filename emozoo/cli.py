@@ -516,7 +516,6 @@ def benchmark(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for JSON, CSV, Markdown, HTML and predictions.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Measure the committed results again.")] = False,
-    submission: Annotated[Path | None, typer.Option(help="With --verify: check this file of records instead.")] = None,
     detector: Detector = None,
     device: Device = "cpu",
     allow_missing: Annotated[
@@ -542,8 +541,6 @@ def benchmark(
         )
     if folds is not None and folds != "person" and not (folds.isdigit() and int(folds) > 1):
         raise UsageError(f"--folds takes a number above 1, or 'person', not '{folds}'")
-    if submission is not None and not verify:
-        raise UsageError("--submission FILE is checked by --verify")
     files = [Path(p) for p in compare or ()]
     of_files = bool(files) and all(p.suffix == ".csv" and p.is_file() for p in files)
     for name in [*models, *(() if of_files or compare is None else compare)]:
@@ -551,16 +548,14 @@ def benchmark(
             _check_name(name)
     from emozoo.benchmark import command
 
-    places = list(zip(sets, roots, strict=True))
-    if submission is not None:
-        return command.verify_submission(submission, json_file)
+    sources = list(zip(sets, roots, strict=True))
     if verify:
-        return command.verify_committed(models, places, device=device, json_file=json_file)
+        return command.verify_committed(models, sources, device=device, json_file=json_file)
     if of_files:
         command.compare_files(files[0], files[1], json_file)
         return 0
     command.measure(
-        models, places, folds=fold or [None], pair=compare, control=control or [], json_file=json_file, out=out,
+        models, sources, folds=fold or [None], pair=compare, control=control or [], json_file=json_file, out=out,
         split=split, people=int(folds) if folds and folds.isdigit() else folds, prior=prior, label_map=label_map,
         detector=detector, device=device, allow_missing=allow_missing,
     )  # fmt: skip

@@ -1,13 +1,15 @@
-"""Files: paths, the cache folder, what comes with the package, and writes that leave no half file."""
+"""Files: paths, the cache folder, what comes with the package, CSV text, and writes that leave no half file."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from importlib.resources import files
@@ -76,6 +78,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Writes to a temporary name in the same folder, then renames: a killed run leaves no half file."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
+    """The text of a CSV file with these columns; a value that a row lacks is empty."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 _LIBRARIES = (

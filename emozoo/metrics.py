@@ -37,13 +37,6 @@ def scores_of(confusion: np.ndarray) -> dict[str, float]:
     return {k: float(v) if np.ndim(v) == 0 else v for k, v in out.items()}
 
 
-def recalls(confusion: np.ndarray) -> np.ndarray:
-    """Recall per class (K,); NaN for a class without a true sample."""
-    confusion = np.asarray(confusion, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.diagonal(confusion) / confusion.sum(1)
-
-
 def concordance_of(sums: np.ndarray) -> np.ndarray:
     """CCC (population form) from the sums (..., 6) of n, x, y, x^2, y^2, xy; 0 where both sides are constant."""
     n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from emozoo.benchmark.report import markdown_table
+from emozoo.benchmark.formatting import markdown_table
 
 from .experiment import Claim, Experiment
 from .table import Interval, paired_difference

@@ -36,7 +36,7 @@ import torch
 
 from emozoo import files
 from emozoo.benchmark import report
-from emozoo.benchmark.run import hardware
+from emozoo.benchmark.records import hardware
 from emozoo.data import media
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule

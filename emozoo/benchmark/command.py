@@ -1,4 +1,4 @@
-"""What ``emozoo benchmark`` does with its options: measure and write, compare, or verify."""
+"""The command ``emozoo benchmark``: measure and write, compare, or verify."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from emozoo.benchmark import compare, leaderboard, page, predictions, report, run, suite, verify
-from emozoo.benchmark.answers import Store
-from emozoo.benchmark.run import Result
+from emozoo.benchmark import compare, prediction_files, report, run, suite, verify
+from emozoo.benchmark.formatting import comparison_lines
+from emozoo.benchmark.markdown import markdown
+from emozoo.benchmark.page import html
+from emozoo.benchmark.records import Result
+from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.errors import UsageError
 
 
 def workers() -> int:
-    """Processes that read media."""
+    """The number of processes that read media."""
     return min(4, os.cpu_count() or 1)
 
 
 def measure(
     models: Sequence[str],
-    places: Sequence[tuple[str, Path]],
+    sources: Sequence[tuple[str, Path]],
     *,
     folds: Sequence[int | None],
     people: int | str | None,
@@ -30,23 +33,24 @@ def measure(
     out: Path | None,
     **options: Any,
 ) -> None:
-    """Scores models on data sets (without any: the built-in suite), prints the table and writes what was asked for.
+    """Scores models on data sets (without any: the built-in suite), prints the table and writes the chosen files.
 
-    A run that was killed goes on from its last batch when it is started again; one that ended measures anew.
+    ``sources``: name and root of each data set. A run that was killed continues from its last batch when it is started
+    again; one that ended measures anew.
     """
-    store = Store()
+    unfinished = UnfinishedRun()
     names = [*models, *(pair or ())]
 
     def score(some: Sequence[str]) -> Result:
         result = Result()
-        if not places:
+        if not sources:
             chosen = {k: v for k, v in options.items() if k in ("prior", "device")}
-            return suite.measure(some, control=control or ("all",), store=store, **chosen)
-        for dataset, root in places:
+            return suite.measure(some, control=control or ("all",), unfinished=unfinished, **chosen)
+        for dataset, root in sources:
             for fold in folds:
                 result += run.measure(
-                    some, dataset, root, fold=fold, folds=people, control=control, num_workers=workers(), store=store,
-                    **options,
+                    some, dataset, root, fold=fold, folds=people, control=control, num_workers=workers(),
+                    unfinished=unfinished, **options,
                 )  # fmt: skip
         return result
 
@@ -55,19 +59,19 @@ def measure(
         result = score(names)
     else:
         result = score(models) if models else Result()
-        sides = [_one(score, name, places) for name in pair]
+        sides = [_one(score, name, sources) for name in pair]
         comparisons = compare.results(*sides)
         for side in sides:
             result += side
     write(result, comparisons, json_file, out)
-    store.finish()
+    unfinished.finish()
     report.show(result.records)
     for c in comparisons:
-        print("\n  ".join(page.sentences(c)))
+        print("\n  ".join(comparison_lines(c)))
 
 
-def _one(score: Callable[[Sequence[str]], Result], name: str, places: Sequence[tuple[str, Path]]) -> Result:
-    if len(places) > 1:
+def _one(score: Callable[[Sequence[str]], Result], name: str, sources: Sequence[tuple[str, Path]]) -> Result:
+    if len(sources) > 1:
         raise UsageError("--compare takes one --dataset")
     return score([name])
 
@@ -75,12 +79,12 @@ def _one(score: Callable[[Sequence[str]], Result], name: str, places: Sequence[t
 def write(result: Result, comparisons: Sequence[dict[str, Any]], json_file: Path | None, out: Path | None) -> None:
     """The files of ``--json`` and ``--out``, each whole or not at all, predictions first."""
     for path in dict.fromkeys(p for p in (json_file, out / "records.json" if out else None) if p):
-        predictions.write(result, path.parent / f"{path.stem}.predictions")
+        prediction_files.write(result, path.parent / f"{path.stem}.predictions")
         report.write_json(result.records, path, comparisons)
     if out is not None:
         report.write_csv(result.records, out / "results.csv")
-        report.write_text(page.markdown(result.records, comparisons), out / "report.md")
-        report.write_text(page.html(result.records, comparisons), out / "report.html")
+        report.write_text(markdown(result.records, comparisons), out / "report.md")
+        report.write_text(html(result.records, comparisons), out / "report.html")
 
 
 def compare_files(a: Path, b: Path, json_file: Path | None) -> None:
@@ -88,32 +92,21 @@ def compare_files(a: Path, b: Path, json_file: Path | None) -> None:
     found = compare.files(a, b)
     if json_file is not None:
         report.write_json([], json_file, [found])
-    print("\n  ".join(page.sentences(found)))
+    print("\n  ".join(comparison_lines(found)))
 
 
 def verify_committed(
-    models: Sequence[str], places: Sequence[tuple[str, Path]], *, device: str, json_file: Path | None
+    models: Sequence[str], sources: Sequence[tuple[str, Path]], *, device: str, json_file: Path | None
 ) -> int:
     """Measures committed lines again; the exit code is 1 where one differs, or none could be verified."""
     checks: list[verify.Check] = []
-    wanted: Sequence[tuple[str, Path] | tuple[()]] = places or [()]
+    wanted: Sequence[tuple[str, Path] | tuple[()]] = sources or [()]
     for where in wanted:
         checks += verify.verify(*where, models=models, device=device, num_workers=workers())
-    return _said(checks, json_file)
+    return _report(checks, json_file)
 
 
-def verify_submission(path: Path, json_file: Path | None) -> int:
-    """Computes a file of records again from its predictions; the exit code is 1 where a record is not what they say."""
-    checks = verify.submission(path)
-    code = _said(checks, json_file)
-    for c in checks:
-        if c.state == verify.PREDICTIONS:
-            board = leaderboard.BOARDS[c.row["dataset"]].title
-            print(f"  {verify.line(c)}: ready for the board of {board}")
-    return code
-
-
-def _said(checks: Sequence[verify.Check], json_file: Path | None) -> int:
+def _report(checks: Sequence[verify.Check], json_file: Path | None) -> int:
     if json_file is not None:
         rows = [{"row": dict(c.row), "state": c.state, "why": c.why or None,
                  "worst": dict([c.worst]) if c.worst else {}} for c in checks]  # fmt: skip

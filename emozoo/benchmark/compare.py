@@ -1,29 +1,32 @@
-"""Two models on the same items: paired differences and how likely chance alone makes them."""
+"""Two models on the same items: paired differences and their significance."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from emozoo.benchmark import predictions, statistics
-from emozoo.benchmark.run import Result, complete, ends
+from emozoo.benchmark import prediction_files, statistics
+from emozoo.benchmark.records import Result, complete, ends
 from emozoo.benchmark.statistics import Outcome, group_numbers
 from emozoo.errors import UsageError
 
 
 def files(a: str | Path, b: str | Path) -> dict[str, Any]:
-    """Two files of predictions compared. Raises DatasetError for one that cannot be read, UsageError for others."""
-    left, right = predictions.read(Path(a)), predictions.read(Path(b))
-    one, other = predictions.aligned((left.ids, left.outcome), (right.ids, right.outcome))
+    """Compares two files of predictions.
+
+    Raises DatasetError for a file that cannot be read, UsageError where items or labels differ.
+    """
+    left, right = prediction_files.read(Path(a)), prediction_files.read(Path(b))
+    one, other = prediction_files.aligned((left.ids, left.outcome), (right.ids, right.outcome))
     return _compared(Path(a).stem, Path(b).stem, one, other, None)
 
 
 def results(a: Result, b: Result) -> list[dict[str, Any]]:
-    """The models of two results compared, prior by prior: over all folds together where there are several."""
+    """Compares the models of two results under each prior, over all folds together where there are several."""
     found = []
     for prior in dict.fromkeys(r["prior"] for r in a.records):
         left, right = _whole(a, prior), _whole(b, prior)
-        one, other = predictions.aligned(left, right)
+        one, other = prediction_files.aligned(left, right)
         found.append(_compared(_name(a), _name(b), one, other, prior))
     return found
 
@@ -39,7 +42,7 @@ def _whole(result: Result, prior: str | None) -> tuple[list[str], Outcome]:
         for r, t in zip(result.records, result.tables, strict=True)
         if r["prior"] == prior and not r["control"] and t
     ]
-    found = [predictions.of_table(r["classes"], t) for r, t in chosen]
+    found = [prediction_files.of_table(r["classes"], t) for r, t in chosen]
     ids = [i for f in found for i in f.ids]
     if len(set(ids)) < len(ids):
         raise UsageError("splits that share items cannot be compared as one: name one split")

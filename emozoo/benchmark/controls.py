@@ -1,7 +1,7 @@
-"""Controls that take something away from a model's input: what is lost shows what the answer rested on.
+"""Controls of the input: what a prediction loses without a stream, with another's scene, or with shuffled time.
 
-They cost no training: the same weights answer again for the same items, without a stream, with the scene of somebody
-else, or with time in disorder. They say what a network uses; what a mechanism adds is said by retrained controls.
+They need no training: the same weights predict the same items again. They show which part of its input a network uses;
+what a mechanism adds is shown by retrained controls.
 
 Legend: B = items, C = clips, F = frames in a clip.
 """
@@ -31,15 +31,18 @@ INPUT_CONTROLS = (*KEEPS, "shuffled-context", "shuffled-time")
 
 
 @dataclass
-class Seen:
-    """A batch as a control shows it. ``back`` (B, C): where each clip of the items was put, or None = where it was."""
+class ControlledBatch:
+    """A batch whose input a control has changed. ``back`` (B, C): the new index of each clip, None = unchanged."""
 
     batch: Batch
     back: Tensor | None = None
 
 
+Change = Callable[[Batch], ControlledBatch]
+
+
 def missing(spec: ClipSpec, control: str) -> str | None:
-    """Why a control says nothing about a model that looks at ``spec``; None where it does."""
+    """Why a control does not apply to a model with this ``spec``; None where it applies."""
     sources = {s.source for s in spec.streams.values()}
     if control in KEEPS:
         kept = sources & set(KEEPS[control])
@@ -54,7 +57,7 @@ def missing(spec: ClipSpec, control: str) -> str | None:
 
 
 def of(spec: ClipSpec) -> list[str]:
-    """The controls that say something about a model that looks at ``spec``, each once."""
+    """The controls that apply to a model with this ``spec``, each once."""
     found: dict[object, str] = {}
     for c in INPUT_CONTROLS:
         if missing(spec, c) is None:
@@ -64,28 +67,29 @@ def of(spec: ClipSpec) -> list[str]:
 
 
 def check(spec: ClipSpec, control: str, name: str) -> None:
-    """UsageError where ``control`` says nothing about the model ``name``, which looks at ``spec``."""
+    """Raises UsageError where ``control`` does not apply to the model ``name`` with this ``spec``."""
     if why := missing(spec, control):
         there = ", ".join(of(spec)) or "none of its input"
         raise UsageError(f"{name} has no control '{control}': {why}; there are {there}")
 
 
-def keep(spec: ClipSpec, control: str) -> Callable[[Batch], Seen]:
+def keep(spec: ClipSpec, control: str) -> Change:
     """Masks every stream but those of the control's sources."""
-    gone = [n for n, s in spec.streams.items() if s.source not in KEEPS[control]]
+    removed = [n for n, s in spec.streams.items() if s.source not in KEEPS[control]]
 
-    def apply(batch: Batch) -> Seen:
-        inputs = {k: torch.zeros_like(x) if k in gone else x for k, x in batch.inputs.items()}
-        masks = {k: torch.zeros_like(m) if k in gone else m for k, m in batch.masks.items()}
-        return Seen(replace(batch, inputs=inputs, masks=masks))
+    def apply(batch: Batch) -> ControlledBatch:
+        inputs = {k: torch.zeros_like(x) if k in removed else x for k, x in batch.inputs.items()}
+        masks = {k: torch.zeros_like(m) if k in removed else m for k, m in batch.masks.items()}
+        return ControlledBatch(replace(batch, inputs=inputs, masks=masks))
 
     return apply
 
 
-def shuffle_time(batch: Batch) -> Seen:
-    """Every item's clips, and the frames in them, in a disorder drawn from its id: streams stay together.
+def shuffle_time(batch: Batch) -> ControlledBatch:
+    """Shuffles every item's clips, and the frames in them, all streams alike.
 
-    An item's disorder is the same in every run and batch. Answers per clip are put back through ``back``.
+    The order is drawn from the item's id, so it is the same in every run and batch. ``back`` restores the order of
+    predictions per clip.
     """
     names = batch.meta["id"]
     clips = next(iter(batch.masks.values())).shape[1]
@@ -102,7 +106,7 @@ def shuffle_time(batch: Batch) -> Seen:
         masks[k] = batch.masks[k][at, clip, frame]
         # Audio has one window a clip, (B, C, 1, M, S); images have (B, C, F, 3, H, W).
         inputs[k] = x[at, clip, frame] if x.ndim == 6 else x[at[:, :, 0], order]
-    return Seen(replace(batch, inputs=inputs, masks=masks), order.argsort(1))
+    return ControlledBatch(replace(batch, inputs=inputs, masks=masks), order.argsort(1))
 
 
 def _seed(name: str) -> int:
@@ -110,32 +114,32 @@ def _seed(name: str) -> int:
 
 
 class OthersContext:
-    """Gives every item the context of the item before it; the order of items is drawn by :func:`dealt`.
+    """Gives every item the context of the item before it; :func:`shuffled` draws the order of items.
 
-    The first item that it is shown has none before it and gets its own: it must not be counted.
+    The very first item gets its own context: it must not be counted.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
         self.streams = [n for n, s in spec.streams.items() if s.source == "context"]
         self.held: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
 
-    def __call__(self, batch: Batch) -> Seen:
+    def __call__(self, batch: Batch) -> ControlledBatch:
         inputs, masks = dict(batch.inputs), dict(batch.masks)
         first = self.held or tuple({n: x[n][:1] for n in self.streams} for x in (inputs, masks))
         self.held = tuple({n: x[n][-1:].clone() for n in self.streams} for x in (inputs, masks))  # type: ignore[assignment]
         for n in self.streams:
             inputs[n] = torch.cat([first[0][n], inputs[n][:-1]])
             masks[n] = torch.cat([first[1][n], masks[n][:-1]])
-        return Seen(replace(batch, inputs=inputs, masks=masks, one_image=False))
+        return ControlledBatch(replace(batch, inputs=inputs, masks=masks, one_image=False))
 
 
-def dealt(count: int) -> list[int]:
-    """A fixed disorder of ``count`` items: manifests are sorted by class, and neighbours would share it."""
+def shuffled(count: int) -> list[int]:
+    """A fixed random order of ``count`` items: manifests are sorted by class, and neighbours would share it."""
     return np.random.default_rng(0).permutation(count).tolist()
 
 
-def shown(spec: ClipSpec, controls: Sequence[str]) -> list[Callable[[Batch], Seen]]:
-    """What each control does to a batch, in order."""
+def changes(spec: ClipSpec, controls: Sequence[str]) -> list[Change]:
+    """The change that each control makes to a batch, in the order of ``controls``."""
     return [
         OthersContext(spec) if c == "shuffled-context" else shuffle_time if c == "shuffled-time" else keep(spec, c)
         for c in controls

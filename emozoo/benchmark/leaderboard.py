@@ -1,11 +1,12 @@
 """Leaderboards: the numbers that others published, each with its source, and ours beside the same protocol only.
 
-The facts are ``benchmarks/leaderboards/<data set>.csv``, one published number a line: ``protocol``, ``metric`` (as
-printed: ``accuracy`` and ``WAR`` are the same), ``method``, ``year`` (empty = not known), ``value`` with the printed
-decimals, ``unit``, ``source``, ``verified``, ``apart`` (what the method has more than the others), ``model`` (the
-architecture of this package that reproduces the paper). ``verified`` is ``yes`` (read in the paper, by its authors, or
-in a published table that quotes it), or ``no`` (read in an unreviewed or contradicting place only: never a target);
-a number of any other state is not shown. Ours come from ``benchmarks/results``. Nothing here imports torch.
+Published numbers are in ``benchmarks/leaderboards/<data set>.csv``, one a line: ``protocol``, ``metric`` (as printed:
+``accuracy`` and ``WAR`` are the same), ``method``, ``year`` (empty = not known), ``value`` with the printed decimals,
+``unit``, ``source``, ``verified``, ``apart`` (what the method has more than the others), ``model`` (the architecture of
+this package that reproduces the paper). ``verified`` is ``yes`` (read in the paper, by its authors, or in a published
+table that quotes it), or ``no`` (read in an unreviewed or contradicting source only: never a target); a number of any
+other state is not shown. ``boards.yaml`` in the same folder has title, note and protocols of each board. Our numbers
+come from ``benchmarks/results``. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from emozoo import files
 from emozoo.benchmark import report
 from emozoo.errors import DatasetError, UsageError
@@ -25,8 +28,11 @@ from emozoo.errors import DatasetError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-LICENCE = "not measured: data under licence"
-OPEN = "not measured yet: the data can be had by anybody"
+# What stands on a board where our numbers are missing, by the access to its data.
+ACCESS = {
+    "licensed": "not measured: data under licence",
+    "open": "not measured yet: the data can be had by anybody",
+}
 # The metrics that a table has columns for: ours, and what papers call it.
 NAMES = {
     "WAR": "WAR", "accuracy": "WAR", "UAR": "UAR", "macro_f1": "F1", "CCC_valence": "CCC V", "CCC_arousal": "CCC A",
@@ -37,7 +43,7 @@ OURS = {
     "WAR": "WAR", "UAR": "UAR", "F1": "macro_f1", "CCC_V": "CCC_valence", "CCC_A": "CCC_arousal", "CCC": "CCC_mean",
 }  # fmt: skip
 UNKNOWN = "unknown"  # a protocol that nobody can compare with
-FEW = 4  # methods under a protocol that do not get a table of their own
+FEW = 4  # a protocol with so many methods or fewer has no table of its own
 
 
 @dataclass(frozen=True)
@@ -64,88 +70,32 @@ class Pair:
 
 @dataclass(frozen=True)
 class Board:
-    """What is worth knowing of a data set's numbers. ``access``: what stands where ours are missing."""
+    """The facts of a data set's board. ``access``: the text that stands where our numbers are missing."""
 
     title: str
     note: str = ""
     pairs: tuple[Pair, ...] = ()
-    access: str = LICENCE
+    access: str = ACCESS["licensed"]
 
 
-BOARDS: dict[str, Board] = {
-    "caer_s": Board(
-        "CAER-S",
-        "Most papers quote a 70/10/20 split and score the public test folder; choosing on the test folder is common, "
-        "nearly identical images lie on both sides, and differences of 0.2 points mean nothing.",
-        (
-            Pair("caers_full_test", "whole test/ folder (reconstructed: 20913 images with a face)"),
-            Pair("nd_val_test", "ND dlib list, 13942 rows of test/ folder"),
-        ),
-    ),
-    "caer": Board("CAER", "Video.", (Pair("caer_official", "random 70/10/20 split"),)),
-    "ncaer_s": Board(
-        "NCAER-S", "Its parts share no video, unlike CAER-S.", (Pair("ncaers_official", "video-disjoint test"),)
-    ),
-    "ekman6": Board(
-        "Ekman-6",
-        "Lists of halves differ between papers, and tables that quote the same method disagree: each row names its "
-        "table. The public list that we read is the one of the source of most rows; it is not proven to be the "
-        "authors' own.",
-        (Pair("ekman6_list_01", "819/818 split as used by the source"),),
-    ),
-    "videoemotion8": Board(
-        "VideoEmotion-8",
-        "Ten official splits whose lists are not public: which of them a paper used cannot be proven, and tables that "
-        "quote the same method disagree.",
-    ),
-    "aff_wild2": Board(
-        "Aff-Wild2, valence and arousal",
-        "Editions of the ABAW challenge differ in their videos. Values near 0.7 on validation come from a backbone "
-        "trained on the same data and a metric with zero pairs; validation to test drops are large.",
-        (
-            Pair("abaw3_va", "ABAW3 validation", "val"),
-            Pair("abaw6_va", "ABAW6 validation", "val"),
-        ),
-    ),
-    "afew": Board(
-        "AFEW",
-        "Validation set, since the labels of the test set are private; lists hold 381 or 383 clips, which makes half a "
-        "point, and several rows were pre-trained on DFEW.",
-        (
-            Pair("afew8_folders", "validation set (381-383 clips)", "val"),
-            Pair("afew_list", "validation set (381-383 clips)", "val"),
-        ),
-    ),
-    "dfew": Board(
-        "DFEW",
-        "Mean over five folds of 11,697 clips. Published numbers take the best test epoch unless stated; ours do not.",
-        (Pair("dfew_5fold", "5-fold, 11697 clips, best test epoch unless noted", folds=True),),
-    ),
-    "ferv39k": Board("FERV39k", pairs=(Pair("ferv39k_all_scenes", "train 31088 / test 7847"),)),
-    "mafw": Board(
-        "MAFW",
-        "Mean over five folds, eleven classes.",
-        (Pair("mafw_5fold", "5-fold, 9172 clips, 11 classes", folds=True),),
-    ),
-    "mmi": Board("MMI", "The folds in use are not public."),
-    "bu4dfe": Board("BU-4DFE", "The folds in use are not public."),
-    "ravdess": Board("RAVDESS", access=OPEN),
-    "crema_d": Board("CREMA-D", access=OPEN),
-    "emodb": Board("Berlin emotional speech", "German voices; its protocols are ours.", access=OPEN),
-    "ferplus": Board("FER+", "Plurality of ten raters among eight emotions, or seven (without contempt).", access=OPEN),
-    "fer2013": Board("FER2013", "The one label of each image, seven emotions.", access=OPEN),
-    "lfw5": Board("LFW-5", "A choice of LFW with five emotions; its protocols are ours.", access=OPEN),
-    "synthemo": Board("SynthEmo", "Drawn clips. Says whether a mechanism works, nothing of real faces.", access=OPEN),
-    "composed": Board(
-        "Composed clips", "Photographs and recordings put together; its protocols are ours.", access=OPEN
-    ),
-    "music_video": Board("Music videos", "100 labelled videos, six moods; a trial of the chain.", access=OPEN),
-    "rafdb": Board("RAF-DB"),
-    "affectnet": Board("AffectNet"),
-    "ckplus": Board("CK+"),
-    "vgaf": Board("VGAF"),
-    "iemocap": Board("IEMOCAP", "Random splits share speakers between their parts."),
-}
+def read_boards(path: Path) -> dict[str, Board]:
+    """The boards of a YAML file by data set, in its order. Raises DatasetError for an entry that cannot be read."""
+    found = {}
+    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        try:
+            pairs = tuple(Pair(**pair) for pair in entry.get("pairs", ()))
+            found[name] = Board(**entry | {"pairs": pairs, "access": ACCESS[entry.get("access", "licensed")]})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise DatasetError(f"{path}: the board {name} cannot be read ({error}); see the head of the file") from None
+    return found
+
+
+BOARDS = read_boards(files.packaged("benchmarks/leaderboards") / "boards.yaml")
+
+
+def board(name: str) -> Board:
+    """The board of a data set; one without facts for a data set that has no entry in ``boards.yaml``."""
+    return BOARDS.get(name) or Board(name, access=ACCESS["open"])
 
 
 @dataclass(frozen=True)
@@ -180,13 +130,14 @@ class Published:
 
 
 def find(name: str) -> str:
-    """The name of a board, also for ``CAER-S`` or ``Caer s``. UsageError with the nearest name."""
-    letters = {"".join(filter(str.isalnum, key)): key for key in BOARDS}
+    """The name of a board, also for ``CAER-S`` or ``Caer s``. Raises UsageError with the nearest name."""
+    known = list(dict.fromkeys([*BOARDS, *(r["dataset"] for r in committed())]))
+    letters = {"".join(filter(str.isalnum, key)): key for key in known}
     wanted = "".join(filter(str.isalnum, name.casefold()))
     if wanted not in letters:
         close = difflib.get_close_matches(wanted, letters, n=1, cutoff=0.4)
         hint = f"; did you mean '{letters[close[0]]}'?" if close else ";"
-        raise UsageError(f"no leaderboard '{name}'{hint} there are {', '.join(BOARDS)}")
+        raise UsageError(f"no leaderboard '{name}'{hint} there are {', '.join(known)}")
     return letters[wanted]
 
 
@@ -217,9 +168,8 @@ def rows(name: str) -> tuple[Published, ...]:
 
 
 def published(dataset: str, protocol: str, split: str | None, fold: object) -> list[dict[str, Any]]:
-    """What was published under the protocol of a benchmark record: verified rows in metrics that it has, or none."""
-    pairs = BOARDS[dataset].pairs if dataset in BOARDS else ()
-    same = {p.published for p in pairs if p.holds(protocol, split, fold)}
+    """Verified published numbers under the protocol of a benchmark record, in metrics that a record can have."""
+    same = {p.published for p in board(dataset).pairs if p.holds(protocol, split, fold)}
     return [
         r.to_dict()
         for r in (rows(dataset) if same else ())
@@ -238,11 +188,11 @@ def measured(name: str) -> list[dict[str, str]]:
 
 
 def ours(name: str, results: Sequence[Mapping[str, str]] | None = None) -> list[dict[str, Any]]:
-    """Our numbers by protocol: first those with a published counterpart, measured or not, then protocols of our own.
+    """Our numbers by protocol: first protocols with a published counterpart, measured or not, then our own.
 
     ``results``: lines of ``benchmarks/results``; default: those committed.
     """
-    known = BOARDS[name]
+    known = board(name)
     left = list(measured(name) if results is None else results)
     found = []
     for pair in known.pairs:
@@ -270,7 +220,7 @@ def _block(
 
 
 def _our_rows(result: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line of the results as rows like the published ones: in percent, with the interval and how many items."""
+    """A line of the results as rows like the published ones: in percent, with the interval and the number of items."""
     found = []
     for column, metric in OURS.items():
         if not result.get(column):
@@ -298,7 +248,7 @@ def _our_rows(result: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def to_dict(name: str) -> dict[str, Any]:
     """What ``emozoo leaderboard NAME --json`` prints."""
-    known = BOARDS[name]
+    known = board(name)
     return {
         "schema": 1,
         "dataset": name,
@@ -327,7 +277,7 @@ class Line:
 
 
 def tables(name: str) -> dict[str, list[Line]]:
-    """Published lines by protocol, best first, verified before not verified, those with more to go on last.
+    """Published lines by protocol: best first, verified before not verified, methods with extra input or data last.
 
     A protocol has a table of its own where ours has a counterpart or more than :data:`FEW` methods were published;
     the others share the table ``""``. Numbers of single classes are left to ``--json``.
@@ -339,7 +289,7 @@ def tables(name: str) -> dict[str, list[Line]]:
             percent = f"{100 * float(r.value):.1f}" if r.unit == "fraction" else r.value
             values.setdefault(key, {})[NAMES[r.metric]] = percent
     every = [Line(v, *key) for key, v in values.items()]
-    found: dict[str, list[Line]] = {pair.published: [] for pair in BOARDS[name].pairs}
+    found: dict[str, list[Line]] = {pair.published: [] for pair in board(name).pairs}
     rest: list[Line] = []
     for protocol in dict.fromkeys(line.protocol for line in every):
         same = [line for line in every if line.protocol == protocol]
@@ -355,12 +305,12 @@ def tables(name: str) -> dict[str, list[Line]]:
 
 
 def _rank(line: Line) -> list[float]:
-    """Smaller is better: the metrics in the order of the headings, what was not printed last."""
+    """The sort key of a line, smaller is better: its metrics in the order of the headings; a missing one comes last."""
     return [-float(line.values.get(h, "-inf")) for h in HEADINGS]
 
 
 def our_lines(block: Mapping[str, Any]) -> list[Line]:
-    """Ours under one protocol: a line for each weights and prior, or one that says why there is none."""
+    """Our lines under one protocol: one for each weights and prior, or one with the reason why there is none."""
     protocol = block["protocol"] or ""
     if not block["rows"]:
         return [
@@ -385,7 +335,7 @@ def show(name: str, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     if not console.is_terminal and console.width < 120:  # a file or pipe has no width of its own
         console.width = 120
-    known = BOARDS[name]
+    known = board(name)
     console.print(f"[bold]{escape(known.title)}[/]")
     if known.note:
         console.print(escape(known.note), style="dim")
@@ -426,8 +376,8 @@ def _table(title: str, mine: Sequence[Line], lines: Sequence[Line], sources: Seq
 
     def add(line: Line, mark: str, source: str, style: str) -> None:
         values = [line.values.get(h, "–") for h in headings] if line.values else [""] * len(headings)
-        place = [escape(line.protocol)] if several else []
-        table.add_row(escape(line.method) + mark, *place, line.year, *values, escape(source), style=style)
+        protocol = [escape(line.protocol)] if several else []
+        table.add_row(escape(line.method) + mark, *protocol, line.year, *values, escape(source), style=style)
 
     for line in mine:
         add(line, "", "emozoo" if line.values else "", "bold")

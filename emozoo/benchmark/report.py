@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emozoo import files
+from emozoo.benchmark.formatting import joined, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,30 +65,13 @@ def read_results(folder: str | Path) -> list[dict[str, str]]:
     return [row for table in tables for row in table if "dataset" in row]
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A table with these columns as the text of a CSV file; what a row lacks is empty."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], none: str = "") -> str:
-    """A Markdown table, or the line ``none`` where there are no rows."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    if not lines:
-        return none
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
-
-
 def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Records as a table of its own, with the columns of the committed results."""
-    write_text(csv_text(to_csv_rows(records), COLUMNS), path)
+    write_text(files.csv_text(to_csv_rows(records), COLUMNS), path)
 
 
-def headline(record: dict[str, Any]) -> str | None:
-    """The metric that a control's difference is shown in: UAR, or CCC_V where no classes were scored."""
+def headline(record: Mapping[str, Any]) -> str | None:
+    """The metric of a control's difference: UAR, or CCC_V where no classes were scored."""
     return next((m for m in ("UAR", "CCC_V") if record["metrics"][m] is not None), None)
 
 
@@ -128,7 +112,7 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
         path = Path(folder) / f"{name}.csv"
         table = {tuple(r.get(k) or "" for k in KEY): r for r in read_csv(path)}
         table |= {tuple(r[k] for k in KEY): r for r in rows if r["dataset"] == name}
-        write_text(csv_text((table[k] for k in sorted(table)), COLUMNS), path)
+        write_text(files.csv_text((table[k] for k in sorted(table)), COLUMNS), path)
         written.append(path)
     return written
 
@@ -140,29 +124,29 @@ CLASS_COLUMNS = (
 
 
 def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Merges what records say of each class into a table: recall, precision, F1, and how its items were answered.
+    """Merges the results of each class into a table: recall, precision, F1, and the classes predicted for its items.
 
-    ``answers``: counts in the order of the classes, a line of the confusion matrix. Records over several parts have no
-    confusion and are left out.
+    Column ``answers``: a line of the confusion matrix, counts in the order of the classes. Records over several parts
+    have no confusion matrix and are left out.
     """
     same = [c for c in CLASS_COLUMNS[:8] if c != "sha256"]
     table = {tuple(r[k] for k in same): r for r in read_csv(path)}
     for record in records:
         if not record.get("confusion"):
             continue
-        answered = [sum(line[i] for line in record["confusion"]) for i in range(len(record["classes"]))]
+        predicted = [sum(line[i] for line in record["confusion"]) for i in range(len(record["classes"]))]
         for i, (name, counts) in enumerate(zip(record["classes"], record["confusion"], strict=True)):
             found = record["per_class"][name]
             values = [record[k] for k in ("model", "sha256", "dataset", "protocol", "split", "prior", "control")]
-            precision = counts[i] / answered[i] if answered[i] else None
+            precision = counts[i] / predicted[i] if predicted[i] else None
             values += [name, found["n"], found["recall"], precision, found["f1"], " ".join(map(str, counts))]
             row = {c: _cell(v) for c, v in zip(CLASS_COLUMNS, values, strict=True)}
             table[tuple(row[k] for k in same)] = row
-    write_text(csv_text(table.values(), CLASS_COLUMNS), path)
+    write_text(files.csv_text(table.values(), CLASS_COLUMNS), path)
 
 
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:
-    """Prints one table for each set of items; controls stand below their model, what is over all folds last."""
+    """Prints one table for each set of items: a model, its controls below it, records over all folds last."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -194,19 +178,24 @@ def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> N
             if "delta" in r and (metric := headline(r)):
                 cells.append(f"{metric} " + _shown(metric, r["delta"][metric], r["delta_ci95"][metric], sign="+"))
             name = f"  {r['control']}" if r["control"] else r["model"]
-            where = [part_name(r)] if several else []
-            table.add_row(escape(name), *where, r["prior"] or "", *map(escape, cells))
+            part_cell = [part_name(r)] if several else []
+            table.add_row(escape(name), *part_cell, r["prior"] or "", *map(escape, cells))
         console.print(table)
     console.print("Percent (CCC: -1 to 1), below it the 95 % interval over persons.", style="dim")
 
 
-def sets(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """Records by what they were scored on, whatever the fold."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def sets(records: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
+    """Records by the items they were scored on, folds of the same data together."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for r in records:
         protocol = re.sub(r"split_\d+|\d+splits", "split", r["protocol"])
         found.setdefault((r["dataset"], protocol, r["split"], r["label_map"]), []).append(r)
     return found
+
+
+def full_name(r: Mapping[str, Any]) -> str:
+    """The name of the weights, with the control where the record is one's."""
+    return f"{r['model']}: {r['control']}" if r["control"] else str(r["model"])
 
 
 def part_name(r: Mapping[str, Any]) -> str:
@@ -222,27 +211,21 @@ def shown_metrics(part: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def title(part: Sequence[Mapping[str, Any]]) -> str:
-    """What was scored: data, protocol, part, how many of how many, and what is worth knowing of them."""
+    """The heading of a table: data, protocol, part, and how many items of how many expected."""
     r = next((r for r in part if r["fold"] in ("pooled", "mean")), part[0])
-    place = [r["dataset"], r["protocol"], r["split"], r["label_map"] and f"classes by {r['label_map']}"]
+    words = [r["dataset"], r["protocol"], r["split"], r["label_map"] and f"classes by {r['label_map']}"]
     if len(part) == 1 or r["fold"] not in (None, "pooled", "mean"):
-        place.append(part_name(r) if r["fold"] is not None else None)
+        words.append(part_name(r) if r["fold"] is not None else None)
     n = f"{r['n_evaluated']} of {r['n_expected']} items"
     if r["n_groups"]:
         n += f", {r['n_groups']} persons or single items"
     if r.get("n_points"):
         n += f", {r['n_points']} labelled moments"
     faces = f", no face in {r['no_face']}" if r["no_face"] else ""
-    return f"{', '.join(dict.fromkeys(p for p in place if p))}: {n}{faces}"
+    return f"{', '.join(dict.fromkeys(p for p in words if p))}: {n}{faces}"
 
 
-def number(metric: str, value: float | None, sign: str = "") -> str:
-    """A value as it is printed: percent with a decimal, CCC with two; a dash where it was not measured."""
-    if value is None:
-        return "–"
-    return f"{value:{sign}.2f}" if metric.startswith("CCC") else f"{100 * value:{sign}.1f}"
-
-
-def _shown(metric: str, value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
-    ends = "\n" + " to ".join(number(metric, x, sign) for x in interval) if interval else ""
-    return f"{number(metric, value, sign)}{ends}"
+def _shown(metric: str, value: float | None, ends: Sequence[float] | None, sign: str = "") -> str:
+    """A value with its interval on a line of its own."""
+    form = partial(number, metric, sign=sign)
+    return f"{form(value)}\n{joined(ends, form)}" if ends else form(value)

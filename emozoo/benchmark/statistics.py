@@ -1,4 +1,4 @@
-"""Metrics with 95 % intervals, and paired differences, from what two networks said about the same items.
+"""Metrics with 95 % intervals, and paired differences of two networks on the same items.
 
 Items of one person are not independent, so whole persons are drawn again, with replacement (cluster bootstrap; Field
 and Welsh, J. R. Statist. Soc. B 69, 2007). An interval is the 2.5 and 97.5 percentile over 2,000 draws from a fixed
@@ -22,12 +22,12 @@ from emozoo.benchmark.report import METRICS
 from emozoo.metrics import concordance_of, scores_of
 
 DRAWS, SEED = 2000, 0
-_CHUNK = 8_000_000  # drawn indices held at a time
+_CHUNK = 8_000_000  # drawn indices in memory at a time
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one network said about the N scored items of a data set.
+    """The predictions of one network for the N scored items of a data set, beside the labels.
 
     ``confusion`` (N, 2) int: true and predicted class, or None; true -1 = not scored. ``moments`` (N, 2, 6): sums over
     the labelled clips of each item for valence and arousal (:func:`emozoo.metrics.concordance_sums`), or None.
@@ -46,8 +46,8 @@ class Outcome:
         g = int(number.max()) + 1
         if self.confusion is not None:
             true, predicted = self.confusion.T
-            keep = true >= 0
-            cell = (number[keep] * k + true[keep]) * k + predicted[keep]
+            scored = true >= 0
+            cell = (number[scored] * k + true[scored]) * k + predicted[scored]
             found["confusion"] = np.bincount(cell, minlength=g * k * k).reshape(g, k, k).astype(np.float64)
         if self.moments is not None:
             found["moments"] = np.zeros((g, *self.moments.shape[1:]))
@@ -96,25 +96,27 @@ def resampled(sums: np.ndarray, *, draws: int = DRAWS, seed: int = SEED) -> np.n
 
 
 def evaluate(outcome: Outcome) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics and their 95 % intervals; no intervals with fewer than two groups (nothing to draw from)."""
+    """Metrics and their 95 % intervals; there are no intervals with fewer than two groups."""
     sums = outcome.sums()
     metrics = {k: float(v) for k, v in metrics_of({k: s.sum(0) for k, s in sums.items()}).items()}
     return metrics, _interval(metrics_of({k: resampled(s) for k, s in sums.items()})) if _groups(sums) > 1 else {}
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in [0, 1] (Guo et al., ICML 2017): how far confidence lies from the share of right
-    answers, mean over equally wide bins of confidence, each by its number of items. ``confidence``, ``right`` (n,).
+    """Expected calibration error in [0, 1] (Guo et al., ICML 2017).
+
+    The distance between mean confidence and the fraction of correct predictions, averaged over equally wide bins of
+    confidence, each weighted by its number of items. ``confidence``, ``right`` (n,).
     """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(place, confidence - right, bins)
-    return float(np.abs(gap).sum() / max(1, len(place)))
+    bin_ = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(bin_, confidence - right, bins)
+    return float(np.abs(gap).sum() / max(1, len(bin_)))
 
 
 def difference(a: Outcome, b: Outcome) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Metrics of ``a`` minus those of ``b`` over the same items, with paired 95 % intervals (the same draws for both).
 
-    Raises ValueError when the two are not about the same items.
+    Raises ValueError where the items differ.
     """
     value, draws = _drawn_difference(a, b)
     return value, _interval(draws)
@@ -142,10 +144,10 @@ def _drawn_difference(a: Outcome, b: Outcome) -> tuple[dict[str, float], dict[st
 class Comparison:
     """How two networks differ on the same items.
 
-    ``difference``, ``ci95``: of ``a`` minus ``b``, by metric. ``p``: share of draws on the other side of zero, twice
-    (never below 2 / (R + 1)): by person, so it holds where a person has several items. ``only_a``, ``only_b``: items
-    that one alone had right, and ``mcnemar_p``, the exact two-sided binomial probability of such a split, which takes
-    items as independent; None without classes.
+    ``difference``, ``ci95``: of ``a`` minus ``b``, by metric. ``p``: twice the fraction of draws on the other side of
+    zero (never below 2 / (R + 1)); persons are drawn, so it also holds where a person has several items. ``only_a``,
+    ``only_b``: items that one network alone predicts correctly. ``mcnemar_p``: the exact two-sided binomial probability
+    of such a split, which takes items as independent. The last three are None without classes.
     """
 
     difference: dict[str, float]
@@ -157,7 +159,10 @@ class Comparison:
 
 
 def compare(a: Outcome, b: Outcome) -> Comparison:
-    """Paired significance (McNemar, Psychometrika 12, 1947; cluster bootstrap). ValueError for other items."""
+    """Paired significance (McNemar, Psychometrika 12, 1947; cluster bootstrap).
+
+    Raises ValueError where the items differ.
+    """
     value, draws = _drawn_difference(a, b)
     p = {}
     for name, values in draws.items():
@@ -174,7 +179,7 @@ def compare(a: Outcome, b: Outcome) -> Comparison:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided probability of a split at least as uneven, were both equally often the only one to be right.
+    """Exact two-sided probability of a split at least as uneven if each network were as often the only correct one.
 
     >>> mcnemar(5, 5), round(mcnemar(1, 9), 4)
     (1.0, 0.0215)
@@ -187,7 +192,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def pooled(outcomes: Sequence[Outcome]) -> Outcome:
     """Several folds as one outcome: all items together, persons of different folds taken as different.
 
-    Raises ValueError when the folds were not scored on the same classes and tasks.
+    Raises ValueError where folds were scored on different classes or tasks.
     """
     first = outcomes[0]
     if any(o.classes != first.classes for o in outcomes):

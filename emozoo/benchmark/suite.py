@@ -7,26 +7,21 @@ do, not on people.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
-import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from emozoo import files, registry, synthemo
-from emozoo.benchmark import report
-from emozoo.benchmark import run as benchmark
-from emozoo.benchmark.answers import Store
+from emozoo.benchmark import run
 from emozoo.benchmark.controls import INPUT_CONTROLS, missing
-from emozoo.benchmark.run import Result
+from emozoo.benchmark.records import Result
+from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
-from emozoo.synthemo import Cause, Knobs
-from emozoo.synthemo.clip import COLUMNS, make, row
+from emozoo.synthemo import Knobs
+from emozoo.synthemo.clip import COLUMNS, STAMP, draw, row
+from emozoo.synthemo.writer import write_clips
 
 CLIPS, SEED = 210, 20230
 TRAINING_CLIPS, TRAINING_SEED = 1400, 1  # what the weights ``synth_v1`` learned their task from
@@ -46,11 +41,6 @@ def weights_of(arch: str) -> list[str]:
     ]
 
 
-def suite(models: Sequence[str] = (), **options: Any) -> list[dict[str, Any]]:
-    """The records of :func:`measure`, without predictions."""
-    return measure(models, **options).records
-
-
 def measure(
     models: Sequence[str] = (),
     *,
@@ -60,7 +50,7 @@ def measure(
     batch_size: int = 32,
     num_workers: int | None = None,
     clips: int = CLIPS,
-    store: Store | None = None,
+    unfinished: UnfinishedRun | None = None,
 ) -> Result:
     """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
@@ -81,9 +71,9 @@ def measure(
     for name in names:
         arch = _arch(name)
         root = prepare(arch, clips=clips, workers=max(1, workers))
-        found = benchmark.measure(
+        found = run.measure(
             [name], "synthemo", root, split="test", prior=prior, control=chosen[name], device=device,
-            batch_size=batch_size, num_workers=workers, store=store,
+            batch_size=batch_size, num_workers=workers, unfinished=unfinished,
         )  # fmt: skip
         for record in found.records:
             record["protocol"] = f"synthemo_{arch}"
@@ -116,42 +106,22 @@ def prepare(
     knobs: Knobs | None = None,
     workers: int = 1,
 ) -> Path:
-    """The folder of the clips of an architecture's task; what is not there yet is drawn now.
+    """The folder of the clips of an architecture's task; clips that it lacks are drawn.
 
-    A killed run goes on where it was. ``knobs`` draws other clips than the task's. Clips of other settings, or
-    of another version of the generator, are removed.
+    ``knobs``: those of other clips than the task's. Clips of other settings, or of another version of the generator,
+    are removed.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     knobs = knobs or TASKS[arch]
     out = out or files.cache_folder() / "synthemo" / f"v{synthemo.VERSION}" / arch
-    settings = {
-        "version": synthemo.VERSION,
-        "seed": seed,
-        "split": split,
-        "knobs": json.loads(json.dumps(asdict(knobs))),
-    }
-    stamp = out / "synthemo.json"
-    if not (stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings):
-        shutil.rmtree(out / "clips", ignore_errors=True)
-        (out / "clips").mkdir(parents=True)
-        files.write_atomic(stamp, json.dumps(settings, indent=1).encode())
+    settings = {"version": synthemo.VERSION, "seed": seed, "split": split, "knobs": asdict(knobs)}
     causes = [synthemo.plan(seed, i, knobs, split=split) for i in range(clips)]
-    names = [f"clips/{c.index:06d}.mp4" for c in causes]
-    jobs = [(c, str(out / n)) for c, n in zip(causes, names, strict=True) if not (out / n).is_file()]
-    if jobs:
-        _draw(jobs, workers, arch)
-    table = report.csv_text((row(c, n) for c, n in zip(causes, names, strict=True)), COLUMNS)
-    manifest, text = out / "manifest.csv", table.encode()
-    if not manifest.is_file() or manifest.read_bytes() != text:
-        files.write_atomic(manifest, text)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"drawing clips for {arch}", total=clips, visible=False)
+        write_clips(
+            out, causes, write=draw, row=row, columns=COLUMNS, stamp=STAMP, settings=settings, replace=True,
+            workers=workers, progress=lambda done, of: bar.update(task, completed=done, visible=True),
+        )  # fmt: skip
     return out
-
-
-def _draw(jobs: list[tuple[Cause, str]], workers: int, arch: str) -> None:
-    from rich.console import Console
-    from rich.progress import track
-
-    # Fresh processes: OpenCV's and torch's threads do not survive a fork. What they run needs no torch: quick to start.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        done = pool.map(make, jobs, chunksize=4)
-        for _ in track(done, f"drawing clips for {arch}", len(jobs), console=Console(stderr=True), transient=True):
-            pass

@@ -1,4 +1,4 @@
-"""SynthEmo: drawn people in drawn places with a synthesised voice, with a known cause for every label.
+"""SynthEmo: drawn people in drawn scenes with a synthesised voice, and a known cause for every label.
 
 >>> from emozoo.synthemo import Knobs, generate
 >>> generate("synth", 70, seed=1, knobs=Knobs(burst=0.3))  # doctest: +SKIP

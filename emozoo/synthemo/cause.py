@@ -1,17 +1,16 @@
-"""What a clip shows and why: knobs, the plan of one clip, and its course over time. Draws nothing."""
+"""The cause of a clip: knobs, the plan of one clip, and its course over time. Nothing is drawn here."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from emozoo.errors import UsageError
 from emozoo.labels import BASIC7, CIRCUMPLEX
+from emozoo.synthemo.drawing.backdrops import BACKDROPS
 from emozoo.synthemo.drawing.draw import Array
 from emozoo.synthemo.drawing.person import AU_INDEX, DECOYS, PROTOTYPES, expression
-from emozoo.synthemo.drawing.places import PLACES
 from emozoo.synthemo.drawing.scene import TYPICAL
 
 EMOTIONS = BASIC7
@@ -20,7 +19,7 @@ VIEWS = ("face", "scene", "voice", "action")
 
 @dataclass(frozen=True)
 class Knobs:
-    """How clips come about. Probabilities are 0..1.
+    """The settings of a set of clips. Probabilities are 0..1.
 
     ``face``, ``scene``, ``voice``, ``action``: how often that view shows the clip's emotion; else it shows neutral or
     another emotion, half and half. 1 / number of emotions or less carries nothing.
@@ -28,7 +27,7 @@ class Knobs:
     what these views show, modulo their number. Each alone, and each proper subset, is at chance; other views are
     random.
     Their reliability then says how often a view is left alone rather than redrawn at random.
-    ``burst``: share of the clip in which face, voice and action show anything (0: most of it).
+    ``burst``: fraction of the clip in which face, voice and action show anything (0: most of it).
     ``spot``: the scene shows its emotion by one thing in one place (else by colours, weather and several things).
     ``decoys``: short movements of the face, without meaning, per clip.
     ``talking``: how often the person's mouth follows the voice; ``blinking`` blinks a second; ``flicker`` relative
@@ -102,7 +101,7 @@ class Cause:
     burst_end: float
     peak: float
     variant: int
-    place: str
+    backdrop: str
     spots: tuple[tuple[float, float, float], ...]
     spot: tuple[float, float, float, float]
     walkers: int
@@ -129,11 +128,8 @@ class Cause:
         return tuple(v for v, e in zip(VIEWS, self.shows, strict=True) if e != self.label)
 
     def rng(self, part: int) -> np.random.Generator:
-        """The random stream of one part (face, scene, voice, ...), whatever the other parts drew."""
+        """The random numbers of one part (face, scene, voice, ...), independent of those of the other parts."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.index, part)))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def split_of(number: int) -> str:
@@ -204,8 +200,8 @@ def plan(
     shift = float(r.uniform(0.0, 0.10)) + (0.04 if knobs.spot else 0.0)
     centre = (w * (0.5 + (shift if left else -shift)), h * float(r.uniform(0.43, 0.52)))
     typical = r.random() < 0.5 and not knobs.spot
-    places = TYPICAL[shows[1]] if typical else PLACES
-    place = places[int(r.integers(len(places)))]
+    backdrops = TYPICAL[shows[1]] if typical else BACKDROPS
+    backdrop = backdrops[int(r.integers(len(backdrops)))]
     spots = _spots(r, centre[0] / w, 1.28 * half / w, w / h)
     x, y, q = spots[0]
     walkers = int(r.integers(1, 3)) if r.random() < knobs.motion else 0
@@ -225,7 +221,7 @@ def plan(
         burst_end=start + length,
         peak=float(r.uniform(0.6, 1.0)),
         variant=int(r.integers(6)),
-        place=place,
+        backdrop=backdrop,
         spots=spots,
         spot=(x * w - q * h, (y - q) * h, x * w + q * h, (y + q) * h),
         walkers=walkers,
@@ -245,7 +241,7 @@ def plan(
 
 
 def _spots(r: np.random.Generator, cx: float, reach: float, aspect: float) -> tuple[tuple[float, float, float], ...]:
-    """Three places beside the head: (x, y, half height), the first on the wider side, not overlapping."""
+    """Three positions beside the head: (x, y, half height), the first on the wider side, not overlapping."""
     out: list[tuple[float, float, float]] = []
     wide = -1 if cx > 0.5 else 1
     for n, side in enumerate((wide, -wide, wide)):
@@ -353,7 +349,7 @@ def _act(
     pose: Array,
     hands: Array,
 ) -> None:
-    """Adds an emotion's movement of head, body and hands, in place."""
+    """Adds an emotion's movement of head, body and hands to ``pose`` and ``hands``."""
     i = strength
     phase, side = float(r.random()), int(r.choice([0, 2]))
     tempo = float(r.uniform(0.9, 1.1))

@@ -1,14 +1,10 @@
-"""From a cause to images and audio, and to files with a manifest."""
+"""Drawn clips: from a cause to images and audio, and to files with a manifest."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,17 +12,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emozoo import files
 from emozoo.data.protocols import SYNTHEMO_VERSION as VERSION
-from emozoo.errors import DatasetError
 from emozoo.synthemo.cause import VIEWS, Cause, Course, Knobs, course, plan
 from emozoo.synthemo.drawing.body import body, hand
-from emozoo.synthemo.drawing.draw import Array, Canvas, disc, over
+from emozoo.synthemo.drawing.draw import Array, Canvas, disc, overlay
 from emozoo.synthemo.drawing.head import Head
 from emozoo.synthemo.drawing.person import AU_INDEX, Person, person
 from emozoo.synthemo.drawing.scene import Scene
 from emozoo.synthemo.drawing.skull import LEFT, TOP
 from emozoo.synthemo.voice import RATE, STEP, in_16_bits, speak
+from emozoo.synthemo.writer import Progress, write_clips
 
+STAMP = "synthemo.json"
 COLUMNS = (
     "path", "label", "valence", "arousal", "split", "fold", "group", "start", "end", "x1", "y1", "x2", "y2",
     *(f"{v}_shows" for v in VIEWS), "conflicts", "burst_start", "burst_end", "peak", "place",
@@ -67,7 +65,7 @@ def _images(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Ca
     w, h = cause.size
     r = cause.rng(2)
     scene = Scene(
-        cause.size, cause.place, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers
+        cause.size, cause.backdrop, cause.shows[1], cause.spots, r, one_spot=cause.knobs.spot, walkers=cause.walkers
     )
     scale = 2.0 * cause.half  # the head is drawn at twice its final size
     head = Head(who, scale, cause.yaw, cause.pitch, cause.light, cause.occluded)
@@ -79,19 +77,19 @@ def _images(cause: Cause, run: Course, who: Person, units: Array) -> Iterator[Ca
     for i, t in enumerate(run.times):
         img = scene.frame(float(t))
         if screen is not None:
-            over(img, screen)
+            overlay(img, screen)
         x, y, grow, roll = run.pose[i]
         cx, cy = cause.centre[0] + x * cause.half, cause.centre[1] + y * cause.half
         # The body follows the head's shift, not its roll.
         shift = np.array([[grow, 0, cx - grow * cause.centre[0]], [0, grow, cy - grow * cause.centre[1]]])
-        over(img, cv2.warpAffine(torso, shift, cause.size, borderMode=cv2.BORDER_REPLICATE))
+        overlay(img, cv2.warpAffine(torso, shift, cause.size, borderMode=cv2.BORDER_REPLICATE))
         layer = head.draw(units[i], (float(run.gaze[i, 0]), float(run.gaze[i, 1])))
         k = 0.5 * grow
         c, s = k * math.cos(roll), k * math.sin(roll)
         ox, oy = -LEFT * scale, (0.9 - TOP) * scale  # it turns about the top of the neck
         px, py = cx, cy + 0.9 * cause.half * grow
         turn = np.array([[c, -s, px - c * ox + s * oy], [s, c, py - s * ox - c * oy]])
-        over(img, cv2.warpAffine(layer, turn, cause.size))
+        overlay(img, cv2.warpAffine(layer, turn, cause.size))
         for side in (0, 2):
             hx, hy = run.hands[i, side], run.hands[i, side + 1]
             if cause.centre[1] + hy * cause.half < h + 0.5 * cause.half:
@@ -116,10 +114,8 @@ def _screen(cause: Cause) -> Canvas:
 
 def write_clip(clip: Rendered, path: Path) -> None:
     """Writes H.264 / FLAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
-    table = path.with_suffix(".va.csv")
-    part = table.with_name(f".{table.name}.part")
-    part.write_text("valence,arousal\n" + "".join(f"{v:.4f},{a:.4f}\n" for v, a in clip.va), encoding="utf-8")
-    os.replace(part, table)
+    lines = ["valence,arousal", *(f"{v:.4f},{a:.4f}" for v, a in clip.va)]
+    files.write_atomic(path.with_suffix(".va.csv"), ("\n".join(lines) + "\n").encode())
     write_media(path, clip.frames, clip.waveform, clip.rate, clip.cause.fps, clip.cause.knobs.crf)
 
 
@@ -154,7 +150,7 @@ def write_media(path: Path, frames: Canvas, waveform: Array, rate: int, fps: flo
 
 
 def row(cause: Cause, path: str) -> dict[str, object]:
-    """The manifest's line of a clip: the table's common columns, then the causes."""
+    """The line of a clip in the manifest: the common columns, then its cause."""
     run = course(cause)
     valence, arousal = run.va.mean(0)
     face = run.boxes(cause)[cause.frames // 2]
@@ -170,7 +166,7 @@ def row(cause: Cause, path: str) -> dict[str, object]:
         "burst_start": f"{cause.burst_start:.3f}",
         "burst_end": f"{cause.burst_end:.3f}",
         "peak": f"{cause.peak:.3f}",
-        "place": cause.place,
+        "place": cause.backdrop,
         "occluded": cause.occluded,
         "talking": int(cause.talking),
         "seed": cause.seed,
@@ -183,12 +179,9 @@ def row(cause: Cause, path: str) -> dict[str, object]:
     return {c: values.get(c, "") for c in COLUMNS}
 
 
-def make(job: tuple[Cause, str]) -> str:
-    """Draws a clip and writes it to a path, which it returns: work for a process of its own."""
-    cause, path = job
-    cv2.setNumThreads(1)
-    write_clip(render(cause), Path(path))
-    return path
+def draw(cause: Cause, path: Path) -> None:
+    """Draws the clip of a cause and writes it to a path."""
+    write_clip(render(cause), path)
 
 
 def generate(
@@ -201,62 +194,21 @@ def generate(
     seconds: float = 2.4,
     fps: float = 12.5,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Writes ``n`` clips below ``out`` and returns the path of their ``manifest.csv``.
 
-    Same seed, same pixels: a clip depends on seed, index and settings, not on ``n`` or ``workers``. A run that was cut
-    short is continued: clips that are there are kept. ``size`` = (w, h); ``progress`` is called with (done, n).
+    Same seed, same pixels: a clip depends on seed, index and settings, not on ``n`` or ``workers``. Clips that are
+    there are not drawn again, so a killed run continues. ``size`` = (w, h); ``progress`` is called with (done, n).
     Raises DatasetError where ``out`` holds clips made with other settings.
     """
     knobs = knobs or Knobs()
     plan(seed, 0, knobs, size=size, seconds=seconds, fps=fps)  # refuses bad settings before anything is written
-    out = Path(out)
-    (out / "clips").mkdir(parents=True, exist_ok=True)
     settings = {
-        "version": VERSION,
-        "seed": seed,
-        "size": list(size),
-        "seconds": seconds,
-        "fps": fps,
-        "knobs": json.loads(json.dumps(asdict(knobs))),
-    }
-    stamp = out / "synthemo.json"
-    if stamp.exists():
-        if json.loads(stamp.read_text(encoding="utf-8")) != settings:
-            raise DatasetError(
-                f"{out}: holds SynthEmo clips made with other settings (see {stamp.name}); choose an empty folder"
-            )
-    else:
-        _replace(stamp, json.dumps(settings, indent=1) + "\n")
+        "version": VERSION, "seed": seed, "size": size, "seconds": seconds, "fps": fps, "knobs": asdict(knobs),
+    }  # fmt: skip
     causes = [plan(seed, i, knobs, size=size, seconds=seconds, fps=fps) for i in range(n)]
-    names = [f"clips/{c.index:06d}.mp4" for c in causes]
-    jobs = [(c, str(out / name)) for c, name in zip(causes, names, strict=True) if not (out / name).exists()]
-    done = n - len(jobs)
-    if workers > 1 and len(jobs) > 1:
-        # Fresh processes: OpenCV and torch threads do not survive a fork.
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
-            for _ in pool.map(make, jobs, chunksize=4):
-                done += 1
-                if progress:
-                    progress(done, n)
-    else:
-        for job in jobs:
-            make(job)
-            done += 1
-            if progress:
-                progress(done, n)
-    manifest = out / "manifest.csv"
-    part = manifest.with_name(f".{manifest.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as f:
-        table = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(row(c, name) for c, name in zip(causes, names, strict=True))
-    os.replace(part, manifest)
-    return manifest
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    return write_clips(
+        Path(out), causes, write=draw, row=row, columns=COLUMNS, stamp=STAMP, settings=settings, workers=workers,
+        progress=progress,
+    )  # fmt: skip

@@ -1,54 +1,49 @@
-"""Composed clips: photographs of faces and recordings of voices in drawn places, with a known cause for every label.
+"""Composed clips: photographs of faces and recordings of voices in drawn scenes, with a known cause for every label.
 
-One clip shows the same emotion in each of its views, unless a view is spoilt: blurred, darkened, covered, drowned in
-noise, or not there at all. A spoilt view may show something else, so that a network which weighs views by what can be
-made of them knows more than one that does not. Nothing but the image and the audio says which view is spoilt, and at
-least one never is.
+All views of a clip show the same emotion, unless a view is degraded: blurred, darkened, covered, drowned in noise, or
+missing. A degraded view may show another emotion, so a network that weighs views by their quality does better than one
+that does not. Nothing but the image and the audio shows which view is degraded, and at least one never is.
 
-With ``Mix.strangers`` a view that is whole may be somebody else's, and only the other view says so. A voice from off
-screen: who is seen then wears headphones, and listens. An image of another person: who is heard then speaks through a
-telephone, and is not there to be seen. A stranger's emotion has nothing to do with the label. This is what a network
-that looks at both views can know and two networks with a view each cannot, however their answers are put together.
+With ``Mix.strangers`` a view of full quality may belong to somebody else, and only the other view reveals it. A voice
+from off screen: the person in the image wears headphones, and listens. An image of another person: the voice comes
+through a telephone, and its speaker is not in the image. A stranger's emotion has nothing to do with the label. A
+network that sees both views can know this; two networks with one view each cannot, however their predictions are fused.
 
 A face is moved by a camera path, with drifting light. It turns from neutral to its emotion where two photographs of one
 person allow it; otherwise it stands still, so that these clips teach nothing about how faces move. Valence and arousal
-are the emotion's place on Russell's circle (:data:`emozoo.labels.CIRCUMPLEX`), whose angles and lengths are ours.
+are the emotion's point on Russell's circumplex (:data:`emozoo.labels.CIRCUMPLEX`), whose angles and lengths are ours.
 
 Legend: F = frames, h, w = pixels.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from emozoo import files
 from emozoo.data.images import is_image, read_image
 from emozoo.data.manifest import Row
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.labels import BASIC7, canonical, circumplex_point
 from emozoo.synthemo.clip import write_media
+from emozoo.synthemo.drawing.backdrops import BACKDROPS
 from emozoo.synthemo.drawing.draw import Array, Canvas
-from emozoo.synthemo.drawing.places import PLACES
 from emozoo.synthemo.drawing.scene import TYPICAL, Scene
 from emozoo.synthemo.voice import in_16_bits
+from emozoo.synthemo.writer import Progress, write_clips
 
 VERSION = 2
 STAMP = "composed.json"
 VIEWS = ("face", "scene", "voice")
-SPOILT = {
+DEGRADATIONS = {
     "face": ("blur", "dark", "cover", "noise"),
     "scene": ("blur", "dark", "noise"),
     "voice": ("noise", "muffle", "gaps"),
@@ -63,13 +58,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Mix:
-    """How composed clips come about. Probabilities are 0..1.
+    """The settings of a set of composed clips. Probabilities are 0..1.
 
     ``views``: those that show the emotion, two or three of face, scene and voice. The others show none: no face, a
     plain day, silence.
-    ``spoil``: how often a view is spoilt; ``gone``: how many of the spoilt ones are not there at all; ``conflict``: how
-    many of those still there show another emotion.
-    ``strangers``: how often one of face and voice, where both are whole, is a stranger's; one as often as the other.
+    ``spoil``: how often a view is degraded; ``gone``: how many of the degraded ones are missing; ``conflict``: how many
+    of the other degraded ones show another emotion.
+    ``strangers``: how often one of face and voice, where both are clear, is a stranger's; one as often as the other.
     ``noise`` standard deviation in grey levels; ``crf`` the H.264 quality (0 best .. 51).
     """
 
@@ -90,12 +85,12 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Composition:
     """All that one clip follows from.
 
-    ``states`` of each view in order: ``clear``, a way of spoiling, ``stranger`` or ``gone``.
+    ``states`` of each view in order: ``clear``, one of :data:`DEGRADATIONS`, ``stranger`` or ``gone`` (missing).
     ``face``, ``calm``, ``voice``: files; ``calm`` is a neutral image of the same person, from which the face turns.
-    ``box``: place of the face, inclusive pixel corners. ``end``: seconds of the voice at which the clip ends.
+    ``box``: the face in the clip, inclusive pixel corners.
     """
 
     index: int
@@ -106,7 +101,7 @@ class Recipe:
     face: Row | None
     calm: Row | None
     voice: Row | None
-    place: str
+    backdrop: str
     box: tuple[float, float, float, float]
     size: tuple[int, int]
     seconds: float
@@ -124,7 +119,7 @@ class Recipe:
 
 
 class Material:
-    """Faces and voices by emotion; used are the emotions that there are in all views that need them.
+    """Faces and voices by emotion. Only emotions that every needed view has are used.
 
     Raises DatasetError where these are fewer than two, or where a face is no image file.
     """
@@ -157,25 +152,25 @@ def _by_emotion(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def plan(
     material: Material, seed: int, index: int, mix: Mix, *, size: tuple[int, int], seconds: float, fps: float
-) -> Recipe:
-    """The recipe of clip ``index``: it depends on seed, index, settings and material alone. Labels are balanced."""
+) -> Composition:
+    """The composition of clip ``index``. It depends on seed, index, settings and material; labels are balanced."""
     k = len(material.emotions)
     block = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1 << 30, index // k)))
     label = material.emotions[int(block.permutation(k)[index % k])]
     r = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 0)))
-    audio = str(r.choice(mix.views))  # this one is never spoilt
+    clear = str(r.choice(mix.views))  # this view is never degraded
     shows, states = [], []
     for view in VIEWS:
-        spoilt, gone, other = r.random() < mix.spoil, r.random() < mix.gone, r.random() < mix.conflict
-        way, another = str(r.choice(SPOILT[view])), int(r.integers(k - 1))
+        degraded, missing, other = r.random() < mix.spoil, r.random() < mix.gone, r.random() < mix.conflict
+        way, another = str(r.choice(DEGRADATIONS[view])), int(r.integers(k - 1))
         if view not in mix.views:
             shows.append("neutral")
             states.append("clear" if view == "scene" else "gone")
             continue
-        spoilt &= view != audio
-        states.append(("gone" if gone else way) if spoilt else "clear")
+        degraded &= view != clear
+        states.append(("gone" if missing else way) if degraded else "clear")
         others = [e for e in material.emotions if e != label]
-        shows.append(others[another] if spoilt and other and not gone else label)
+        shows.append(others[another] if degraded and other and not missing else label)
     if {"face", "voice"} <= set(mix.views) and states[0] == states[2] == "clear":
         other_r = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 7)))
         if other_r.random() < mix.strangers:
@@ -189,10 +184,10 @@ def plan(
     calm: Row | None = None
     if face is not None and shows[0] != "neutral" and face.group is not None and (own := material.calm.get(face.group)):
         calm = own[int(r.integers(len(own)))]
-    places = TYPICAL[shows[1]] if r.random() < 0.5 else PLACES
-    return Recipe(
+    backdrops = TYPICAL[shows[1]] if r.random() < 0.5 else BACKDROPS
+    return Composition(
         index, seed, label, (shows[0], shows[1], shows[2]), (states[0], states[1], states[2]), face, calm, voice,
-        places[int(r.integers(len(places)))], (x - half, y - half, x + half, y + half), size, seconds, fps, mix,
+        backdrops[int(r.integers(len(backdrops)))], (x - half, y - half, x + half, y + half), size, seconds, fps, mix,
     )  # fmt: skip
 
 
@@ -203,24 +198,24 @@ def _pick(rows: dict[str, list[Row]], emotion: str, r: np.random.Generator) -> R
 # -- images ------------------------------------------------------------------------------------------------------
 
 
-def images(recipe: Recipe) -> Canvas:
+def images(composition: Composition) -> Canvas:
     """The frames of a clip, RGB uint8 (F, h, w, 3)."""
-    r = recipe.rng(1)
-    (w, h), count = recipe.size, max(2, round(recipe.seconds * recipe.fps))
+    r = composition.rng(1)
+    (w, h), count = composition.size, max(2, round(composition.seconds * composition.fps))
     spots = ((float(r.uniform(0.1, 0.2)), 0.3, 0.13), (float(r.uniform(0.8, 0.9)), 0.35, 0.11), (0.88, 0.75, 0.1))
-    scene = Scene(recipe.size, recipe.place, recipe.shows[1], spots, recipe.rng(2))
-    face = _Face(recipe, r) if recipe.face is not None else None
+    scene = Scene(composition.size, composition.backdrop, composition.shows[1], spots, composition.rng(2))
+    face = _Face(composition, r) if composition.face is not None else None
     light = 1 + 0.10 * _waves(r, count)
-    grain = recipe.rng(4)
+    grain = composition.rng(4)
     frames = np.empty((count, h, w, 3), np.uint8)
     for i in range(count):
-        t = i / recipe.fps
-        img = _spoil(scene.frame(t), recipe.states[1], recipe.rng(5))
-        if recipe.states[1] == "gone":
+        t = i / composition.fps
+        img = _degrade(scene.frame(t), composition.states[1], composition.rng(5))
+        if composition.states[1] == "gone":
             img[:] = (150, 152, 156)
         if face is not None:
             face.lay(img, i, t)
-        noise = grain.standard_normal((h, w, 1), np.float32).astype(float) * recipe.mix.noise
+        noise = grain.standard_normal((h, w, 1), np.float32).astype(float) * composition.mix.noise
         frames[i] = (img * float(light[i]) + noise).clip(0, 255)
     return frames
 
@@ -228,23 +223,23 @@ def images(recipe: Recipe) -> Canvas:
 class _Face:
     """A photograph that is laid into the scene at its box, moved by a smooth path."""
 
-    def __init__(self, recipe: Recipe, r: np.random.Generator) -> None:
-        assert recipe.face is not None
-        self.box, self.size = recipe.box, recipe.size
-        self.side = max(2, round(recipe.box[2] - recipe.box[0]))
-        count = max(2, round(recipe.seconds * recipe.fps))
+    def __init__(self, composition: Composition, r: np.random.Generator) -> None:
+        assert composition.face is not None
+        self.box, self.size = composition.box, composition.size
+        self.side = max(2, round(composition.box[2] - composition.box[0]))
+        count = max(2, round(composition.seconds * composition.fps))
         cast = np.exp(r.normal(0.0, (0.10, 0.03, 0.10)) + (0.08, 0.0, -0.08))  # grey images get a colour of light
-        self.shown = self._open(recipe.face, cast)
-        self.calm = self._open(recipe.calm, cast) if recipe.calm is not None else None
-        if recipe.states[2] == "stranger":
+        self.shown = self._open(composition.face, cast)
+        self.calm = self._open(composition.calm, cast) if composition.calm is not None else None
+        if composition.states[2] == "stranger":
             for image in (self.shown, self.calm):
                 if image is not None:
-                    _headphones(image, recipe.rng(8))
-        self.turn = float(r.uniform(0.1, 0.35)) * recipe.seconds
-        self.state, self.seed = recipe.states[0], recipe.rng(6)
-        self.shown = _spoil(self.shown, self.state, self.seed)
+                    _headphones(image, composition.rng(8))
+        self.turn = float(r.uniform(0.1, 0.35)) * composition.seconds
+        self.state, self.seed = composition.states[0], composition.rng(6)
+        self.shown = _degrade(self.shown, self.state, self.seed)
         if self.calm is not None:
-            self.calm = _spoil(self.calm, self.state, recipe.rng(6))
+            self.calm = _degrade(self.calm, self.state, composition.rng(6))
         self.path = np.stack([by * _waves(r, count) for by in (0.05, 0.05, 0.05, 0.06)], 1)  # x, y, log zoom, radians
         edge = np.zeros((self.side, self.side))
         rim = max(1, self.side // 16)
@@ -263,8 +258,8 @@ class _Face:
     def lay(self, img: Canvas, i: int, t: float) -> None:
         face = self.shown
         if self.calm is not None:
-            share = float(np.clip((t - self.turn) / 0.3, 0, 1))
-            face = cv2.addWeighted(self.shown, share, self.calm, 1 - share, 0)
+            fraction = float(np.clip((t - self.turn) / 0.3, 0, 1))
+            face = cv2.addWeighted(self.shown, fraction, self.calm, 1 - fraction, 0)
         dx, dy, zoom, roll = self.path[i]
         k, middle = math.exp(zoom), (self.side - 1) / 2
         c, s = k * math.cos(roll), k * math.sin(roll)
@@ -282,7 +277,7 @@ def _waves(r: np.random.Generator, count: int) -> Array:
     return (high[:, None] * np.sin(cycles[:, None] * t + phase[:, None])).sum(0)
 
 
-def _spoil(img: Canvas, state: str, r: np.random.Generator) -> Canvas:
+def _degrade(img: Canvas, state: str, r: np.random.Generator) -> Canvas:
     h = img.shape[0]
     if state == "blur":
         return np.asarray(cv2.GaussianBlur(img, (0, 0), float(r.uniform(0.055, 0.085)) * h))
@@ -291,14 +286,14 @@ def _spoil(img: Canvas, state: str, r: np.random.Generator) -> Canvas:
     if state == "noise":
         return (img + r.normal(0, float(r.uniform(70, 100)), img.shape)).clip(0, 255).astype(np.uint8)
     if state == "cover":
-        img, share = img.copy(), float(r.uniform(0.62, 0.8))
-        top = 0 if r.random() < 0.5 else round(h * (1 - share))
-        img[top : top + round(h * share)] = r.integers(20, 220, 3)
+        img, fraction = img.copy(), float(r.uniform(0.62, 0.8))
+        top = 0 if r.random() < 0.5 else round(h * (1 - fraction))
+        img[top : top + round(h * fraction)] = r.integers(20, 220, 3)
     return img
 
 
 def _headphones(img: Canvas, r: np.random.Generator) -> None:
-    """Draws them onto a face (h, w): cups at its edges, where they hide neither eyes nor mouth, and a band above."""
+    """Draws headphones onto a face (h, w): cups at the edges, where they hide neither eyes nor mouth, and a band."""
     h, w = img.shape[:2]
     shell, rim = (tuple(int(v) for v in r.integers(lo, hi, 3)) for lo, hi in ((10, 90), (170, 250)))
     thick = max(2, round(0.08 * h))
@@ -312,22 +307,21 @@ def _headphones(img: Canvas, r: np.random.Generator) -> None:
 # -- audio ---------------------------------------------------------------------------------------------------------
 
 
-def waveform(recipe: Recipe) -> Array:
-    """The audio of a clip, float32 (n,) in -1..1 in steps of 16 bits, at 16 kHz: the part of the recording around its
-    loudest stretch."""
+def waveform(composition: Composition) -> Array:
+    """The audio of a clip, float32 (n,) in -1..1 in steps of 16 bits, at 16 kHz: the loudest part of the recording."""
     from emozoo.data.media import AudioTrack, read_header
 
-    n = round(recipe.seconds * RATE)
-    if recipe.voice is None:
+    n = round(composition.seconds * RATE)
+    if composition.voice is None:
         return np.zeros(n, np.float32)
-    path = recipe.voice.extra.get("sound", recipe.voice.path)
+    path = composition.voice.extra.get("sound", composition.voice.path)
     header = read_header(path)
     if not header.has_audio:
         raise VideoError(path, "has no audio track: leave it out of the voices", "no_audio")
     audio = AudioTrack(path, RATE, header)
-    first, last = recipe.voice.start or audio.offset, recipe.voice.end or audio.offset + audio.duration
+    first, last = composition.voice.start or audio.offset, composition.voice.end or audio.offset + audio.duration
     wave = audio.read(first, max(first, last)).astype(float)
-    r = recipe.rng(3)
+    r = composition.rng(3)
     power = np.cumsum(np.square(wave))
     centre = int(np.searchsorted(power, power[-1] / 2)) if len(wave) else 0
     start = centre - n // 2 + int(r.uniform(-0.1, 0.1) * RATE)
@@ -336,25 +330,25 @@ def waveform(recipe: Recipe) -> Array:
     if hi > lo:
         out[lo - start : hi - start] = wave[lo:hi]
     out *= 10 ** (r.uniform(-4, 4) / 20)
-    if recipe.states[0] == "stranger":
+    if composition.states[0] == "stranger":
         out = _telephone(out, r)
     level = float(np.sqrt(np.mean(np.square(out))) + 1e-6)
-    if recipe.states[2] == "noise":
+    if composition.states[2] == "noise":
         out = out + _pink(n, r) * level * 10 ** (r.uniform(4, 9) / 20)
-    elif recipe.states[2] == "muffle":
+    elif composition.states[2] == "muffle":
         spectrum = np.fft.rfft(out)
         pitch = np.fft.rfftfreq(n, 1 / RATE)
         spectrum *= 1 / (1 + (pitch / r.uniform(120, 220)) ** 4)
         out = np.fft.irfft(spectrum, n) + _pink(n, r) * level * 0.3
-    elif recipe.states[2] == "gaps":
+    elif composition.states[2] == "gaps":
         step = RATE // 10
-        kept = np.repeat(r.random(n // step + 1) < 0.22, step)[:n]
-        out = np.where(kept, out, 0)
+        heard = np.repeat(r.random(n // step + 1) < 0.22, step)[:n]
+        out = np.where(heard, out, 0)
     return in_16_bits(out)
 
 
 def _telephone(wave: Array, r: np.random.Generator) -> Array:
-    """What a telephone leaves of a voice, 300 to 3400 Hz at the old loudness, with the line's own hiss."""
+    """A voice through a telephone: 300 to 3400 Hz, as loud as before, with the hiss of the line."""
     n = len(wave)
     pitch = np.fft.rfftfreq(n, 1 / RATE)
     passed = 1 / (1 + (300 / np.maximum(pitch, 1)) ** 12) / (1 + (pitch / 3400) ** 24)
@@ -366,7 +360,7 @@ def _telephone(wave: Array, r: np.random.Generator) -> Array:
 
 
 def _pink(n: int, r: np.random.Generator) -> Array:
-    """Noise whose power falls with the frequency, as in most places; root mean square 1."""
+    """Pink noise, whose power falls with the frequency; root mean square 1."""
     spectrum = np.fft.rfft(r.standard_normal(n)) / np.sqrt(np.maximum(1, np.arange(n // 2 + 1)))
     noise = np.fft.irfft(spectrum, n)
     return np.asarray(noise / np.sqrt(np.mean(noise**2)))
@@ -375,28 +369,26 @@ def _pink(n: int, r: np.random.Generator) -> Array:
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
-def make(job: tuple[Recipe, str]) -> str:
-    """Composes a clip and writes it to a path, which it returns: work for a process of its own."""
-    recipe, path = job
-    cv2.setNumThreads(1)
-    write_media(Path(path), images(recipe), waveform(recipe), RATE, recipe.fps, recipe.mix.crf)
-    return path
+def write(composition: Composition, path: Path) -> None:
+    """Composes the clip of a composition and writes it to a path."""
+    write_media(path, images(composition), waveform(composition), RATE, composition.fps, composition.mix.crf)
 
 
-def line(recipe: Recipe, path: str, split: str | None) -> dict[str, object]:
-    """The manifest's line of a clip: the common columns, then the causes."""
-    point = circumplex_point(recipe.label)
+def row(composition: Composition, path: str, split: str | None) -> dict[str, object]:
+    """The line of a clip in the manifest: the common columns, then its cause."""
+    point = circumplex_point(composition.label)
     assert point is not None
     values: dict[str, object] = {
-        "path": path, "label": recipe.label, "valence": f"{point[0]:.4f}", "arousal": f"{point[1]:.4f}",
-        "split": split or "", "conflict": int(recipe.conflict), "turns": int(recipe.calm is not None),
-        "group": next((r.group or r.id for r in (recipe.voice, recipe.face) if r is not None), ""),
-        "face_item": recipe.face.id if recipe.face else "", "voice_item": recipe.voice.id if recipe.voice else "",
-        "seed": recipe.seed, "index": recipe.index, "version": VERSION,
+        "path": path, "label": composition.label, "valence": f"{point[0]:.4f}", "arousal": f"{point[1]:.4f}",
+        "split": split or "", "conflict": int(composition.conflict), "turns": int(composition.calm is not None),
+        "group": next((r.group or r.id for r in (composition.voice, composition.face) if r is not None), ""),
+        "face_item": composition.face.id if composition.face else "",
+        "voice_item": composition.voice.id if composition.voice else "",
+        "seed": composition.seed, "index": composition.index, "version": VERSION,
     }  # fmt: skip
-    box = recipe.box if recipe.face is not None else (0.0, 0.0, 0.0, 0.0)
+    box = composition.box if composition.face is not None else (0.0, 0.0, 0.0, 0.0)
     values |= {c: f"{v:.1f}" for c, v in zip(("x1", "y1", "x2", "y2"), box, strict=True)}
-    for view, shown, state in zip(VIEWS, recipe.shows, recipe.states, strict=True):
+    for view, shown, state in zip(VIEWS, composition.shows, composition.states, strict=True):
         values |= {f"{view}_shows": "" if state == "gone" else shown, f"{view}_state": state}
     return values
 
@@ -414,11 +406,11 @@ def compose(
     seconds: float = 3.2,
     fps: float = 12.5,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Writes ``n`` clips below ``out`` and returns the path of their ``manifest.csv``.
 
-    Same seed, settings and material, same clips, whatever ``n`` and ``workers`` are; a run that was cut short goes on.
+    Same seed, settings and material, same clips, whatever ``n`` and ``workers`` are. A killed run continues.
 
     Args:
         faces, voices: rows of images and of recordings, of which those of the seven basic emotions are used.
@@ -429,38 +421,13 @@ def compose(
         DatasetError: too little material, or ``out`` holds clips made otherwise.
     """
     mix = mix or Mix()
-    material, out = Material(faces, voices, mix.views), Path(out)
-    (out / "clips").mkdir(parents=True, exist_ok=True)
+    material = Material(faces, voices, mix.views)
     settings = {
-        "version": VERSION, "seed": seed, "size": list(size), "seconds": seconds, "fps": fps,
-        "mix": json.loads(json.dumps(asdict(mix))), "material": material.sha256,
+        "version": VERSION, "seed": seed, "size": size, "seconds": seconds, "fps": fps, "mix": asdict(mix),
+        "material": material.sha256,
     }  # fmt: skip
-    stamp = out / STAMP
-    if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != settings:
-        raise DatasetError(f"{out}: holds clips composed otherwise (see {STAMP}); choose an empty folder")
-    files.write_atomic(stamp, (json.dumps(settings, indent=1) + "\n").encode())
-    recipes = [plan(material, seed, i, mix, size=size, seconds=seconds, fps=fps) for i in range(n)]
-    names = [f"clips/{r.index:06d}.mp4" for r in recipes]
-    jobs = [(r, str(out / name)) for r, name in zip(recipes, names, strict=True) if not (out / name).exists()]
-    done = n - len(jobs)
-
-    def step(_: str) -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, n)
-
-    if workers > 1 and len(jobs) > 1:
-        # Fresh processes: OpenCV's threads do not survive a fork.
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")) as pool:
-            for path in pool.map(make, jobs, chunksize=8):
-                step(path)
-    else:
-        for job in jobs:
-            step(make(job))
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(line(r, name, split) for r, name in zip(recipes, names, strict=True))
-    files.write_atomic(out / "manifest.csv", text.getvalue().encode())
-    return out / "manifest.csv"
+    compositions = [plan(material, seed, i, mix, size=size, seconds=seconds, fps=fps) for i in range(n)]
+    return write_clips(
+        Path(out), compositions, write=write, row=partial(row, split=split), columns=COLUMNS, stamp=STAMP,
+        settings=settings, workers=workers, progress=progress,
+    )  # fmt: skip

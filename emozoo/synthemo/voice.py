@@ -27,7 +27,7 @@ _BANDWIDTHS = np.array([70.0, 100.0, 150.0])
 class Prosody:
     """``pitch`` = factor on the speaker's f0; ``swing`` semitones up and down within a syllable; ``rate`` syllables a
     second; ``level`` dB; ``tilt`` dB an octave on top of the source's fall; ``jitter`` relative f0 noise; ``breath``
-    share of noise; ``slope`` semitones from the start to the end of a phrase; ``gap`` share of a syllable
+    fraction of noise; ``slope`` semitones from the start to the end of a phrase; ``gap`` fraction of a syllable
     that is silent.
     """
 

@@ -36,11 +36,11 @@ def test_a_stream_that_is_taken_away_is_zeros_and_masked() -> None:
     assert not seen.masks["face"].any()
     assert not seen.inputs["face"].any()
     assert torch.equal(seen.inputs["audio"], batch.inputs["audio"])
-    assert batch.masks["face"].all(), "other voices still see it"
+    assert batch.masks["face"].all(), "other contenders still see it"
 
 
 def test_time_in_disorder() -> None:
-    """Protects shuffled-time: all moments are there, streams stay together, and answers find their way back."""
+    """Protects shuffled-time: all moments are there, streams stay together, and predictions find their way back."""
     batch = batch_of(FACE_AUDIO)
     seen = controls.shuffle_time(batch)
     audio = seen.batch.inputs["audio"]

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-
-from emozoo.benchmark.folds import cross_validate
+from folds import cross_validate
 
 
 def test_every_fold_has_its_own_teacher(make_images: Callable[[int], Path], tmp_path: Path) -> None:

@@ -72,6 +72,24 @@ def test_every_file_and_every_result_has_a_board():
     assert {r["dataset"] for r in leaderboard.committed()} <= set(leaderboard.BOARDS)
 
 
+def test_a_data_set_without_a_board():
+    """Protects first results on new data: their board is a bare one, not a traceback."""
+    assert leaderboard.board("mine").title == "mine"
+    apart = leaderboard.ours("mine", [RESULT | {"dataset": "mine"}])
+    assert [(b["published_protocol"], b["status"]) for b in apart] == [(None, "measured")]
+
+
+def test_a_wrong_entry_is_named(tmp_path):
+    """Protects who adds a board: an unknown key or a wrong access is one line with the board's name."""
+    path = tmp_path / "boards.yaml"
+    path.write_text("one:\n  title: One\n  access: open\n")
+    assert leaderboard.read_boards(path) == {"one": leaderboard.Board("One", access=leaderboard.ACCESS["open"])}
+    for entry in ("titel: Two", "title: Two\n  access: free", "title: Two\n  pairs:\n    - our: a", "[]"):
+        path.write_text(f"two:\n  {entry}\n")
+        with pytest.raises(DatasetError, match="the board two cannot be read"):
+            leaderboard.read_boards(path)
+
+
 def test_a_number_from_memory_is_never_shown(tmp_path):
     """Protects the rule that what nobody looked up is not shown, whoever adds it."""
     path = tmp_path / "some.csv"

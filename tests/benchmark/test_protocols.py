@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from emozoo.benchmark import predictions, report
-from emozoo.benchmark.answers import Store
-from emozoo.benchmark.run import Result, measure
+from emozoo.benchmark import prediction_files, report
+from emozoo.benchmark.records import Result
+from emozoo.benchmark.resume import UnfinishedRun
+from emozoo.benchmark.run import measure
 from emozoo.errors import UsageError
 from emozoo.metrics import concordance_of, concordance_sums
 
@@ -40,7 +41,7 @@ def test_all_folds(weights: Path, folded: Path) -> None:
 
 
 def test_weights_of_each_fold(make_weights: Callable[..., Path], folded: Path) -> None:
-    """Protects cross-validation: every fold is asked of the weights that were trained without it."""
+    """Protects cross-validation: every fold is predicted by the weights that were trained without it."""
     for k in range(3):
         (folded / f"fold{k}").symlink_to(make_weights("emotion_fan", seed=k))
     name = str(folded / "fold{fold}")
@@ -52,16 +53,16 @@ def test_weights_of_each_fold(make_weights: Callable[..., Path], folded: Path) -
 
 
 def test_people_left_out(weights: Path, data: Path) -> None:
-    """Protects leave-subjects-out: a part for each person, or people dealt whole into folds."""
+    """Protects leave-subjects-out: a part for each person, or people split whole into folds."""
     found = by_fold(measure([str(weights)], "csv", data, folds="person"))
     assert list(found) == [f"p{i}" for i in range(7)] + ["pooled", "mean"]
     assert found["pooled"]["protocol"] == "csv_leave_one_person_out"
     assert found["pooled"]["metrics"] == measure([str(weights)], "csv", data).records[0]["metrics"]
     (data / "manifest.csv").write_text((data / "manifest.csv").read_text().replace("test", "train"))
-    dealt = measure([str(weights)], "csv", data, folds=2)
-    people = [{line["group"] for line in table} for table in dealt.tables[:2]]
+    parted = measure([str(weights)], "csv", data, folds=2)
+    people = [{line["group"] for line in table} for table in parted.tables[:2]]
     assert not people[0] & people[1]
-    assert by_fold(dealt)["pooled"]["protocol"] == "csv_2folds_by_person"
+    assert by_fold(parted)["pooled"]["protocol"] == "csv_2folds_by_person"
 
 
 def test_splits_that_overlap(weights: Path, tmp_path: Path) -> None:
@@ -119,9 +120,9 @@ def test_predictions_give_the_numbers_again(make_weights: Callable[..., Path], a
     from emozoo.benchmark import statistics
 
     result = measure([str(make_weights("recursive_joint_attention"))], "csv", annotated)
-    predictions.write(result, tmp_path / "r.predictions")
+    prediction_files.write(result, tmp_path / "r.predictions")
     (record,) = result.records
-    read = predictions.read(tmp_path / record["predictions"])
+    read = prediction_files.read(tmp_path / record["predictions"])
     metrics, interval = statistics.evaluate(read.outcome)
     for name in ("CCC_V", "CCC_A", "CCC"):
         assert metrics[name] == pytest.approx(record["metrics"][name], abs=1e-5)
@@ -129,16 +130,16 @@ def test_predictions_give_the_numbers_again(make_weights: Callable[..., Path], a
 
 
 def test_a_killed_run_goes_on(weights: Path, data: Path, tmp_path: Path) -> None:
-    """Protects long runs: given answers are kept, a half-written line is not, the numbers are the same."""
+    """Protects long runs: finished predictions are not made again, a half-written line is, numbers are the same."""
     whole = measure([str(weights)], "csv", data, batch_size=4)
-    first = Store(tmp_path / "kept")
-    measure([str(weights)], "csv", data, batch_size=4, store=first)
+    first = UnfinishedRun(tmp_path / "cache")
+    measure([str(weights)], "csv", data, batch_size=4, unfinished=first)
     (file,) = first.files
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:3]) + lines[3][:40])
-    again = Store(tmp_path / "kept")
-    result = measure([str(weights)], "csv", data, batch_size=4, store=again)
-    assert file.read_text().splitlines(keepends=True)[:3] == lines[:3], "what was answered is not asked again"
+    again = UnfinishedRun(tmp_path / "cache")
+    result = measure([str(weights)], "csv", data, batch_size=4, unfinished=again)
+    assert file.read_text().splitlines(keepends=True)[:3] == lines[:3], "what was predicted is not predicted again"
     assert result.tables == whole.tables
     assert result.records[0]["metrics"] == whole.records[0]["metrics"]
     again.finish()

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 
 from emozoo.benchmark import report
-from emozoo.benchmark.run import controls_of, run
+from emozoo.benchmark.contenders import controls_of
+from emozoo.benchmark.run import measure
 from emozoo.errors import DatasetError, UsageError
 from emozoo.labels import BASIC7
 from emozoo.module import load
@@ -28,7 +29,7 @@ def change(data: Path, old: str, new: str) -> None:
 
 def test_record(weights: Path, data: Path) -> None:
     """Protects the documented keys, the counts, and the two operating points of one network."""
-    train, uniform = run([str(weights)], "csv", data, prior="both", batch_size=8)
+    train, uniform = measure([str(weights)], "csv", data, prior="both", batch_size=8).records
     json.dumps([train, uniform], allow_nan=False)
     assert set(train) >= DESIGN
     assert (train["n_expected"], train["n_evaluated"], train["n_unscored"], train["no_face"]) == (21, 21, 2, 0)
@@ -57,14 +58,14 @@ def test_same_numbers_as_prediction(weights: Path, data: Path) -> None:
         with torch.inference_mode():
             scores = module.scores(module.net(batch.inputs, batch.masks).logits, "train")
         right += module.classes[int(scores.argmax())] == row["label"]
-    (record,) = run([str(weights)], "csv", data)
+    (record,) = measure([str(weights)], "csv", data).records
     assert record["metrics"]["WAR"] == pytest.approx(right / 21)
 
 
 def test_worker_processes_change_nothing(weights: Path, data: Path) -> None:
     """Protects evaluation in worker processes: the same items, the same numbers."""
-    alone = run([str(weights)], "csv", data)[0]
-    shared_out = run([str(weights)], "csv", data, num_workers=2, batch_size=4)[0]
+    alone = measure([str(weights)], "csv", data).records[0]
+    shared_out = measure([str(weights)], "csv", data, num_workers=2, batch_size=4).records[0]
     for key in ("metrics", "ci95", "per_class", "n_evaluated"):
         assert alone[key] == shared_out[key]
 
@@ -74,10 +75,10 @@ def test_nothing_is_skipped_in_silence(weights: Path, data: Path, workers: int) 
     """Protects n: an unreadable item stops the run in one readable line, or is counted where that was asked for."""
     (data / "4.png").write_text("no image")
     with pytest.raises(DatasetError, match=r"4\.png") as e:
-        run([str(weights)], "csv", data, num_workers=workers)
+        measure([str(weights)], "csv", data, num_workers=workers)
     assert "emozoo check" in str(e.value)
     assert "\n" not in str(e.value)
-    (record,) = run([str(weights)], "csv", data, num_workers=workers, allow_missing=True)
+    (record,) = measure([str(weights)], "csv", data, num_workers=workers, allow_missing=True).records
     assert (record["n_expected"], record["n_evaluated"]) == (21, 20)
 
 
@@ -85,8 +86,8 @@ def test_other_classes_are_refused(weights: Path, data: Path) -> None:
     """Protects against comparing different emotions: refused without a label map, reduced and said with one."""
     change(data, "disgust", "calm")
     with pytest.raises(UsageError, match="--label-map"):
-        run([str(weights)], "csv", data)
-    (record,) = run([str(weights)], "csv", data, label_map="basic7_v1")
+        measure([str(weights)], "csv", data)
+    (record,) = measure([str(weights)], "csv", data, label_map="basic7_v1").records
     assert record["label_map"] == "basic7_v1"
     assert record["classes"] == [c for c in BASIC7 if c != "disgust"]
     assert (record["n_expected"], record["n_unscored"]) == (18, 5)
@@ -95,31 +96,31 @@ def test_other_classes_are_refused(weights: Path, data: Path) -> None:
 
 def test_spelling_is_no_other_class(weights: Path, data: Path) -> None:
     """Protects synonyms: happy and sadness are classes of the network, whatever their spelling and order."""
-    plain = run([str(weights)], "csv", data)[0]
+    plain = measure([str(weights)], "csv", data).records[0]
     change(data, "happiness", "Happy")
     change(data, "sadness", "sad")
-    assert run([str(weights)], "csv", data)[0]["metrics"] == plain["metrics"]
+    assert measure([str(weights)], "csv", data).records[0]["metrics"] == plain["metrics"]
 
 
 def test_wrong_requests(weights: Path, data: Path) -> None:
     """Protects the messages for an unknown split, prior and control, for no model, and for data without labels."""
     with pytest.raises(DatasetError, match="val"):
-        run([str(weights)], "csv", data, split="val")
+        measure([str(weights)], "csv", data, split="val")
     with pytest.raises(UsageError, match="prior"):
-        run([str(weights)], "csv", data, prior="both of them")
+        measure([str(weights)], "csv", data, prior="both of them")
     with pytest.raises(UsageError, match="control"):
         controls_of(str(weights), "plain average")
     with pytest.raises(UsageError, match="--model"):
-        run([], "csv", data)
+        measure([], "csv", data)
     text = "path,split\n" + "".join(f"{i}.png,test\n" for i in range(3))
     (data / "manifest.csv").write_text(text)
     with pytest.raises(DatasetError, match="none of 3 items"):
-        run([str(weights)], "csv", data)
+        measure([str(weights)], "csv", data)
 
 
 def test_results_table(weights: Path, data: Path, tmp_path: Path) -> None:
     """Protects committed results: one line a measurement, replaced when it is made again, others kept."""
-    records = run([str(weights)], "csv", data, prior="both")
+    records = measure([str(weights)], "csv", data, prior="both").records
     out = tmp_path / "results"
     (path,) = report.save(records, out)
     report.save(records[:1], out)
@@ -142,7 +143,7 @@ def controlled(record: dict[str, Any]) -> dict[str, Any]:
 
 def test_table_to_read(weights: Path, data: Path) -> None:
     """Protects the terminal's table: counts, intervals, and a control's difference beside it."""
-    (record,) = run([str(weights)], "csv", data)
+    (record,) = measure([str(weights)], "csv", data).records
     console = Console(width=120, record=True, file=(data / "out.txt").open("w"))
     report.show([record, controlled(record)], console)
     text = console.export_text()

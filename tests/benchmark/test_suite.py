@@ -6,7 +6,7 @@ import pytest
 
 from emozoo import registry
 from emozoo.benchmark import suite
-from emozoo.benchmark.run import controls_of
+from emozoo.benchmark.contenders import controls_of
 from emozoo.data import datasets
 from emozoo.errors import DatasetError, UsageError
 from emozoo.synthemo import split_of
@@ -43,7 +43,7 @@ def test_pixels_of_another_version(home: Path) -> None:
 def test_no_task() -> None:
     """Protects the message for a model that the suite was not made for."""
     with pytest.raises(UsageError, match="caer_net_s"):
-        suite.suite(["caer_net_s"])
+        suite.measure(["caer_net_s"])
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_model_beside_its_control(home: Path, arch: str) -> None:
     names = suite.weights_of(arch)
     if not names or not controls_of(names[-1], "all"):
         pytest.skip(f"{arch} has no SynthEmo weights with a control yet")
-    model, control = suite.suite([names[-1]], clips=14, num_workers=0)
+    model, control = suite.measure([names[-1]], clips=14, num_workers=0).records
     assert (model["model"], model["control"]) == (names[-1], None)
     assert registry.weights()[control["model"]].config["control_of"] == names[-1]
     assert control["n_evaluated"] == model["n_evaluated"] == 14

@@ -1,13 +1,11 @@
-"""Committed numbers and submitted ones: what counts as the same, and what is found out."""
+"""Committed numbers: what counts as the same, and what is said where they cannot be measured."""
 
 import csv
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -114,71 +112,22 @@ def test_clips_of_another_version(
     assert "protocol_version 1 -> 2" in check.why
 
 
-@pytest.fixture
-def submitted(weights: Path, folded: Path, tmp_path: Path) -> Path:
-    """A record file of three folds, their sum and their mean, as somebody would hand it in for a board."""
-    result = measure([str(weights)], "csv", folded)
-    for record in result.records:
-        record |= {"dataset": "ravdess", "protocol": "my_folds"}
-    path = tmp_path / "out" / "r.json"
-    command.write(result, [], path, None)
-    return path
+def test_a_result_without_a_board(monkeypatch: pytest.MonkeyPatch, line: dict[str, str]) -> None:
+    """Protects a new data set's first results: they are listed with a reason, not a traceback."""
+    monkeypatch.setattr(
+        verify.leaderboard, "committed", lambda: [line | {"dataset": "mine", "model": "ceflnet.faces7_v3"}]
+    )
+    (check,) = verify.verify()
+    assert check.state == verify.NOT
+    assert "--dataset mine" in check.why
 
 
-def test_a_submission_is_computed_again(submitted: Path) -> None:
-    """Protects the boards: numbers have to follow from the predictions beside them, and every record is checked."""
-    checks = verify.submission(submitted)
-    assert len(checks) == 5
-    assert {c.state for c in checks} == {verify.PREDICTIONS}
-
-    whole = json.loads(submitted.read_text())
-
-    def problem(change: Any) -> str:
-        found = json.loads(json.dumps(whole))
-        change(found["records"])
-        submitted.write_text(json.dumps(found))
-        return " ".join(c.why for c in verify.submission(submitted) if c.state == verify.DIFFERS)
-
-    assert "WAR is" in problem(lambda r: r[0]["metrics"].update(WAR=0.99))
-    assert "UAR interval" in problem(lambda r: r[3]["ci95"].update(UAR=[0.9, 0.95]))
-    assert "WAR interval" in problem(lambda r: r[0]["ci95"].update(WAR=None))
-    assert "per_class is not" in problem(lambda r: r[0]["per_class"]["anger"].update(recall=0.987))
-    assert "confusion is not" in problem(lambda r: r[3]["confusion"][0].reverse())
-    assert "n_groups is not" in problem(lambda r: r[3].update(n_groups=4000))
-    assert "ece is not" in problem(lambda r: r[0].update(ece=0.001))
-    assert "predictions for" in problem(lambda r: r[1].update(n_evaluated=5, n_expected=5))
-    assert "lacks hardware" in problem(lambda r: r[0].pop("hardware"))
-    assert "no board" in problem(lambda r: r[0].update(dataset="mine"))
-    assert "has sha256" in problem(lambda r: r[0].update(model="ceflnet.faces7_v3"))
-    assert "1440 items" in problem(lambda r: r[3].update(protocol="ravdess_speech_6fold"))
-
-
-def test_a_submission_is_taken_in(submitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects the way in: records and predictions are copied, lines merged; changed predictions are refused."""
-    spec = importlib.util.spec_from_file_location("submit", ROOT / "benchmarks" / "submit.py")
-    assert spec is not None
-    assert spec.loader is not None
-    submit = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(submit)
-    monkeypatch.setattr(sys, "argv", ["submit.py", str(submitted), "--root", str(tmp_path)])
-    assert submit.main() == 0
-    (table,) = (tmp_path / "benchmarks" / "results").glob("*.csv")
-    with table.open(newline="") as f:
-        assert {r["fold"] for r in csv.DictReader(f)} == {"0", "1", "2", "pooled", "mean"}
-    (kept,) = (tmp_path / "benchmarks" / "submissions").glob("*.json")
-    assert not verify.failed(verify.submission(kept))
-    (first, *_) = sorted((kept.parent / f"{kept.stem}.predictions").glob("*.csv"))
-    first.write_text("\n".join(first.read_text().splitlines()[:-1]) + "\n")
-    assert verify.failed(verify.submission(kept))
-    assert submit.main() == 1, "what is there is not written over"
-
-
-def test_commands(submitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Protects what --verify --submission and --compare of two files print."""
-    assert command.verify_submission(submitted, tmp_path / "v.json") == 0
-    assert "5 of 5 rows verified (5 of them from predictions)" in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "v.json").read_text())["verified"]) == 5
-    a, b, *_ = sorted((submitted.parent / "r.predictions").glob("*.csv"))
+def test_two_files_of_predictions(
+    weights: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Protects what --compare of two files prints, and refuses: other items are no pair."""
+    command.write(measure([str(weights)], "csv", folded), [], tmp_path / "r.json", None)
+    a, b, *_ = sorted((tmp_path / "r.predictions").glob("*.csv"))
     twin = Path(shutil.copy(a, tmp_path / "twin.csv"))
     command.compare_files(a, twin, None)
     assert "McNemar p = 1.00" in capsys.readouterr().out
@@ -189,7 +138,6 @@ def test_commands(submitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--submission", "r.json"], "--verify"),
         (["--dataset", "csv", "--root", "x", "--root", "y"], "--root DIR for each"),
         (["--dataset", "csv", "--root", "x", "--folds", "one"], "--folds"),
         (["--compare", "ceflnet", "ceflnett"], "did you mean"),

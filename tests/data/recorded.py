@@ -28,7 +28,7 @@ def hashes(path: Path, frames: np.ndarray, waveform: np.ndarray) -> dict[str, st
         samples = np.concatenate([f.to_ndarray() for f in box.decode(audio=0)], 1)
     return {
         "pictures": sha256(frames), "samples": sha256(waveform), "file": sha256(path.read_bytes()),
-        "decoded images": sha256(images), "decoded samples": sha256(samples),
+        "decoded pictures": sha256(images), "decoded samples": sha256(samples),
     }  # fmt: skip
 
 

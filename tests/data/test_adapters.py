@@ -13,7 +13,7 @@ import pytest
 import torch
 import trees
 
-from emozoo.benchmark.run import run
+from emozoo.benchmark.run import measure
 from emozoo.data import datasets, doctor, protocols
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
@@ -159,7 +159,7 @@ def test_train_an_epoch_and_benchmark(name: str, tree: Callable[[str], Path], tm
     assert trainer.global_step > 0
     assert any(not torch.equal(v, before[k]) for k, v in module.net.state_dict().items())
 
-    record, *others = run([str(tmp_path / "last")], name, tree(name), fold=fold, allow_missing=True)
+    record, *others = measure([str(tmp_path / "last")], name, tree(name), fold=fold, allow_missing=True).records
     assert others == [] or {r["fold"] for r in others} == {"mean"}
     assert record["protocol"].partition("@")[0] == TABLE[name][1]
     assert record["fold"] == fold

@@ -1,4 +1,4 @@
-"""Composed clips: images and audio put together so that the cause of every label, and what is spoilt, is known."""
+"""Composed clips: images and audio put together so that it is known what causes a label, and what is degraded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from emozoo.labels import BASIC7
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 from emozoo.synthemo import Mix, compose
 from emozoo.synthemo.clip import write_media
-from emozoo.synthemo.compose import Material, Recipe, images, plan, waveform
+from emozoo.synthemo.compose import Composition, Material, images, plan, waveform
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], list[
 SIZE = {"size": (96, 72), "seconds": 1.6, "fps": 10.0}
 
 
-def recipes(material: tuple[list[Row], list[Row]], n: int = 700, **mix: object) -> list[Recipe]:
+def compositions(material: tuple[list[Row], list[Row]], n: int = 700, **mix: object) -> list[Composition]:
     found = Mix(**mix)  # type: ignore[arg-type]
     known = Material(*material, found.views)
     return [plan(known, 3, i, found, **SIZE) for i in range(n)]  # type: ignore[arg-type]
@@ -66,21 +66,21 @@ def test_same_seed_same_clips(material: tuple[list[Row], list[Row]], tmp_path: P
     )  # fmt: skip
     assert calls == [(3, 3)], "what is there is kept"
     assert first == [(tmp_path / "few" / n).read_bytes() for n in names]
-    with pytest.raises(DatasetError, match="composed otherwise"):
+    with pytest.raises(DatasetError, match="made with other settings"):
         compose(tmp_path / "few", 3, 5, faces=faces[1:], voices=voices, **SIZE)  # type: ignore[arg-type]
 
 
 def test_a_clip_is_the_same_on_any_machine(material: tuple[list[Row], list[Row]], tmp_path: Path) -> None:
     """Protects repeatability between machines: images, audio and file of composed clips have the committed hashes."""
-    found = recipes(material, 40, views=("face", "scene", "voice"), spoil=0.7, strangers=0.5)
+    found = compositions(material, 40, views=("face", "scene", "voice"), spoil=0.7, strangers=0.5)
     frames, waves = np.concatenate([images(r) for r in found]), np.concatenate([waveform(r) for r in found])
     write_media(tmp_path / "a.mp4", frames, waves, 16000, 10.0, 26)
     recorded.assert_as_recorded("composed", tmp_path / "a.mp4", frames, waves)
 
 
 def test_something_is_always_whole(material: tuple[list[Row], list[Row]]) -> None:
-    """Protects the question itself: one view at least is clear and tells the label; only spoilt ones tell another."""
-    found = recipes(material, spoil=0.9, conflict=0.9)
+    """Protects the question itself: one view at least is clear and tells the label; only degraded ones show another."""
+    found = compositions(material, spoil=0.9, conflict=0.9)
     assert set(Counter(r.label for r in found).values()) == {100}
     for r in found:
         face, voice = (r.shows[0], r.states[0]), (r.shows[2], r.states[2])
@@ -89,13 +89,13 @@ def test_something_is_always_whole(material: tuple[list[Row], list[Row]]) -> Non
         assert (r.shows[1], r.states[1]) == ("neutral", "clear"), "a view that is not asked for tells nothing"
     assert 0.5 < np.mean([r.conflict for r in found]) < 0.7
     assert len({r.states[0] for r in found}) == 6
-    assert not any(r.conflict for r in recipes(material, spoil=0.0))
+    assert not any(r.conflict for r in compositions(material, spoil=0.0))
 
 
-def test_what_is_spoilt_is_spoilt(material: tuple[list[Row], list[Row]]) -> None:
-    """Protects the ways of spoiling: each leaves less of the image or of the audio than a clear clip."""
-    seen: dict[str, Recipe] = {}
-    for r in recipes(material, views=("face", "scene", "voice"), spoil=0.7):
+def test_what_is_degraded_is_degraded(material: tuple[list[Row], list[Row]]) -> None:
+    """Protects the degradations: each leaves less of the image or of the audio than a clear clip."""
+    seen: dict[str, Composition] = {}
+    for r in compositions(material, views=("face", "scene", "voice"), spoil=0.7):
         for view, state in zip(("face", "scene", "voice"), r.states, strict=True):
             seen.setdefault(f"{view} {state}", r)
     x1, y1, x2, y2 = (round(v) for v in seen["face dark"].box)
@@ -114,10 +114,10 @@ def test_what_is_spoilt_is_spoilt(material: tuple[list[Row], list[Row]]) -> None
     assert noisy[: tone // 2].mean() > 5 * np.abs(np.fft.rfft(whole))[: tone // 2].mean()
 
 
-def test_a_stranger_is_betrayed_by_the_other_view(material: tuple[list[Row], list[Row]]) -> None:
+def test_a_stranger_is_revealed_by_the_other_view(material: tuple[list[Row], list[Row]]) -> None:
     """Protects what fusing is for: headphones say whose the voice is not, a telephone whose the face is not, and
     neither says an emotion; clips without strangers are what they were."""
-    without, found = recipes(material, spoil=0.3), recipes(material, spoil=0.3, strangers=0.6)
+    without, found = compositions(material, spoil=0.3), compositions(material, spoil=0.3, strangers=0.6)
     ends = {"face": 0, "voice": 2}
     strange = {v: [r for r in found if r.states[i] == "stranger"] for v, i in ends.items()}
     both = sum(r.states == ("clear", "clear", "clear") for r in without)
@@ -148,7 +148,7 @@ def test_a_stranger_is_betrayed_by_the_other_view(material: tuple[list[Row], lis
 
 def test_a_face_turns_where_one_person_has_both(material: tuple[list[Row], list[Row]]) -> None:
     """Protects against inventing movement: a face changes from the same person's neutral image, or not at all."""
-    turning = next(r for r in recipes(material, spoil=0.0) if r.shows[0] == "surprise")
+    turning = next(r for r in compositions(material, spoil=0.0) if r.shows[0] == "surprise")
     assert turning.face is not None
     assert turning.calm is not None
     assert turning.calm.id == f"neutral_{turning.face.group}"
@@ -156,7 +156,7 @@ def test_a_face_turns_where_one_person_has_both(material: tuple[list[Row], list[
     levels = images(turning)[:, y - 4 : y + 4, x - 4 : x + 4].mean((1, 2, 3))
     assert levels[-3:].mean() > levels[0] + 25, "neutral is the darker image"
     faces = [r for r in material[0] if r.label != "neutral" or r.group == "a"]
-    of_b = [r for r in recipes((faces, material[1]), spoil=0.0) if r.face is not None and r.face.group == "b"]
+    of_b = [r for r in compositions((faces, material[1]), spoil=0.0) if r.face is not None and r.face.group == "b"]
     assert of_b
     assert all(r.calm is None for r in of_b)
 
@@ -192,14 +192,14 @@ def test_voices_are_their_labelled_part(tmp_path: Path) -> None:
     cv2.imwrite(str(image), np.full((48, 48), 99, np.uint8))
     faces = [Row(e, str(image), e) for e in ("anger", "neutral")]
     quiet = [Row(f"q{e}", str(tmp_path / "v.wav"), e, start=0.0, end=1.9) for e in ("anger", "neutral")]
-    found = recipes((faces, quiet), 4, spoil=0.0)
+    found = compositions((faces, quiet), 4, spoil=0.0)
     assert all(np.abs(waveform(r)).max() < 0.01 for r in found)
     trees.video(tmp_path / "mute.mp4")
     mute = [Row(f"m{e}", str(tmp_path / "mute.mp4"), e) for e in ("anger", "neutral")]
     with pytest.raises(VideoError, match=r"mute\.mp4: has no audio track"):
-        waveform(recipes((faces, mute), 1, spoil=0.0)[0])
+        waveform(compositions((faces, mute), 1, spoil=0.0)[0])
     with pytest.raises(DatasetError, match="image files"):
-        recipes((mute, quiet), 1)
+        compositions((mute, quiet), 1)
 
 
 def test_the_command(tmp_path: Path) -> None:

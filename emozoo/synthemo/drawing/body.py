@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Canvas, Colour, Points, curve, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.draw import Canvas, Colour, Points, blend, curve, fill, scaled, stroke
 from emozoo.synthemo.drawing.person import Person
 
 
@@ -43,7 +43,7 @@ def body(who: Person, size: tuple[int, int], scale: float, centre: tuple[float, 
     fill(img, px(neck), scaled(who.skin, 0.84))
     chin = [(-0.55, 0.8), (0.55, 0.8), (0.5, who.chin + 0.14), (0.0, who.chin + 0.30), (-0.5, who.chin + 0.14)]
     shade = img.copy()
-    fill(shade, px(chin), mix(scaled(who.skin, 0.55), (60, 20, 20), 0.1))
+    fill(shade, px(chin), blend(scaled(who.skin, 0.55), (60, 20, 20), 0.1))
     blurred = cv2.GaussianBlur(shade, (0, 0), 0.08 * s)
     inside = np.zeros((h, w), np.uint8)
     fill(inside, px(neck), 255)
@@ -64,7 +64,7 @@ def body(who: Person, size: tuple[int, int], scale: float, centre: tuple[float, 
                     [(side * 0.55, 1.45), (side * 0.95, 1.72), (side * 0.5, 2.25), (0.0, 2.0), (side * 0.45, 1.7)],
                     smooth=False,
                 ),
-                mix(cloth, (255, 255, 255), 0.35),
+                blend(cloth, (255, 255, 255), 0.35),
             )
             stroke(img, px([(side * 0.95, 1.72), (side * 0.5, 2.25), (0.0, 2.0)], smooth=False), edge, 0.04 * s)
         stroke(img, px([(0.0, 2.0), (0.0, 5.0)], smooth=False), edge, 0.04 * s)

@@ -41,35 +41,38 @@ def curve(points: Points | list[tuple[float, float]], closed: bool = True, steps
     return _spline(len(p), closed, steps) @ p
 
 
-def _i4(points: Points) -> NDArray[np.int32]:
+def _fixed_point(points: Points) -> NDArray[np.int32]:
+    """Points in sixteenths of a pixel, as OpenCV takes them with ``shift=4``."""
     return np.rint(points * 16).astype(np.int32)
 
 
 def fill(img: Canvas, points: Points, colour: Shade) -> None:
     """An antialiased polygon; points in pixels. A colour of three gets alpha 255 on an image of four channels."""
-    cv2.fillPoly(img, [_i4(points)], _full(img, colour), cv2.LINE_AA, 4)
+    cv2.fillPoly(img, [_fixed_point(points)], _with_alpha(img, colour), cv2.LINE_AA, 4)
 
 
 def stroke(img: Canvas, points: Points, colour: Shade, width: float, closed: bool = False) -> None:
     """An antialiased line of ``width`` pixels through the points; (m, n, 2) are m lines."""
-    fixed = _i4(points)
+    fixed = _fixed_point(points)
     lines = list(fixed) if fixed.ndim == 3 else [fixed]
-    cv2.polylines(img, lines, closed, _full(img, colour), max(1, round(width)), cv2.LINE_AA, 4)
+    cv2.polylines(img, lines, closed, _with_alpha(img, colour), max(1, round(width)), cv2.LINE_AA, 4)
 
 
 def disc(img: Canvas, x: float, y: float, radius: float, colour: Shade) -> None:
     """An antialiased disc."""
-    cv2.circle(img, (round(x * 16), round(y * 16)), max(1, round(radius * 16)), _full(img, colour), -1, cv2.LINE_AA, 4)
+    cv2.circle(
+        img, (round(x * 16), round(y * 16)), max(1, round(radius * 16)), _with_alpha(img, colour), -1, cv2.LINE_AA, 4
+    )
 
 
-def _full(img: Canvas, colour: Shade) -> tuple[float, ...]:
+def _with_alpha(img: Canvas, colour: Shade) -> tuple[float, ...]:
     if isinstance(colour, int | float):
         return (float(colour),)
     return (*colour, 255.0) if img.ndim == 3 and img.shape[2] == 4 and len(colour) == 3 else colour
 
 
-def over(dst: Canvas, src: Canvas) -> None:
-    """Lay premultiplied RGBA ``src`` over ``dst`` (RGB or RGBA), in place."""
+def overlay(dst: Canvas, src: Canvas) -> None:
+    """Lays premultiplied RGBA ``src`` over ``dst`` (RGB or RGBA) and changes ``dst``."""
     inverse = 255 - src[..., 3]
     if dst.shape[2] == 3:
         kept = cv2.multiply(dst, cv2.merge((inverse, inverse, inverse)), scale=1 / 255)
@@ -78,15 +81,18 @@ def over(dst: Canvas, src: Canvas) -> None:
         cv2.add(cv2.multiply(dst, cv2.merge((inverse, inverse, inverse, inverse)), scale=1 / 255), src, dst)
 
 
-def mix(a: Colour, b: Colour, t: float) -> Colour:
+def blend(a: Colour, b: Colour, t: float) -> Colour:
+    """The colour that lies the fraction ``t`` of the way from ``a`` to ``b``."""
     return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
 
 
 def scaled(a: Colour, k: float) -> Colour:
+    """A colour ``k`` times as bright."""
     return (min(255.0, a[0] * k), min(255.0, a[1] * k), min(255.0, a[2] * k))
 
 
 def jittered(a: Colour, by: float, r: np.random.Generator) -> Colour:
+    """A colour whose channels are changed at random by up to ``by``."""
     d = r.uniform(-by, by, 3)
     return (
         float(np.clip(a[0] + d[0], 8, 250)),

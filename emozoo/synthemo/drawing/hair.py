@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Canvas, curve, disc, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.draw import Canvas, blend, curve, disc, fill, scaled, stroke
 from emozoo.synthemo.drawing.skull import Skull, mirrored
 
 # Right halves (mirrored) of what hangs behind the head.
@@ -68,7 +68,7 @@ def behind(k: Skull) -> Canvas:
             ear = [(side * 0.93, -0.22), (side * 1.08, -0.25), (side * 1.12, -0.02), (side * 1.04, 0.24)]
             fill(img, k.flat(curve([*ear, (side * 0.93, 0.28)])) + [shift, 0], scaled(w.skin, 0.84))
             bowl = [(side * 0.98, -0.12), (side * 1.05, -0.12), (side * 1.05, 0.05), (side * 0.99, 0.16)]
-            fill(img, k.flat(curve(bowl)) + [shift, 0], mix(scaled(w.skin, 0.64), (120, 40, 30), 0.15))
+            fill(img, k.flat(curve(bowl)) + [shift, 0], blend(scaled(w.skin, 0.64), (120, 40, 30), 0.15))
     return img
 
 

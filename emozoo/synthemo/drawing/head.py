@@ -5,7 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Canvas, Colour, Points, curve, disc, fill, mix, over, scaled, stroke
+from emozoo.synthemo.drawing.draw import (
+    Array,
+    Canvas,
+    Colour,
+    Points,
+    blend,
+    curve,
+    disc,
+    fill,
+    overlay,
+    scaled,
+    stroke,
+)
 from emozoo.synthemo.drawing.hair import before, behind
 from emozoo.synthemo.drawing.person import AUS, Person
 from emozoo.synthemo.drawing.skin import Folds, shadow_of, skin
@@ -29,7 +41,7 @@ class Head(Skull):
         rows = np.flatnonzero(self.front[..., 3].any(1))
         self.front_rows = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
         self._hair_shade()
-        self.line = mix(scaled(who.skin, 0.28), (20, 14, 16), 0.6)
+        self.line = blend(scaled(who.skin, 0.28), (20, 14, 16), 0.6)
         self.brow_noise = self.rng.uniform(-1, 1, (2, 18, 2))
 
     def _hair_shade(self) -> None:
@@ -54,11 +66,11 @@ class Head(Skull):
         if jaw > 0.004:  # the jaw opens by stretching the skin below the nose
             row = int((0.50 - TOP) * self.s)
             k = 1 + jaw / (self.who.chin - 0.50)
-            over(img[:row], self.base[:row])
+            overlay(img[:row], self.base[:row])
             stretched = (self.width, self.height - row)
-            over(img[row:], cv2.warpAffine(self.base[row:], np.array([[1.0, 0, 0], [0, k, 0]]), stretched))
+            overlay(img[row:], cv2.warpAffine(self.base[row:], np.array([[1.0, 0, 0], [0, k, 0]]), stretched))
         else:
-            over(img, self.base)
+            overlay(img, self.base)
         self._wrinkles(img, a, jaw)
         for side in (-1, 1):
             self._eye(img, side, a, gaze)
@@ -66,7 +78,7 @@ class Head(Skull):
         self._nose(img, a)
         self._mouth(img, a, jaw)
         if self.front_rows.stop:
-            over(img[self.front_rows], self.front[self.front_rows])
+            overlay(img[self.front_rows], self.front[self.front_rows])
         return img
 
     def _wrinkles(self, img: Canvas, a: Units, jaw: float) -> None:
@@ -155,12 +167,12 @@ class Head(Skull):
         glint = 1 if self.light >= 0 else -1
         disc(paint, x + 0.34 * radius * glint, y - 0.38 * radius, 0.25 * radius, (255, 255, 255))
         self._inlay(img, shape, paint, corner)
-        stroke(img, v, mix(self.shadow, self.line, 0.25), 0.016 * s)
+        stroke(img, v, blend(self.shadow, self.line, 0.25), 0.016 * s)
         stroke(img, u, self.line, 0.042 * s)
         stroke(img, self.on([outer, (outer[0] + side * 0.05, outer[1] - 0.025)]), self.line, 0.034 * s)
         if closed < 0.6:
             crease = lid[3:-2] - [0.0, 0.06 + 0.02 * a[7] - 0.02 * a[5]]
-            stroke(img, self.on(crease), mix(self.shadow, w.skin, 0.35), 0.02 * s)
+            stroke(img, self.on(crease), blend(self.shadow, w.skin, 0.35), 0.02 * s)
 
     def _brow(self, img: Canvas, side: int, a: Units) -> None:
         w, s = self.who, self.s
@@ -172,9 +184,9 @@ class Head(Skull):
         spine = curve([inner, between, mid, outer], False, 6)
         t = np.linspace(0, 1, len(spine))
         thick = (w.brow * np.clip(0.6 + 1.6 * t - 2.05 * t**2, 0.12, None))[:, None]
-        colour = mix(scaled(w.hair, 0.72), scaled(w.skin, 0.4), 0.25)
+        colour = blend(scaled(w.hair, 0.72), scaled(w.skin, 0.4), 0.25)
         up, down = spine - thick * [0.0, 1.0], (spine + thick * [0.0, 1.0])[::-1]
-        fill(img, self.on(np.concatenate([up, down]), 0.04), mix(colour, w.skin, 0.15))
+        fill(img, self.on(np.concatenate([up, down]), 0.04), blend(colour, w.skin, 0.15))
         noise = self.brow_noise[(side + 1) // 2]
         i = (np.arange(18) / 18 * (len(spine) - 2)).astype(int)
         root = spine[i] + np.stack([np.zeros(18), 0.7 * noise[:, 0] * thick[i, 0]], 1)
@@ -186,13 +198,13 @@ class Head(Skull):
     def _nose(self, img: Canvas, a: Units) -> None:
         w, s = self.who, self.s
         lift = -0.06 * a[9]
-        dark = mix(scaled(w.skin, 0.34), (50, 14, 12), 0.3)
+        dark = blend(scaled(w.skin, 0.34), (50, 14, 12), 0.3)
         for side in (-1, 1):
             x = side * w.nose * 1.1 * (1 + 0.12 * a[9] + 0.08 * a[12])
             hole = [(x * 0.05, 0.48), (x * 0.10, 0.445), (x * 0.15, 0.465), (x * 0.10, 0.495)]
             fill(img, self.on(curve(hole, steps=4) + [0, lift], 0.16), dark)
             wing = [(x * 0.165, 0.33), (x * 0.222, 0.42), (x * 0.185, 0.49)]
-            stroke(img, self.on(curve(wing, False, 5) + [0, lift], 0.1), mix(self.shadow, w.skin, 0.22), 0.026 * s)
+            stroke(img, self.on(curve(wing, False, 5) + [0, lift], 0.1), blend(self.shadow, w.skin, 0.22), 0.026 * s)
 
     def _mouth(self, img: Canvas, a: Units, jaw: float) -> None:
         w, s = self.who, self.s
@@ -239,8 +251,8 @@ class Head(Skull):
         fill(img, self.on(np.concatenate([il, below])), w.lip)
         x = 0.1 * self.light
         shine = [(x - 0.2 * half, yl + 0.45 * tl), (0.5 * x, yl + 0.56 * tl), (x + 0.2 * half, yl + 0.45 * tl)]
-        stroke(img, self.on(curve(shine, False, 4)), mix(w.lip, (255, 240, 235), 0.22), 0.022 * s)
-        seam = mix(scaled(w.lip, 0.42), (40, 10, 10), 0.4)
+        stroke(img, self.on(curve(shine, False, 4)), blend(w.lip, (255, 240, 235), 0.22), 0.022 * s)
+        seam = blend(scaled(w.lip, 0.42), (40, 10, 10), 0.4)
         stroke(img, self.on(iu), seam, (0.022 if gap > 0.02 else 0.032) * s)
         for end in self.on([(-half * 0.985, corner), (half * 0.985, corner)]):
             disc(img, end[0], end[1], 0.022 * s, seam)

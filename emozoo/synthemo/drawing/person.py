@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Colour, jittered, mix, scaled
+from emozoo.synthemo.drawing.draw import Array, Colour, blend, jittered, scaled
 
 # Action units (Ekman & Friesen, Facial Action Coding System, 1978) that the drawing knows, each 0..1.
 AUS = (1, 2, 4, 5, 6, 7, 9, 12, 15, 20, 23, 24, 25, 26, 43)
@@ -104,7 +104,7 @@ def person(number: int) -> Person:
     dark = tone >= 4
     hair = HAIRS[int(r.integers(3 if dark else 7))]
     if age > 0.62:
-        hair = mix(hair, (190, 188, 186), min(1.0, (age - 0.55) * 2.2))
+        hair = blend(hair, (190, 188, 186), min(1.0, (age - 0.55) * 2.2))
     if feminine:
         style = str(
             r.choice(
@@ -119,7 +119,7 @@ def person(number: int) -> Person:
         beard = str(r.choice(["none", "stubble", "full", "moustache"], p=[0.58, 0.2, 0.14, 0.08]))
     skin = jittered(SKINS[tone], 6, r)
     pale = (0.18 if feminine else 0.46) + (0.12 if dark else 0.0)
-    lip = mix(LIPS[int(r.integers(len(LIPS)))], scaled(skin, 0.78), pale)
+    lip = blend(LIPS[int(r.integers(len(LIPS)))], scaled(skin, 0.78), pale)
     cloth, cloth2 = (jittered(CLOTHES[int(r.integers(len(CLOTHES)))], 10, r) for _ in range(2))
     return Person(
         number=number,

@@ -1,6 +1,6 @@
-"""Drawn scenes: a place, and a mood (colours, weather, things) that carries evidence of an emotion.
+"""Drawn scenes: a backdrop, and a mood (colours, weather, things) that carries evidence of an emotion.
 
-A place says where one is, the mood how it feels there, so a place alone tells little.
+The backdrop shows where the person is, the mood which emotion: a backdrop alone tells little.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from emozoo.synthemo.drawing.backdrops import PAINT, Brush
 from emozoo.synthemo.drawing.draw import Array, Canvas, Colour
-from emozoo.synthemo.drawing.places import PAINT, Brush
 from emozoo.synthemo.drawing.things import DECOY_THINGS, decoy, thing
 
 
@@ -39,7 +39,7 @@ MOODS: dict[str, Mood] = {
 }
 
 
-# Where an emotion is set in half of the clips; in the other half any place will do.
+# The backdrops of an emotion in half of the clips; the other half takes any.
 TYPICAL: dict[str, tuple[str, ...]] = {
     "anger": ("street", "office", "alley"),
     "disgust": ("kitchen", "alley", "street"),
@@ -62,7 +62,7 @@ class Scene:
     def __init__(
         self,
         size: tuple[int, int],
-        place: str,
+        backdrop: str,
         shows: str,
         spots: tuple[tuple[float, float, float], ...],
         rng: np.random.Generator,
@@ -75,7 +75,7 @@ class Scene:
         self.one_spot = one_spot
         big = np.empty((self.h * 2, self.w * 2, 3), np.uint8)
         big[:] = 128
-        PAINT[place](Brush(big), rng)
+        PAINT[backdrop](Brush(big), rng)
         base = cv2.resize(big, size, interpolation=cv2.INTER_AREA)
         base = cv2.GaussianBlur(base, (0, 0), max(0.3, 0.0045 * self.h))  # a little out of focus
         self.weather = "none" if one_spot else self.mood.weather

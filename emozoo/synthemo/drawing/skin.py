@@ -5,14 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from emozoo.synthemo.drawing.draw import Array, Canvas, Colour, curve, disc, fill, mix, scaled, stroke
+from emozoo.synthemo.drawing.draw import Array, Canvas, Colour, blend, curve, disc, fill, scaled, stroke
 from emozoo.synthemo.drawing.person import Person
 from emozoo.synthemo.drawing.skull import Skull
 
 
 def shadow_of(who: Person) -> Colour:
     """What this skin darkens to in folds."""
-    return mix(scaled(who.skin, 0.50), (70, 18, 18), 0.14)
+    return blend(scaled(who.skin, 0.50), (70, 18, 18), 0.14)
 
 
 class Folds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emozoo.synthemo.drawing.places import Brush
+from emozoo.synthemo.drawing.backdrops import Brush
 
 
 def thing(b: Brush, name: str, x: float, y: float, k: float, t: float, seed: int) -> None:

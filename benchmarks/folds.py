@@ -19,12 +19,12 @@ def cross_validate(
     tag: str,
     teacher: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains ``recipe`` on all folds but one, ``folds`` times, and pools what each says of its held-out people.
+    """Trains ``recipe`` ``folds`` times on all folds but one, and pools the predictions for the held-out people.
 
-    A fold whose weights already lie under ``out`` is not trained again, so a killed run goes on. One record per prior
-    with ``fold`` "pooled"; intervals by person. A ``val_share`` of the recipe is taken from the other folds. The
-    recipe's ``teacher`` may know the people that are held out: ``teacher`` names one for each fold, with ``{fold}``
-    where its number stands.
+    A fold whose weights already lie under ``out`` is not trained again, so a killed run continues. Returns one record
+    per prior with ``fold`` "pooled"; intervals are by person. A ``val_share`` of the recipe is taken from the other
+    folds. The recipe's own ``teacher`` may have seen the held-out people: ``teacher`` names one for each fold, with
+    ``{fold}`` for its number.
     """
     from emozoo.train import train
 

@@ -1,8 +1,8 @@
-"""Predictions on disk: a csv beside the records, a line for each item or scored point, from which numbers follow again.
+"""Files of predictions: a csv beside the records, from which their metrics can be computed again.
 
 Columns: ``id``, ``fold``, ``group`` (the person, empty = unknown), ``label`` (empty = not scored), ``predicted``, the
 probability of every scored class under its name, and where valence and arousal were scored ``time`` (seconds),
-``valence``, ``arousal``, ``true_valence``, ``true_arousal``. An item with several scored points has a line for each.
+``valence``, ``arousal``, ``true_valence``, ``true_arousal``. Each item has one line, or one for each scored point.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from emozoo import files
-from emozoo.benchmark.run import Result
+from emozoo.benchmark.records import Result
 from emozoo.benchmark.statistics import Outcome, group_numbers
 from emozoo.errors import DatasetError, UsageError
 from emozoo.labels import canonical
@@ -29,16 +29,16 @@ LAST = ("time", "valence", "arousal", "true_valence", "true_arousal")
 
 
 def file_name(record: Mapping[str, Any]) -> str:
-    """A name that says what was scored: weights, data, protocol, split, fold, prior, control."""
+    """The file name of a record's predictions: weights, data, protocol, split, fold, prior, control."""
     parts = [record[k] for k in ("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector")]
     kept = [str(p) for p in dict.fromkeys(parts) if p not in (None, "")]
     return re.sub(r"[^\w.+-]+", "_", "__".join(kept)) + ".csv"
 
 
 def write(result: Result, folder: Path) -> None:
-    """Writes the predictions of every record that has some, each whole or not at all.
+    """Writes a file for every record that has predictions, each whole or not at all.
 
-    The record then names its file in ``predictions``, relative to the folder above.
+    The record's ``predictions`` is then the path of its file, relative to the parent of ``folder``.
     """
     for record, lines in zip(result.records, result.tables, strict=True):
         if not lines:
@@ -62,8 +62,8 @@ def _cell(line: Mapping[str, Any], column: str) -> str:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a file says: ``ids`` of the items, ``groups`` (persons, None = unknown), and their outcome.
+class StoredPredictions:
+    """The content of a file: ``ids`` of the items, ``groups`` (persons, None = unknown), and their outcome.
 
     ``confidence`` (N,): the highest probability of each item; nan without classes.
     """
@@ -74,8 +74,8 @@ class Predictions:
     confidence: np.ndarray
 
 
-def read(path: Path) -> Predictions:
-    """A file of predictions. Raises DatasetError that names the line that cannot be used."""
+def read(path: Path) -> StoredPredictions:
+    """Reads a file of predictions. Raises DatasetError with the line that cannot be used."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -108,13 +108,13 @@ def read(path: Path) -> Predictions:
     return of_table(classes, lines)
 
 
-def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Predictions:
-    """What lines say, as they stand in a file or in :meth:`emozoo.benchmark.answers.Said.table`."""
+def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> StoredPredictions:
+    """The predictions of lines as a file or :meth:`emozoo.benchmark.predict.Predictions.table` has them."""
     seen: dict[str, int] = {}
     groups: list[str | None] = []
     confusion: list[tuple[int, int]] = []
     confidence: list[float] = []
-    said: list[list[list[float]]] = []
+    points: list[list[list[float]]] = []
     for line in lines:
         item = line["id"]
         if item not in seen:
@@ -124,23 +124,23 @@ def of_table(classes: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> Pred
             true = list(classes).index(line["label"]) if line["label"] else -1
             confusion.append((true, int(np.argmax(scores)) if scores else -1))
             confidence.append(max(scores, default=float("nan")))
-            said.append([])
+            points.append([])
         if "true_valence" in line:
-            said[seen[item]].append([line[c] for c in LAST[1:]])
+            points[seen[item]].append([line[c] for c in LAST[1:]])
     ids = list(seen)
     moments = None
-    if any(said):
-        blocks = [np.array(s, dtype=np.float64).reshape(-1, 4) for s in said]
+    if any(points):
+        blocks = [np.array(s, dtype=np.float64).reshape(-1, 4) for s in points]
         moments = np.stack([[concordance_sums(b[:, i], b[:, i + 2]) for i in (0, 1)] for b in blocks])
     known = np.array(confusion) if classes else None
     outcome = Outcome(group_numbers(groups, ids), tuple(classes), known, moments)
-    return Predictions(ids, groups, outcome, np.array(confidence))
+    return StoredPredictions(ids, groups, outcome, np.array(confidence))
 
 
 def aligned(a: tuple[Sequence[str], Outcome], b: tuple[Sequence[str], Outcome]) -> tuple[Outcome, Outcome]:
-    """Two outcomes on the same items, in the same order; each comes with the ids of its items.
+    """Two outcomes with their items in the same order; ``a`` and ``b`` are ids of items with an outcome.
 
-    Raises UsageError where the items or labels differ.
+    Raises UsageError where items or labels differ.
     """
     (left, one), (right, other) = a, b
     if set(left) != set(right):
@@ -155,8 +155,8 @@ def aligned(a: tuple[Sequence[str], Outcome], b: tuple[Sequence[str], Outcome]) 
             raise UsageError(
                 f"a comparison needs the same classes: {', '.join(one.classes)} beside {', '.join(other.classes)}"
             )
-        place = np.array([*(names[canonical(c)] for c in other.classes), -1])  # -1 = not scored stays
-        confusion = place[confusion][order]
+        number = np.array([*(names[canonical(c)] for c in other.classes), -1])  # -1 = not scored stays
+        confusion = number[confusion][order]
         if not np.array_equal(confusion[:, 0], one.confusion[:, 0]):
             raise UsageError("a comparison needs the same labels: those of some items differ")
     moments = None if other.moments is None else other.moments[order]

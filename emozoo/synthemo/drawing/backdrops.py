@@ -1,4 +1,6 @@
-"""Drawn places. Coordinates: x 0..1 of the width, y 0..1 of the height, radii in heights."""
+"""Drawn backdrops: a street, a kitchen, a beach and so on.
+
+Coordinates: x 0..1 of the width, y 0..1 of the height, radii in heights."""
 
 from __future__ import annotations
 
@@ -360,4 +362,4 @@ PAINT: dict[str, Callable[[Brush, np.random.Generator], None]] = {
     "kitchen": _kitchen, "alley": _alley, "hall": _hall, "mountains": _mountains,
 }  # fmt: skip
 
-PLACES = tuple(PAINT)
+BACKDROPS = tuple(PAINT)
