@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 USER = """
 import emozoo
 from emozoo.batch import Batch
-from emozoo.models.layers import Output
+from emozoo.models.network import Output
 from torch import Tensor
 
 reveal_type(emozoo.load("ceflnet"))

@@ -15,7 +15,7 @@ import emozoo
 from emozoo.batch import Batch
 from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
 from emozoo.errors import DatasetError, UsageError
-from emozoo.models.layers import Output
+from emozoo.models.network import Output
 from emozoo.module import EmotionModule, load, rate
 from emozoo.train import SaveWeights, _recipe, finetune
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from emozoo.losses import concordance_loss, cross_entropy, inverse_temperature
-from emozoo.models.layers import Output
+from emozoo.models.network import Output
 from emozoo.module import build_network
 from emozoo.synthemo import EMOTIONS
 

@@ -36,7 +36,7 @@ def emozoo() -> Callable[..., Done]:
     def run(*arguments: object, cwd: Path | None = None) -> Done:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "emozoo.cli", *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd
+            [sys.executable, "-m", "emozoo", *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

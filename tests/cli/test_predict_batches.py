@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from emozoo import cli, inference
+from emozoo.commands import predict
 from emozoo.inference import Prediction
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def asked(monkeypatch, tmp_path) -> list[str]:
     class Stub:
         def __init__(self, *_: object, **__: object) -> None: ...
 
-        def about(self, path: Path, progress: object = None) -> Prediction:
+        def predict(self, path: Path, progress: object = None) -> Prediction:
             names.append(path.name)
             if path.name == "b.png":
                 raise KeyError("my_new_head")
@@ -86,7 +87,7 @@ def test_a_folder_that_takes_no_results_is_refused_first(run, asked, tmp_path, m
         def full(**_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(cli.tempfile, "TemporaryFile", full)
+        monkeypatch.setattr(predict.tempfile, "TemporaryFile", full)
     code, printed, err = run(tmp_path, "--out", out)
     assert (code, printed, asked) == (2 if kind == "a file" else 3, [], [])
     assert len(err) == 1
@@ -95,14 +96,14 @@ def test_a_folder_that_takes_no_results_is_refused_first(run, asked, tmp_path, m
 
 def test_results_that_cannot_be_written_cost_one_file(run, asked, tmp_path, monkeypatch):
     """Protects the rest of a batch from a disk that fills up on the way."""
-    write = cli._write
+    write = predict.write_results
 
     def full(found: Prediction, *rest: object) -> None:
         if found.file.endswith("a.png"):
             raise OSError(28, "No space left on device")
         write(found, *rest)
 
-    monkeypatch.setattr(cli, "_write", full)
+    monkeypatch.setattr(predict, "write_results", full)
     code, out, err = run(tmp_path / "a.png", tmp_path / "c.png", "--json", "--out", tmp_path / "out")
     assert (code, len(out)) == (1, 2)
     assert err == [f"error: {tmp_path / 'a.png'}: results were not written (No space left on device)"]
