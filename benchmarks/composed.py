@@ -118,6 +118,7 @@ def _held_out(recipe: str) -> set[str]:
 
 
 def folder(views: tuple[str, str]) -> Path:
+    """The folder of the sets of a pair of views."""
     return CLIPS / "_".join(views)
 
 
@@ -170,6 +171,7 @@ def late_fusion_weights(a: torch.Tensor, b: torch.Tensor, true: np.ndarray) -> t
 
 
 def logits_of(predictions: Predictions, contender: int) -> torch.Tensor:
+    """The logits (N, K) of a contender."""
     found = predictions.logits[contender]
     assert found is not None
     return found
@@ -226,6 +228,7 @@ def face_voice_records(
 
 
 def face_voice() -> list[dict[str, Any]]:
+    """Records of the part ``face_voice``, after composing and training."""
     views = ("face", "voice")
     compose_sets(views)
     voice_table()
@@ -236,6 +239,7 @@ def face_voice() -> list[dict[str, Any]]:
 
 
 def face_scene() -> list[dict[str, Any]]:
+    """Records of the part ``face_scene``, after composing and training."""
     views = ("face", "scene")
     compose_sets(views)
     trained(FACES[views])

@@ -71,6 +71,7 @@ def trained(recipe: str) -> Path:
 
 
 def faces5() -> Records:
+    """Records of the part ``faces5``."""
     for start in ("ceflnet__ferplus_v3", "caer_cross_attention__ferplus_v3"):
         trained(start)
     out = RUNS / "lfw5_folds"
@@ -88,6 +89,7 @@ def faces5() -> Records:
 
 
 def lfw5() -> Records:
+    """Records of the part ``lfw5``."""
     found: Records = []
     for arch in NETWORKS:
         trained(f"{arch}__ferplus_votes")
@@ -99,6 +101,7 @@ def lfw5() -> Records:
 
 
 def ferplus() -> Records:
+    """Records of the part ``ferplus``."""
     found: Records = []
     for arch in NETWORKS:
         folder = trained(f"{arch}__ferplus_votes")
@@ -110,6 +113,7 @@ def ferplus() -> Records:
 
 
 def music() -> Records:
+    """Records of the part ``music``."""
     folder = trained("dfan__music_video")
     found = measure(
         [str(folder)], "csv", resolve_path("$EMOZOO_SHARED/data/music_video/manifest.csv"), split="val", prior="train"
@@ -122,6 +126,7 @@ def music() -> Records:
 
 
 def voices() -> Records:
+    """Records of the part ``voices``; also writes the table of arousal."""
     folder = trained("recursive_joint_attention__ravdess_voices")
     found = measure([str(folder)], "csv", resolve_path(VOICES), split="val", prior="both").records
     name = {"dataset": "ravdess", "protocol": "ravdess_voices_actors_17_to_20"}
@@ -133,6 +138,7 @@ def voices() -> Records:
 
 
 def across() -> Records:
+    """Records of the part ``across``."""
     english, german = (trained(f"recursive_joint_attention__{d}_voices") for d in ("ravdess", "emodb"))
     found: Records = []
     for folder, own, other, table in (
@@ -165,6 +171,7 @@ PROTOCOLS = {"ravdess": "ravdess_voices_actors_17_to_20"}  # the others: voices_
 
 
 def speech() -> Records:
+    """Records of the part ``speech``."""
     found: Records = []
     for corpus, table in CORPORA.items():
         folder = trained(f"recursive_joint_attention__voices_{corpus}")
@@ -175,6 +182,7 @@ def speech() -> Records:
 
 
 def together() -> Records:
+    """Records of the part ``together``."""
     recipe = "recursive_joint_attention__voices_together"
     joined_table(list(CORPORA), "together")
     folder = trained(recipe)

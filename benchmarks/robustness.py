@@ -93,10 +93,13 @@ def covered(top: float, bottom: float) -> Change:
 
 
 def light(factor: float) -> Change:
+    """The light changed by a factor."""
     return lambda x: (x * factor).clamp(0, 1)
 
 
 def noisy(deviation: float) -> Change:
+    """Noise with that standard deviation."""
+
     def change(x: Tensor) -> Tensor:
         # On a grid of 48 pixels, whatever the network takes: finer noise would be averaged away.
         grain = torch.randn(*x.shape[:2], 48, 48, generator=torch.Generator().manual_seed(0))
@@ -106,6 +109,7 @@ def noisy(deviation: float) -> Change:
 
 
 def cast(red: float, blue: float) -> Change:
+    """A cast of colour: factors of red and blue."""
     return lambda x: (x * torch.tensor([red, 1.0, blue])[:, None, None]).clamp(0, 1)
 
 
@@ -136,6 +140,7 @@ class Altered:
         return getattr(self._module, name)
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Any:
+        """Predictions for the altered images."""
         inputs = dict(batch.inputs)
         for name, x in inputs.items():
             stream = self._module.spec.streams[name]

@@ -34,6 +34,7 @@ ROW = 0.34  # height of a band, inches
 
 
 def table(found: Sequence[Prediction]) -> str:
+    """The text of ``benchmarks/results/timelines.csv``."""
     rows = [
         {
             "clip": Path(one.file).stem, "model": one.model, "sha256": one.sha256, "start_s": f"{m.start_s:.2f}",
@@ -47,7 +48,7 @@ def table(found: Sequence[Prediction]) -> str:
 
 
 def image(found: Sequence[Prediction]) -> Figure:
-    """A band for each clip and model; the surer an answer, the stronger its colour."""
+    """A band for each clip and model; the higher the probability, the stronger its colour."""
     seen = [p for p in found if p.timeline]
     classes = list(dict.fromkeys(c for p in seen for c in p.classes))
     palette = colors(classes)

@@ -14,11 +14,11 @@ METRIC_NAMES = {
 PRIORS = {"train": "as in training", "uniform": "removed"}  # the class prior that scores are given under
 
 NOTES = (
-    "WAR is the share of right answers, UAR the mean recall over classes, F1 its macro average; CCC is the concordance "
-    "correlation over all labelled moments of all items together. Intervals are 95 %, by drawing whole persons again "
-    "(2,000 draws); an item whose person is unknown stands for itself. Class prior: scores with the prior of the "
-    "training labels, or with that taken out; on unbalanced data these are two operating points of one network. A "
-    "difference is model minus control, paired on the same items."
+    "WAR is accuracy, UAR the mean recall over classes, F1 its macro average; CCC is the concordance correlation over "
+    "all labelled moments of all items together. Intervals are 95 %, from 2,000 bootstrap draws of whole persons; an "
+    "item whose person is unknown is drawn by itself. Class prior: scores with the prior of the training labels, or "
+    "with that prior removed; on unbalanced data these are two operating points of one network. A difference is model "
+    "minus control, paired on the same items."
 )
 
 

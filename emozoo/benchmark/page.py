@@ -15,7 +15,6 @@ from emozoo.benchmark.report import full_name, headline, part_name, sets, shown_
 
 MOST_PUBLISHED = 40
 OVER_FOLDS = ("pooled", "mean")
-
 Record = Mapping[str, Any]
 View = dict[str, Any]  # what the template shows
 Scale = tuple[float, float]
@@ -147,5 +146,5 @@ def _comparison(c: Record) -> View:
         scale = _around_zero([v for k, v in values.items() if k.startswith("CCC") == m.startswith("CCC")])
         p = DASH if c["p"].get(m) is None else probability(c["p"][m]).removeprefix("= ")
         rows.append(_cell(m, value, ends, scale, sign="+") | {"p": p})
-    mcnemar = None if c["mcnemar_p"] is None else probability(c["mcnemar_p"])
+    mcnemar = "" if c["mcnemar_p"] is None else probability(c["mcnemar_p"])
     return {"comparison": c, "rows": rows, "mcnemar": mcnemar, "prior": PRIORS.get(c["prior"])}

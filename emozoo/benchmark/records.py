@@ -34,6 +34,7 @@ class Result:
     tables: list[list[dict[str, Any]]] = field(default_factory=list)
 
     def add(self, record: dict[str, Any], table: list[dict[str, Any]]) -> None:
+        """Adds a record and the table of its predictions."""
         self.records.append(record)
         self.tables.append(table)
 

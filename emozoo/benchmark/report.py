@@ -40,6 +40,7 @@ def write_json(records: Sequence[dict[str, Any]], path: str | Path, comparisons:
 
 
 def to_json(found: dict[str, Any]) -> str:
+    """Plain data as the text of a JSON file."""
     return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 

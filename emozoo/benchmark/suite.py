@@ -1,8 +1,8 @@
-"""The built-in suite: each paper model on drawn clips that ask for what its mechanism claims, beside its control.
+"""The built-in suite: each paper model on drawn clips that test its mechanism, beside its control.
 
-The clips are SynthEmo's, of people that no training clip shows. They are drawn from a fixed seed into the cache
-(``EMOZOO_HOME``) on first use and checked by settings and version on the next. They are evidence on what a network can
-do, not on people.
+The clips are SynthEmo's, of people that no training clip shows. On first use they are drawn from a fixed seed into the
+cache (``EMOZOO_HOME``); later their settings and version are checked. They are evidence on what a network can do, not
+on people.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(
 ) -> Result:
     """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
-    ``control``: as in :func:`emozoo.benchmark.run.measure`; of input controls those that a model has are taken.
+    ``control``: as in :func:`emozoo.benchmark.run.measure`; input controls that do not apply to a model are left out.
     Raises UsageError for a model that the suite has no task for, a control that no model has, or without weights.
     """
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
@@ -90,7 +90,7 @@ def _arch(name: str) -> str:
 
 
 def _spec(name: str) -> ClipSpec:
-    """What weights look at, without loading them."""
+    """The spec of weights, without loading them."""
     _arch(name)
     spec, entry = registry.resolve(name)
     return ClipSpec.from_dict(entry.config["spec"]) if entry else spec.specs["lite"]

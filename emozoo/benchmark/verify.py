@@ -240,8 +240,8 @@ def compared(old: Row, found: Mapping[tuple[str, ...], New]) -> Check:
     if faces > FACES * int(new["n_evaluated"]):
         return Check(old, DIFFERS, f"items without a face {old['no_face']} -> {new['no_face']}")
     worst = ("", 0.0)
-    for column, least in TOLERANCE.items():
-        most = max(least, again.two) if column in ("UAR", "F1", "delta") else least
+    for column, tolerance in TOLERANCE.items():
+        most = max(tolerance, again.two) if column in ("UAR", "F1", "delta") else tolerance
         before, now = old.get(column) or "", new.get(column) or ""
         if not before and column in ("CCC", "delta"):
             continue  # a column that an older version did not write

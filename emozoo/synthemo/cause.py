@@ -79,6 +79,7 @@ class Knobs:
 
     @property
     def has_screen(self) -> bool:
+        """Whether a plain screen stands behind the head."""
         return self.screen or {"face", "scene"} <= set(self.combine)
 
 
@@ -120,6 +121,7 @@ class Cause:
 
     @property
     def frames(self) -> int:
+        """The number of frames."""
         return round(self.seconds * self.fps)
 
     @property

@@ -109,6 +109,7 @@ class Composition:
     mix: Mix
 
     def rng(self, what: int) -> np.random.Generator:
+        """The random numbers of one part, independent of those of the other parts."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.index, what)))
 
     @property
@@ -256,6 +257,7 @@ class _Face:
         return (image * cast).clip(0, 255).astype(np.uint8)
 
     def lay(self, img: Canvas, i: int, t: float) -> None:
+        """Lays the face of frame ``i``, at ``t`` seconds, onto an image."""
         face = self.shown
         if self.calm is not None:
             fraction = float(np.clip((t - self.turn) / 0.3, 0, 1))

@@ -40,6 +40,19 @@ def test_pixels_of_another_version(home: Path) -> None:
         datasets.load("synthemo", root)
 
 
+def test_clips_of_other_settings_are_replaced(home: Path) -> None:
+    """Protects numbers against clips of an earlier version in the cache: they are drawn anew, all of them."""
+    root = suite.prepare("ceflnet", clips=2)
+    clip, stamp = root / "clips/000001.mp4", root / "synthemo.json"
+    drawn, settings = clip.read_bytes(), stamp.read_bytes()
+    clip.write_bytes(b"of another version")
+    suite.prepare("ceflnet", clips=2)
+    assert clip.read_bytes() == b"of another version", "what has the right stamp is not drawn again"
+    stamp.write_text(stamp.read_text().replace('"version": ', '"version": 9'))
+    suite.prepare("ceflnet", clips=2)
+    assert (clip.read_bytes(), stamp.read_bytes()) == (drawn, settings)
+
+
 def test_no_task() -> None:
     """Protects the message for a model that the suite was not made for."""
     with pytest.raises(UsageError, match="caer_net_s"):

@@ -20,20 +20,25 @@ class Brush:
         self.h, self.w = img.shape[:2]
 
     def px(self, points: list[tuple[float, float]] | Points) -> Points:
+        """Points in pixels."""
         return np.asarray(points, float) * np.array([self.w, self.h])
 
     def poly(self, points: list[tuple[float, float]], colour: Colour, smooth: bool = False) -> None:
+        """A filled polygon, or with ``smooth`` a closed curve."""
         p = self.px(points)
         fill(self.img, curve(p) if smooth else p, colour)
 
     def line(self, points: list[tuple[float, float]], colour: Colour, width: float, smooth: bool = False) -> None:
+        """A line through the points; ``width`` in heights."""
         p = self.px(points)
         stroke(self.img, curve(p, closed=False) if smooth else p, colour, width * self.h)
 
     def dot(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """A disc; ``radius`` in heights."""
         disc(self.img, x * self.w, y * self.h, radius * self.h, colour)
 
     def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour, angle: float = 0.0) -> None:
+        """A filled ellipse; radii in heights, ``angle`` in degrees."""
         cv2.ellipse(
             self.img,
             (round(x * self.w * 16), round(y * self.h * 16)),
@@ -48,6 +53,7 @@ class Brush:
         )
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+        """A filled rectangle."""
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
 
     def ramp(self, y0: float, y1: float, top: Colour, bottom: Colour) -> None:
