@@ -13,7 +13,9 @@ import torch
 
 import emozoo
 from emozoo.batch import Batch
-from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.features import FeatureDataset, collate_features
+from emozoo.data.loading import ClipDataset, Collate
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.layers import Output
 from emozoo.module import EmotionModule, load, rate

@@ -25,9 +25,12 @@ from emozoo import files
 from emozoo.batch import Batch
 from emozoo.benchmark import controls, statistics
 from emozoo.benchmark.statistics import Outcome
+from emozoo.data import sampling
 from emozoo.data.clips import ClipReader, file_errors
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.manifest import Row, read_va
+from emozoo.data.loading import windows
+from emozoo.data.manifest import Row
+from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, VideoError
 from emozoo.labels import class_mapping
 from emozoo.metrics import concordance_sums
@@ -279,19 +282,15 @@ def _item(row: Row, spec: ClipSpec, asked: bool) -> _Item:
     if not (asked and "va_file" in row.extra):
         return _Item(row, [row])
     va = read_va(row.extra["va_file"])
-    piece = replace(
-        row, extra={k: v for k, v in row.extra.items() if k != "va_file"}
-    )  # read once, not for every window
     try:
         with file_errors(row.path), ClipReader.of(row, spec) as reader:
-            start, end = reader.start, min(reader.end, reader.duration)
+            pieces = windows(row, reader)
             fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # of audio alone: as many as there are labels
     except VideoError:
-        return _Item(row, [piece], va)  # reading it will say so
-    length, starts = spec.window_s, spec.windows(start, end)
-    if len(starts) == 1:
-        return _Item(row, [piece], va, fps)
-    return _Item(row, [replace(piece, id=f"{row.id}@{s:.3f}", start=s, end=s + length) for s in starts], va, fps)
+        return _Item(row, [row], va)  # reading it will say so
+    if len(pieces) > 1:
+        pieces = [replace(p, id=f"{row.id}@{p.start:.3f}") for p in pieces]
+    return _Item(row, pieces, va, fps)
 
 
 def _ask(
@@ -349,7 +348,7 @@ def _batches(
     change = [next(changes) if v.control else None for v in voices]
     at, clock = 0, time.monotonic()
     with torch.inference_mode():
-        for batch in _shown(dm.loader_of(rows), voices[0].module.name):
+        for batch in _shown(dm.loader_of(rows, windows=False), voices[0].module.name):
             part = rows[at : at + dm.batch_size]
             read_ = dict(enumerate([] if batch is None else batch.rows))
             place = {i: n for n, i in read_.items()}
@@ -388,8 +387,8 @@ def _answer(row: Row, batch: Batch, n: int, said: Sequence[Any], spec: ClipSpec)
     image = image or next((k for k, s in spec.streams.items() if s.source != "audio"), None)
     frames = np.full(spec.clips, -1)
     if image is not None:
-        kept = batch.meta["frames"][image][n].numpy()
-        frames = kept[:, -1 if spec.sampling == "trailing" else kept.shape[1] // 2]
+        indices = batch.meta["frames"][image][n].numpy()
+        frames = indices[:, sampling.label_frame(indices.shape[1], spec.sampling)]
     real = torch.stack([m[n].any(1) for m in batch.masks.values()]).any(0)
     return {
         "id": row.id,

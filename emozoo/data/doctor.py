@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emozoo.data import datasets, faces, store
-from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, read_va, some
+from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, some
 from emozoo.data.protocols import differences
+from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, UsageError, VideoError
 
 # Two images look the same when their 64-bit gradient hashes differ in at most this many bits and the correlation of
