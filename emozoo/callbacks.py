@@ -22,24 +22,25 @@ class FeatureCache(Callback):
     has the same finds them. With ``preload`` of the data, stills are decoded once for all draws.
 
     Args:
-        draws: augmented draws of each training clip, 1 or more; an epoch trains on one of them.
+        draws: augmented draws of each training clip; an epoch trains on one of them. 0 caches nothing: every epoch
+            decodes and encodes its clips.
 
     Raises UsageError for an encoder that learns, and for other data than an EmotionDataModule with the model's spec.
     """
 
     def __init__(self, draws: int = 4) -> None:
-        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-            raise UsageError(f"FeatureCache: draws must be a whole number, 1 or more, got {draws!r}")
+        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
+            raise UsageError(f"FeatureCache: draws must be a whole number, 0 or more, got {draws!r}")
         self.draws = draws
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Before Lightning asks for the training loader, which it does as soon as there is an optimizer."""
-        if stage == "fit":
+        if stage == "fit" and self.draws:
             self._train_on_features(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """The encoder of a checkpoint may be another one than that of the new module."""
-        if trainer.training and not trainer.strategy.restore_checkpoint_after_setup:
+        """Once more where the checkpoint brings another encoder than the new module has; else from the cache."""
+        if self.draws and trainer.training and not trainer.strategy.restore_checkpoint_after_setup:
             self._train_on_features(trainer, pl_module)
 
     def _train_on_features(self, trainer: L.Trainer, module: Any) -> None:

@@ -62,7 +62,7 @@ def _accept_old_arguments(
     @functools.wraps(init)
     def accept(self: Any, *args: _Arguments.args, **options: _Arguments.kwargs) -> None:
         for old in RENAMED.keys() & options.keys():
-            warnings.warn(f"EmotionDataModule: {old}= is {RENAMED[old]}= now", DeprecationWarning, stacklevel=2)
+            warnings.warn(f"EmotionDataModule: {old}= is now {RENAMED[old]}=", DeprecationWarning, stacklevel=2)
             options[RENAMED[old]] = options.pop(old)
         for old in REMOVED.keys() & options.keys():
             if options.pop(old):  # 0 is what nobody has set
@@ -109,6 +109,11 @@ def _augment(spec: ClipSpec, stream: str, settings: Mapping[str, Any]) -> Augmen
         known = ", ".join(f.name for f in fields(Augment))
         raise UsageError(f"augment of '{stream}' has no {', '.join(sorted(unknown))}; there are {known}")
     return Augment(**settings)
+
+
+def successor(argument: str) -> str | None:
+    """What to use in place of an argument of version 0.1; None for any other."""
+    return f"it is called {RENAMED[argument]} now" if argument in RENAMED else REMOVED.get(argument)
 
 
 class _Rows:

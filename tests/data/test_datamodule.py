@@ -430,6 +430,17 @@ def test_a_lightning_loader_for_other_processes_is_refused(table: Path, monkeypa
     assert [i for b in testing for i in b.meta["id"]] == [r.id for r in dm.test_rows[1::2]]
 
 
+def test_old_argument_names_are_taken_for_one_version(table: Path) -> None:
+    """Protects scripts of users from renamed arguments, and checkpoints that hold them: the warning names the new word.
+    An argument that is gone and was never set is no error."""
+    with pytest.warns(DeprecationWarning, match="circle= is now circumplex="):
+        dm = EmotionDataModule("csv", table, spec=SPEC, circle=True, features=0)
+    assert dm.circumplex
+    assert "circle" not in dm.hparams
+    with pytest.warns(DeprecationWarning, match="share= is now subset="):
+        assert len(module_of(table, val_share=0.0, share=0.5).train_rows) == 16
+
+
 def test_a_spec_is_needed(table: Path) -> None:
     """Protects the one argument that nobody can guess: the error says where it comes from."""
     with pytest.raises(UsageError, match=r"model\.spec"):
