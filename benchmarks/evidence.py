@@ -41,7 +41,8 @@ from emozoo.benchmark.run import measure
 from emozoo.data import audio
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.manifest import Row, read_manifest
+from emozoo.data.manifest import Row
+from emozoo.data.tables import read_manifest
 from emozoo.files import resolve_path
 from emozoo.labels import BASIC7, canonical
 from emozoo.module import EmotionModule, load

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ from torch import nn
 from emozoo import files, hub, registry
 from emozoo.card import card, private
 from emozoo.data import datasets
-from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.datamodule import EmotionDataModule, successor
 from emozoo.data.images import is_image
 from emozoo.errors import DatasetError, EmozooError, UsageError
 from emozoo.metrics import Confusion, PooledConcordance
@@ -368,6 +369,9 @@ class EmozooCLI(LightningCLI):
             said: BaseException | None = error
             while said is not None and not isinstance(said, EmozooError):  # our own words, where it is about them
                 said = said.__cause__ or said.__context__
+            old = re.search(r"data\.(\w+)", error.message)
+            if old is not None and (instead := successor(old[1])):
+                raise UsageError(f"data.{old[1]} is an argument of version 0.1: {instead}") from error
             raise UsageError(str(said or f"{error.message} (see `emozoo train --help`)")) from error
 
     def before_instantiate_classes(self) -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from emozoo import registry
 from emozoo.batch import Batch
-from emozoo.data.datamodule import Strided
+from emozoo.data.loading import Strided
 from emozoo.module import EmotionModule
 
 ITEMS, STEPS = 4, 3

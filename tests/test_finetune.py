@@ -36,7 +36,7 @@ class Here:
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emozoo.data.datamodule.ProcessPoolExecutor", Here, raising=False)
+    monkeypatch.setattr("emozoo.data.loading.ProcessPoolExecutor", Here, raising=False)
 
 
 @pytest.fixture(scope="module")

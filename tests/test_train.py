@@ -6,14 +6,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import emozoo
 from emozoo.batch import Batch
-from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
+from emozoo.callbacks import FeatureCache
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.features import FeatureDataset, collate_features
+from emozoo.data.loading import ClipDataset, Collate
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.network import Output
 from emozoo.module import EmotionModule, load, rate
@@ -121,7 +126,7 @@ def test_frozen_means_frozen(images: Path) -> None:
 def test_features_of_a_frozen_encoder_are_made_once(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Training on kept features sees what the encoder would give, and a second run does not decode again."""
+    """Training on cached features sees what the encoder would give, and a second run does not decode again."""
     monkeypatch.setenv("EMOZOO_HOME", str(tmp_path))
     root = shutil.copytree(images, tmp_path / "data")
 
@@ -134,10 +139,9 @@ def test_features_of_a_frozen_encoder_are_made_once(
             options={"backbone": "vgg_tiny"},
             lr_scale={"backbone": 0},
         )
-        dm = EmotionDataModule(
-            "folder", root, spec=module.spec, classes=module.classes, batch_size=4, features=2, val_share=0.0
-        )
-        L.Trainer(max_epochs=2, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+        dm = EmotionDataModule("folder", root, spec=module.spec, classes=module.classes, batch_size=4, val_share=0.0)
+        cache = FeatureCache(draws=2)
+        L.Trainer(max_epochs=2, accelerator="cpu", limit_val_batches=0, callbacks=[cache], **QUIET).fit(module, dm)  # type: ignore[arg-type]
         return module, dm
 
     module, dm = fit()
@@ -168,9 +172,10 @@ def test_features_of_preloaded_stills_are_the_same(
         module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], lr_scale={"backbone": 0})
         augment = {"face": {"flip": 0.5, "light": 0.3, "motion": 1.0}}
         dm = EmotionDataModule(
-            "folder", images, spec=module.spec, classes=module.classes, augment=augment, features=2, preload=preload
+            "folder", images, spec=module.spec, classes=module.classes, augment=augment, preload=preload
         )
-        L.Trainer(max_steps=1, accelerator="cpu", limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+        cache = FeatureCache(draws=2)
+        L.Trainer(max_steps=1, accelerator="cpu", limit_val_batches=0, callbacks=[cache], **QUIET).fit(module, dm)  # type: ignore[arg-type]
         (kept,) = (tmp_path / str(preload) / "features").iterdir()
         made.append(FeatureDataset.load(kept))
     assert made[0].rows == made[1].rows
@@ -179,12 +184,48 @@ def test_features_of_preloaded_stills_are_the_same(
             assert torch.equal(one[0]["face"], other[0]["face"])
 
 
+def test_features_go_on_from_a_checkpoint_as_from_the_start(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects resuming on cached features: the encoder of the checkpoint counts, not that of the new module, and the
+    losses of the remaining steps are those of a run that was not stopped."""
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
+
+    class Losses(L.Callback):
+        def __init__(self) -> None:
+            self.found: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+            self.found.append(float(outputs["loss"]))
+
+    def fit(seed: int, checkpoint: str | None = None) -> list[float]:
+        L.seed_everything(seed, verbose=False)
+        options = {"backbone": "vgg_tiny"}
+        module = EmotionModule(
+            "ceflnet", size="lite", classes=["angry", "calm"], options=options, lr_scale={"backbone": 0}
+        )
+        dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4, val_share=0.0)
+        losses, keep = Losses(), ModelCheckpoint(tmp_path, filename="third", every_n_train_steps=3, save_top_k=-1)
+        callbacks = [losses, FeatureCache(draws=2), *([] if checkpoint else [keep])]
+        quiet = {**QUIET, "enable_checkpointing": not checkpoint}
+        trainer = L.Trainer(max_epochs=2, accelerator="cpu", limit_val_batches=0, callbacks=callbacks, **quiet)  # type: ignore[arg-type]
+        trainer.fit(module, dm, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+        return losses.found
+
+    whole = fit(0)
+    assert fit(1, str(tmp_path / "third.ckpt")) == whole[3:]
+
+
 def test_features_of_an_encoder_that_learns_are_refused(images: Path) -> None:
-    """Kept features of a moving encoder would be wrong without a sign of it."""
+    """Cached features of a moving encoder would be wrong without a sign of it; a loader alone has no features."""
     module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
-    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, features=1)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", callbacks=[FeatureCache(draws=1)], **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="frozen"):
-        L.Trainer(max_steps=1, accelerator="cpu", **QUIET).fit(module, dm)  # type: ignore[arg-type]
+        trainer.fit(module, dm)
+    dm.setup("fit")
+    with pytest.raises(UsageError, match="datamodule=dm"):
+        trainer.fit(module, dm.train_dataloader())
 
 
 def test_answers_over_mirror_images(images: Path, tmp_path: Path) -> None:

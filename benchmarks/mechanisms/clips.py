@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning as L
 import numpy as np
 import torch
 import yaml
@@ -22,7 +21,9 @@ from torch.nn import functional as fn
 
 from emozoo import files, synthemo
 from emozoo.benchmark import suite
-from emozoo.data.datamodule import EmotionDataModule, FeatureDataset
+from emozoo.callbacks import FeatureCache
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.features import FeatureDataset
 from emozoo.data.manifest import Row
 from emozoo.module import EmotionModule
 from emozoo.synthemo import EMOTIONS, Cause
@@ -143,13 +144,10 @@ def load_clips(arch: str, workers: int) -> TaskClips:
             arch, clips=suite.TRAINING_CLIPS, seed=suite.TRAINING_SEED, split="train",
             out=Path("runs/synthemo") / arch, workers=workers,
         )  # fmt: skip
-        settings = recipe["data"] | {"root": root, "num_workers": workers, "features": draws, "subset": fraction}
+        settings = recipe["data"] | {"root": root, "num_workers": workers, "subset": fraction}
         data = EmotionDataModule(**settings, spec=spec, classes=module.classes)
         data.setup("fit")
-        data.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-        data.trainer.strategy.connect(module)
-        encoded = data.train_dataloader().dataset
-        assert isinstance(encoded, FeatureDataset)
+        encoded = FeatureCache(draws).features(module, data)
         write_features(train_file, encoded, data.train_rows)
     if not test_file.is_file():
         data = EmotionDataModule(

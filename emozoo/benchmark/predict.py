@@ -27,9 +27,12 @@ from emozoo.benchmark import controls, statistics
 from emozoo.benchmark.contenders import Contender
 from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.benchmark.statistics import Outcome
+from emozoo.data import sampling
 from emozoo.data.clips import ClipReader, file_errors
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.manifest import Row, read_va
+from emozoo.data.loading import windows
+from emozoo.data.manifest import Row
+from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, VideoError
 from emozoo.labels import class_mapping
 from emozoo.metrics import concordance_sums
@@ -196,18 +199,15 @@ def _item(row: Row, spec: ClipSpec, va_scored: bool) -> _Item:
     if not (va_scored and "va_file" in row.extra):
         return _Item(row, [row])
     va = read_va(row.extra["va_file"])
-    # The labels are read here once, not with every window.
-    piece = replace(row, extra={k: v for k, v in row.extra.items() if k != "va_file"})
     try:
         with file_errors(row.path), ClipReader.of(row, spec) as reader:
-            start, end = reader.start, min(reader.end, reader.duration)
+            pieces = windows(row, reader)
             fps = reader.fps or len(va) / max(reader.duration, 1e-9)  # audio alone: the rate of its labels
     except VideoError:
-        return _Item(row, [piece], va)  # the loader reports the same error
-    length, starts = spec.window_s, spec.windows(start, end)
-    if len(starts) == 1:
-        return _Item(row, [piece], va, fps)
-    return _Item(row, [replace(piece, id=f"{row.id}@{s:.3f}", start=s, end=s + length) for s in starts], va, fps)
+        return _Item(row, [row], va)  # the loader reports the same error
+    if len(pieces) > 1:
+        pieces = [replace(p, id=f"{row.id}@{p.start:.3f}") for p in pieces]
+    return _Item(row, pieces, va, fps)
 
 
 @dataclass
@@ -314,7 +314,7 @@ def _batches(
     change = [next(changes) if c.control else None for c in contenders]
     at, clock = 0, time.monotonic()
     with torch.inference_mode():
-        for batch in _with_progress(dm.loader_of(rows), contenders[0].module.name):
+        for batch in _with_progress(dm.loader_of(rows, windows=False), contenders[0].module.name):
             part = rows[at : at + dm.batch_size]
             position = {} if batch is None else {i: n for n, i in enumerate(batch.rows)}  # row of the loader -> item
             errors = iter([] if batch is None else batch.skipped)
@@ -361,7 +361,7 @@ def _prediction(row: Row, batch: Batch, n: int, outputs: Sequence[Any], spec: Cl
     frames = np.full(spec.clips, -1)
     if image is not None:
         sampled = batch.meta["frames"][image][n].numpy()
-        frames = sampled[:, -1 if spec.sampling == "trailing" else sampled.shape[1] // 2]
+        frames = sampled[:, sampling.label_frame(sampled.shape[1], spec.sampling)]
     real = torch.stack([m[n].any(1) for m in batch.masks.values()]).any(0)
     return {
         "id": row.id,

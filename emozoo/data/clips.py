@@ -335,7 +335,7 @@ class ClipReader:
         raw = RawClip(
             streams={},
             masks={},
-            times=seconds[:, -1 if spec.sampling == "trailing" else most // 2],
+            times=seconds[:, sampling.label_frame(most, spec.sampling)],
             frames={},
             boxes=np.full((spec.clips, 4), np.nan, dtype=np.float32),
             no_face=False,

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from emozoo.data import faces, store
-from emozoo.data.manifest import Row, read_va
+from emozoo.data.manifest import Row
+from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, VideoError
 
 

@@ -15,11 +15,6 @@ from emozoo.errors import UsageError
 # CEFLNet (Liu et al. 2022, public code): clips of 15 positions, 10 apart, in a window that starts at 0..29 (test: 15).
 CLIP_LENGTH, CLIP_STRIDE, START_RANGE, TEST_START = 15, 10, 30, 15
 
-# Aff-Wild2 windows (public code of Praveen et al. 2023): 16 clips of 32 frames, 8 taken of each.
-AFF_CLIPS, AFF_CLIP, AFF_FRAMES = 16, 32, 8
-AFF_WINDOW = AFF_CLIPS * AFF_CLIP
-AFF_FIRST_END = AFF_WINDOW - AFF_CLIP + 1  # 481: the first clip ends at frame 1 then
-
 
 class Plan(NamedTuple):
     """``indices`` int64 (C, F) into the stamps; ``mask`` bool (C, F), false where the media does not reach."""
@@ -62,7 +57,7 @@ def overlap(clips: int, frames: int, rng: np.random.Generator | None = None) -> 
 def segments(n: int, clips: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """F consecutive frames out of each of C equal segments, (C, F) int64 indices below ``n``.
 
-    Test: the centre of the segment. Training: anywhere inside it. A video of fewer than C * F frames is played again
+    Test: the center of the segment. Training: anywhere inside it. A video of fewer than C * F frames is played again
     from its start until it is long enough.
     """
     padded = max(n, clips * frames)
@@ -79,24 +74,23 @@ def segments(n: int, clips: int, frames: int, rng: np.random.Generator | None = 
 def trailing(start: float, end: float, clips: int, frames: int, clip_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Seconds (C, F) and mask (C, F) of clips that follow one another, the last one ending at ``end``.
 
-    The rule of :func:`aff_wild2_clip` in seconds: a clip offers ``4 F`` evenly spaced places; every 4th is taken,
-    counted back from its last; where the media begins inside the clip every 3rd, 2nd or each one, and with fewer than
-    F places the last is repeated. A clip that ends before ``start`` is masked.
+    The rule of the public code of Praveen et al. (2023) in seconds: a clip offers ``4 F`` evenly spaced positions;
+    every 4th is taken, counted back from its last; where the media begins inside the clip every 3rd, 2nd or each one,
+    and with fewer than F positions the last is repeated. A clip that ends before ``start`` is masked.
     """
     unit = clip_s / (4 * frames)
     ends = end - clip_s * np.arange(clips - 1, -1, -1)
     times = np.empty((clips, frames))
-    reached = (
-        np.floor((ends - start) / unit + 1e-3).astype(int) + 1
-    )  # places between the media's start and the clip's end
+    # Positions between the start of the media and the end of the clip.
+    reached = np.floor((ends - start) / unit + 1e-3).astype(int) + 1
     for c in range(clips):
-        places = int(np.clip(reached[c], 1, 4 * frames))
-        back = np.arange(min(places, frames) - 1, -1, -1) * max(1, min(4, places // frames))
+        positions = int(np.clip(reached[c], 1, 4 * frames))
+        back = np.arange(min(positions, frames) - 1, -1, -1) * max(1, min(4, positions // frames))
         times[c] = ends[c] - unit * np.pad(back, (0, frames - len(back)))
     return times, np.broadcast_to((reached > 0)[:, None], times.shape).copy()
 
 
-# --- one door for the three ------------------------------------------------------------------------------------------
+# --- the three rules by name ---------------------------------------------------------------------------------------
 
 
 def plan(
@@ -134,6 +128,11 @@ def plan(
     return Plan(np.where(mask, nearest(stamps, times), 0), mask)
 
 
+def label_frame(frames: int, sampling: str) -> int:
+    """Which of a clip's ``frames`` carries its label and time: the middle one; with ``trailing`` sampling the last."""
+    return frames - 1 if sampling == "trailing" else frames // 2
+
+
 def subset(have: int, want: int, position: str) -> np.ndarray:
     """Which of a clip's ``have`` sampled frames a stream of ``want`` frames takes.
 
@@ -142,44 +141,3 @@ def subset(have: int, want: int, position: str) -> np.ndarray:
     if position == "center":
         return have // 2 - want // 2 + np.arange(want)
     return ((np.arange(want) + 0.5) * have / want).astype(np.int64)
-
-
-# --- the literal Aff-Wild2 windows, for that data set's adapter ------------------------------------------------------
-
-
-def aff_wild2_ends(n: int, training: bool) -> np.ndarray:
-    """Last frames (numbered from 1) of the 512-frame windows of a video with ``n`` frames, ascending.
-
-    481..512, then 993..1024, and so on: every frame ends exactly one clip. Training keeps ends up to ``n``, evaluation
-    runs on below ``n + 482`` so that the tail is predicted too.
-    """
-    ends = AFF_FIRST_END + np.arange(n + AFF_WINDOW)
-    ends = ends[(ends - AFF_FIRST_END) % AFF_WINDOW < AFF_CLIP]
-    return ends[ends <= n] if training else ends[ends < n + AFF_FIRST_END + 1]
-
-
-def aff_wild2_clip(end: int, present: np.ndarray) -> np.ndarray:
-    """The 8 frames (numbered from 1) sampled from the clip ``end - 31 .. end``; empty where it holds none.
-
-    ``present``: ascending frame numbers that may be used (training: the labelled ones; evaluation: those that exist).
-    """
-    inside = present[np.searchsorted(present, end - AFF_CLIP + 1) : np.searchsorted(present, end, "right")]
-    if not len(inside):
-        return inside
-    step = max(1, len(inside) // AFF_FRAMES)
-    taken = inside[::-1][::step][:AFF_FRAMES][::-1]
-    return np.pad(taken, (0, AFF_FRAMES - len(taken)), mode="edge")
-
-
-def aff_wild2_windows(n: int, labelled: np.ndarray | None = None) -> list[np.ndarray]:
-    """Windows of (16, 8) frame numbers for training on a video with ``n`` frames, of which ``labelled`` have a label.
-
-    A window with an empty clip is dropped, as in the public code (so a video below 481 frames gives none).
-    """
-    present = np.arange(1, n + 1) if labelled is None else np.asarray(labelled)
-    windows = []
-    for end in aff_wild2_ends(n, training=True):
-        clips = [aff_wild2_clip(int(e), present) for e in end - AFF_CLIP * np.arange(AFF_CLIPS - 1, -1, -1)]
-        if all(len(c) for c in clips):
-            windows.append(np.stack(clips))
-    return windows

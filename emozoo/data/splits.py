@@ -1,8 +1,8 @@
 """Splits: which rows of a manifest train, which validate and which are tested. Pure functions of rows and numbers.
 
-The part that is tested (``split``, or ``fold`` with or without ``folds``) is never trained on. What a data set leaves
-open is dealt here by a seed, class by class. Rows with one group (a person), and rows of one media file, are never
-dealt apart: two times of one video, a row that stands twice, two people in one clip go to one side together.
+The part that is tested (``split``, or ``fold`` with or without ``folds``) is never trained on. A part that the data do
+not name is drawn here by a seed, class by class. Rows with one group (a person), and rows of one media file, always
+stay together: two stretches of one video, a row that stands twice, two people in one clip lie in one part.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import operator
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,28 @@ TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of rows without a split; of the training row
 class Held:
     """What is tested, the rows that may be trained on, and the official validation part, if there is one to use.
 
-    ``how``: the rule that chose the tested rows, as words. ``dealt``: it was a draw, since the data has no split.
+    ``how``: the rule that chose the tested rows, as words. ``drawn``: they were drawn, since the data have no split.
     """
 
     test: list[Row]
     rest: list[Row]
     val: list[Row]
     how: str
-    dealt: bool = False
+    drawn: bool = False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows that train and validate.
+
+    ``summary``: how many rows train, validate, are tested and are used nowhere, and by which rules. ``unused``: splits
+    that no row of any part comes from, with their numbers of rows.
+    """
+
+    train: list[Row]
+    val: list[Row]
+    summary: str
+    unused: Mapping[str, int]
 
 
 def held_out(
@@ -44,8 +58,8 @@ def held_out(
     """Sets apart the rows that are tested; a function of its arguments alone, so that fit and test agree.
 
     ``split``: a split, ``all``, or None for ``test``, else ``val``; where there is neither, a fifth of the rows without
-    split and of ``train`` is dealt by ``seed``. ``fold``: rows of that fold (of those, with ``split``, that split);
-    with ``folds``, of people who are dealt into so many folds by a hash of their names.
+    split and of ``train`` is drawn by ``seed``. ``fold``: rows of that fold (of those, with ``split``, that split);
+    with ``folds``, of people who are assigned to that many folds by a hash of their names.
 
     Raises UsageError or DatasetError for a split or fold that the data do not have, with those that they have.
     """
@@ -75,8 +89,8 @@ def held_out(
     if manifest.splits == ("train",) and all(r.split for r in rows):
         return Held([], train, [], "there is no split but 'train'")
     train, test = carve(train, TEST_SHARE, seed)
-    how = f"no split is given, so {TEST_SHARE:.0%} are dealt by class and group, seed {seed}; split='all' is every row"
-    return Held(test, train, [], how, dealt=True)
+    how = f"no split is given, so {TEST_SHARE:.0%} are drawn by class and group, seed {seed}; split='all' is every row"
+    return Held(test, train, [], how, drawn=True)
 
 
 def validation(
@@ -84,9 +98,10 @@ def validation(
 ) -> tuple[list[Row], list[Row], str]:
     """Rows that train, rows that validate, and the rule as words. ``rows``: those of ``held.rest`` to train on.
 
-    ``share`` None: the official val part validates, unless it is the tested one; else a tenth of ``rows`` does, whole
-    groups. A number: that share of ``rows`` whatever parts there are; 0 takes none, and the official val part
-    validates, also where it is the tested one. ``on_test``: where nothing would validate, the tested rows do.
+    ``share`` None: the official ``val`` split validates, unless it is the tested one; else a tenth of ``rows`` does,
+    whole groups. A number: that fraction of ``rows``, and an official ``val`` split that is not tested is not used; 0
+    takes none, and the official ``val`` split validates, even if it is the tested one (then choose nothing by it).
+    ``on_test``: where nothing would validate, the tested rows do.
 
     Raises UsageError for a share outside of [0, 1).
     """
@@ -101,10 +116,31 @@ def validation(
     return train, val, f"{VAL_SHARE if share is None else share:.0%} of the training rows"
 
 
-def unused(manifest: Manifest, *parts: Sequence[Row]) -> dict[str, int]:
-    """Splits that no row of any part comes from, with their numbers of rows."""
-    used = {r.split for part in parts for r in part}
-    return dict(Counter(r.split for r in manifest.rows if r.split and r.split not in used))
+def assign(
+    manifest: Manifest,
+    held: Held,
+    usable: Callable[[Row], bool],
+    share: float | None,
+    seed: int = 0,
+    *,
+    on_test: bool = False,
+) -> Parts:
+    """The parts of a manifest: :func:`validation` among the rows of ``held.rest`` that are ``usable`` for training."""
+    train, val, how = validation(held, [r for r in held.rest if usable(r)], share, seed, on_test=on_test)
+    val = [r for r in val if usable(r)]
+    summary = f"{len(train)} rows train, {len(val)} validate ({how}), {len(held.test)} are tested ({held.how})"
+    used = {r.split for part in (held.rest, val, held.test) for r in part}
+    unused = Counter(r.split for r in manifest.rows if r.split and r.split not in used)
+    summary += "".join(f"; {n} rows of split '{name}' are used nowhere" for name, n in unused.items())
+    return Parts(train, val, summary, unused)
+
+
+def subset(rows: Sequence[Row], fraction: float, seed: int) -> list[Row]:
+    """That fraction of the rows, drawn by a seed, in their order."""
+    if fraction >= 1.0:
+        return list(rows)
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: int(fraction * len(rows))]
+    return [rows[i] for i in sorted(chosen)]
 
 
 def carve(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -156,7 +192,7 @@ def groups(rows: Sequence[Row]) -> list[int]:
 
 
 def _file(row: Row, folders: dict[str, str]) -> str:
-    """The media file of a row without links; of an item in a store the file that it was made from."""
+    """The media file of a row with links resolved; of an item in a store the file that it was made from."""
     folder, name = os.path.split(row.extra.get("source", row.path))
     if folder not in folders:  # resolved once for all of its files, of which there may be very many
         folders[folder] = os.path.realpath(folder)
@@ -194,8 +230,8 @@ def _by_person(manifest: Manifest, fold: int | None, folds: int) -> tuple[list[R
     tested = {number for number, found in people.items() if fold_of(_name(found), folds) == fold}
     if not tested:
         raise DatasetError(
-            f"{manifest.root}: fold {fold} of {folds} holds nobody, since {len(people)} people are dealt by a hash of "
-            "their names; take fewer folds"
+            f"{manifest.root}: fold {fold} of {folds} holds nobody, since {len(people)} people are assigned by a hash "
+            "of their names; take fewer folds"
         )
     sides: tuple[list[Row], list[Row]] = ([], [])
     for number, row in zip(numbers, pool, strict=True):
@@ -204,7 +240,7 @@ def _by_person(manifest: Manifest, fold: int | None, folds: int) -> tuple[list[R
 
 
 def _name(rows: Sequence[Row]) -> str:
-    """What rows that stay together are called: their group, else the item."""
+    """The name of rows that stay together: their group, else the item."""
     return min([r.group for r in rows if r.group] or [r.id for r in rows])
 
 

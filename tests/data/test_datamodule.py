@@ -19,8 +19,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import BatchSampler
 
 from emozoo.batch import Batch
-from emozoo.data import datamodule
-from emozoo.data.datamodule import EmotionDataModule, Strided, TrainLoader
+from emozoo.data import loading
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.loading import Strided, TrainLoader
 from emozoo.data.splits import fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.module import EmotionModule
@@ -423,10 +424,21 @@ def test_a_lightning_loader_for_other_processes_is_refused(table: Path, monkeypa
     for evaluation deals when it begins."""
     dm = module_of(table)
     training, testing = dm.train_dataloader(), dm.test_dataloader()
-    monkeypatch.setattr(datamodule, "_process", lambda: (1, 2))
+    monkeypatch.setattr(loading, "rank_and_world", lambda: (1, 2))
     with pytest.raises(UsageError, match="datamodule=dm"):
         next(iter(training))
     assert [i for b in testing for i in b.meta["id"]] == [r.id for r in dm.test_rows[1::2]]
+
+
+def test_old_argument_names_are_taken_for_one_version(table: Path) -> None:
+    """Protects scripts of users from renamed arguments, and checkpoints that hold them: the warning names the new word.
+    An argument that is gone and was never set is no error."""
+    with pytest.warns(DeprecationWarning, match="circle= is now circumplex="):
+        dm = EmotionDataModule("csv", table, spec=SPEC, circle=True, features=0)
+    assert dm.circumplex
+    assert "circle" not in dm.hparams
+    with pytest.warns(DeprecationWarning, match="share= is now subset="):
+        assert len(module_of(table, val_share=0.0, share=0.5).train_rows) == 16
 
 
 def test_a_spec_is_needed(table: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emozoo.data.manifest import read_manifest, read_va
+from emozoo.data.tables import read_manifest, read_va
 from emozoo.errors import DatasetError, ManifestError
 
 

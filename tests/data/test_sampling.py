@@ -10,9 +10,52 @@ import pytest
 from emozoo.data import sampling
 from emozoo.errors import UsageError
 
+# Aff-Wild2 windows (public code of Praveen et al. 2023): 16 clips of 32 frames, 8 taken of each.
+AFF_CLIPS, AFF_CLIP, AFF_FRAMES = 16, 32, 8
+AFF_WINDOW = AFF_CLIPS * AFF_CLIP
+AFF_FIRST_END = AFF_WINDOW - AFF_CLIP + 1  # 481: the first clip ends at frame 1 then
+
 
 def even(n: int, fps: float = 25.0) -> np.ndarray:
     return np.arange(n) / fps
+
+
+def aff_wild2_ends(n: int, training: bool) -> np.ndarray:
+    """Last frames (numbered from 1) of the 512-frame windows of a video with ``n`` frames, ascending.
+
+    481..512, then 993..1024, and so on: every frame ends exactly one clip. Training keeps ends up to ``n``, evaluation
+    runs on below ``n + 482`` so that the tail is predicted too.
+    """
+    ends = AFF_FIRST_END + np.arange(n + AFF_WINDOW)
+    ends = ends[(ends - AFF_FIRST_END) % AFF_WINDOW < AFF_CLIP]
+    return ends[ends <= n] if training else ends[ends < n + AFF_FIRST_END + 1]
+
+
+def aff_wild2_clip(end: int, present: np.ndarray) -> np.ndarray:
+    """The 8 frames (numbered from 1) sampled from the clip ``end - 31 .. end``; empty where it holds none.
+
+    ``present``: ascending frame numbers that may be used (training: the labelled ones; evaluation: those that exist).
+    """
+    inside = present[np.searchsorted(present, end - AFF_CLIP + 1) : np.searchsorted(present, end, "right")]
+    if not len(inside):
+        return inside
+    step = max(1, len(inside) // AFF_FRAMES)
+    taken = inside[::-1][::step][:AFF_FRAMES][::-1]
+    return np.pad(taken, (0, AFF_FRAMES - len(taken)), mode="edge")
+
+
+def aff_wild2_windows(n: int, labelled: np.ndarray | None = None) -> list[np.ndarray]:
+    """Windows of (16, 8) frame numbers for training on a video with ``n`` frames, of which ``labelled`` have a label.
+
+    A window with an empty clip is dropped, as in the public code (so a video below 481 frames gives none).
+    """
+    present = np.arange(1, n + 1) if labelled is None else np.asarray(labelled)
+    windows = []
+    for end in aff_wild2_ends(n, training=True):
+        clips = [aff_wild2_clip(int(e), present) for e in end - AFF_CLIP * np.arange(AFF_CLIPS - 1, -1, -1)]
+        if all(len(c) for c in clips):
+            windows.append(np.stack(clips))
+    return windows
 
 
 def test_overlap_test_indices_are_those_of_the_published_code():
@@ -99,7 +142,7 @@ def test_trail_follows_the_aff_wild2_rule_at_30_fps():
 def test_trail_shrinks_its_stride_where_the_media_begins(n):
     """Protects the dilation rule: 24-31 frames every 3rd, 16-23 every 2nd, 8-15 each, fewer repeat the last."""
     plan = sampling.plan(even(n, 30), "trailing", 1, 8, clip_s=32 / 30)
-    expected = sampling.aff_wild2_clip(32, np.arange(33 - n, 33)) - (33 - n)
+    expected = aff_wild2_clip(32, np.arange(33 - n, 33)) - (33 - n)
     assert plan.indices[0].tolist() == expected.tolist()
 
 
@@ -149,7 +192,7 @@ def test_aff_wild2_windows_meet_the_golden_table(golden_values):
         n, missing = case["video_frames"], case.get("frames_without_label") or []
         unlabelled = {f for lo, hi in missing for f in range(lo, hi + 1)}
         labelled = np.array([f for f in range(1, n + 1) if f not in unlabelled])
-        windows, training = sampling.aff_wild2_windows(n, labelled), case["training"]
+        windows, training = aff_wild2_windows(n, labelled), case["training"]
         assert len(windows) == training["windows"], case["name"]
         if windows:
             stacked = np.stack(windows)
@@ -160,8 +203,8 @@ def test_aff_wild2_windows_meet_the_golden_table(golden_values):
                 assert windows[window][0].tolist() == training[key]["first_clip_frames"]
                 assert windows[window][-1].tolist() == training[key]["last_clip_frames"]
         for clip in training.get("clip_examples", []):
-            assert sampling.aff_wild2_clip(clip["clip_end_frame"], labelled).tolist() == clip["sampled_frames"]
-        ends = sampling.aff_wild2_ends(n, training=False)
+            assert aff_wild2_clip(clip["clip_end_frame"], labelled).tolist() == clip["sampled_frames"]
+        ends = aff_wild2_ends(n, training=False)
         assert len(ends) == case["evaluation"]["windows"]
         ranges = [[int(block[0]), int(block[-1])] for block in np.split(ends, np.flatnonzero(np.diff(ends) > 1) + 1)]
         assert ranges == case["evaluation"]["window_end_ranges"]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from emozoo.data import datamodule
+from emozoo.data import loading, targets
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import DatasetError, EmozooError, ManifestError, UsageError, WeightsError
 from emozoo.spec import ClipSpec, StreamSpec
@@ -329,7 +329,8 @@ def test_a_val_share_outside_of_a_split_is_refused(table: Table) -> None:
     [
         ({"subset": 0}, "subset must be above 0"),
         ({"subset": 2}, "subset must be above 0 and at most 1, got 2"),
-        ({"balance": -1}, "balance must be 0 or more"),
+        ({"balance": 0.5}, "has no balance= any more.*tau="),
+        ({"features": 4}, r"has no features= any more.*FeatureCache\(draws=N\)"),
         ({"motion_share": 1.5}, "motion_share"),
         ({"val_share": "x"}, "val_share must be 0 or more and below 1, got 'x'"),
         ({"val_share": 1}, "val_share must be"),
@@ -364,9 +365,9 @@ def test_an_error_of_a_loader_over_a_split_keeps_its_kind(
         raise ManifestError("va.csv", 7, "no number")
 
     if where == "reading":
-        monkeypatch.setattr(datamodule, "read_row", no_detector)
+        monkeypatch.setattr(loading, "read_row", no_detector)
     else:
-        monkeypatch.setattr(datamodule.Labels, "targets", bad_line)
+        monkeypatch.setattr(targets.Labels, "targets", bad_line)
     dm = EmotionDataModule("csv", table(12), spec=SPEC, batch_size=4, num_workers=workers)
     dm.setup("test")
     loader = dm.test_dataloader()

@@ -21,7 +21,8 @@ import trees
 from emozoo import registry
 from emozoo.data import datasets, doctor, store
 from emozoo.data.clips import RawClip
-from emozoo.data.datamodule import EmotionDataModule, read_row
+from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.loading import read_row
 from emozoo.data.prepare import Result, prepare
 from emozoo.data.store import Cover
 from emozoo.errors import UsageError, VideoError

@@ -16,7 +16,7 @@ import pytest
 import recorded
 
 from emozoo.benchmark.suite import TASKS
-from emozoo.data.manifest import read_manifest
+from emozoo.data.tables import read_manifest
 from emozoo.errors import DatasetError, UsageError
 from emozoo.synthemo import EMOTIONS, VIEWS, Cause, Knobs, course, generate, plan, render, split_of
 from emozoo.synthemo.clip import write_clip, write_media

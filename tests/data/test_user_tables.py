@@ -11,7 +11,8 @@ import pytest
 
 from emozoo.data import datasets, doctor
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.manifest import Manifest, read_manifest, split_name
+from emozoo.data.manifest import Manifest, split_name
+from emozoo.data.tables import read_manifest
 from emozoo.errors import DatasetError
 from emozoo.registry import MODELS
 

@@ -240,10 +240,13 @@ def test_trains_on_kept_features_and_shares_the_encoder(
             "model": "recursive_joint_attention", "size": "lite", "classes": ["anger", "sadness"], "spec": spec,
             "options": VOICE, "init_from": {NAME: {"encoder": "encoders.audio"}}, "lr_scale": {"encoders": 0},
         },
-        "data": {"dataset": "csv", "root": "voices.csv", "features": 2, "batch_size": 4, "val_share": 0.0},
+        "data": {"dataset": "csv", "root": "voices.csv", "batch_size": 4, "val_share": 0.0},
         "trainer": {
             "max_epochs": 3, "accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False,
-            "callbacks": [{"class_path": "emozoo.train.SaveWeights", "init_args": save}],
+            "callbacks": [
+                {"class_path": "emozoo.train.SaveWeights", "init_args": save},
+                {"class_path": "emozoo.callbacks.FeatureCache", "init_args": {"draws": 2}},
+            ],
         },
     }  # fmt: skip
     Path("recipe.yaml").write_text(yaml.safe_dump(plan))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from emozoo.data.manifest import Manifest, read_manifest
+from emozoo.data.manifest import Manifest
+from emozoo.data.tables import read_manifest
 from emozoo.errors import DatasetError
 
 

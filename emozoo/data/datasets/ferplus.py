@@ -33,7 +33,8 @@ from pathlib import Path
 import numpy as np
 
 from emozoo import files
-from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality, read_manifest
+from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality
+from emozoo.data.tables import read_manifest
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import BASIC7, FERPLUS8, canonical
 

@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from emozoo.data.manifest import Manifest, read_manifest
+from emozoo.data.manifest import Manifest
 from emozoo.data.protocols import SYNTHEMO_VERSION
+from emozoo.data.tables import read_manifest
 from emozoo.errors import DatasetError
 from emozoo.labels import BASIC7
 
