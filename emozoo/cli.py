@@ -224,7 +224,7 @@ def _facts(name: str, wiring: str | None, size: str | None) -> dict[str, Any]:
     elif weights is not None and (wiring not in (None, weights.wiring) or size not in (None, weights.size)):
         weights = None
     from emozoo.models.layers import count_parameters
-    from emozoo.module import load
+    from emozoo.zoo import load
 
     if weights is None:
         wiring, size = registry.wiring_and_size(spec.name, wiring, size)
@@ -799,7 +799,7 @@ def push(
     if everything != (folder is None) or everything != (org is not None) or everything == (repo is not None):
         raise UsageError("write `emozoo push DIR --repo ORG/NAME`, or `emozoo push --all --org ORG`")
     from emozoo import hub
-    from emozoo.module import load
+    from emozoo.zoo import load
 
     if folder is not None and repo is not None:
         jobs = [(folder, repo)]

@@ -34,8 +34,9 @@ from emozoo.data.faces import Track
 from emozoo.data.find import Item, find_media, one_line
 from emozoo.data.images import FOLDER_FPS
 from emozoo.errors import EmozooError, UsageError
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.spec import ClipSpec
+from emozoo.zoo import load
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",

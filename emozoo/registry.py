@@ -1,4 +1,4 @@
-"""Names to models and weights. Pure data; imports no torch.
+"""Names to models and weights. Pure data; imports no torch until :func:`build_network` is called.
 
 Names are ``arch`` or ``arch.tag``. A tag such as ``faces7_v3`` is immutable; ``faces7`` (its newest version) and the
 bare architecture (its default tag) are aliases that :func:`resolve` turns into the full name.
@@ -7,9 +7,10 @@ bare architecture (its default tag) are aliases that :func:`resolve` turns into 
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -410,3 +411,33 @@ def check_request(entry: Weights, wiring: str | None, size: str | None) -> None:
                 f"{entry.name} has {word} '{have}', not '{asked}': drop {word}=, "
                 f"or ask for an untrained {entry.arch} with weights=None"
             )
+
+
+def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> Any:
+    """The network (``torch.nn.Module``) of an architecture; its file is imported here, by name.
+
+    ``options`` replace keyword arguments of wiring and size. Raises UsageError for options that the network does not
+    take.
+    """
+    spec = model(arch)
+    module, _, name = spec.network.partition(":")
+    kwargs = {**spec.sizes[size], **spec.wirings[wiring], **options}
+    try:
+        return getattr(importlib.import_module(module), name)(len(classes) or None, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{arch} with {', '.join(f'{k}={v!r}' for k, v in options.items()) or size}: {error}"
+        ) from error
+
+
+def clip_spec(arch: str, size: str, changes: Mapping[str, Any] | None = None) -> ClipSpec:
+    """The ClipSpec of an architecture at a size; ``changes`` replaces fields of it, or all of it (a stored dict)."""
+    base = model(arch).specs[size]
+    if not changes:
+        return base
+    if "streams" in changes:
+        return ClipSpec.from_dict(changes)
+    unknown = set(changes) - set(base.to_dict())
+    if unknown:
+        raise UsageError(f"ClipSpec has no field {', '.join(sorted(unknown))}")
+    return replace(base, **changes)

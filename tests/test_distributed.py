@@ -25,8 +25,9 @@ from torch import Tensor
 
 from emozoo import registry
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.train import train
+from emozoo.zoo import load
 
 HERE = Path(__file__).resolve().parent
 # What lr_scale freezes: DDP has to know before it waits for gradients.
@@ -291,7 +292,7 @@ def recipe(images: Path, tmp_path: Path) -> Path:
             "enable_progress_bar": False,
             "default_root_dir": str(tmp_path / "run"),
             "callbacks": [
-                {"class_path": "emozoo.train.BestOnTest"},
+                {"class_path": "emozoo.callbacks.BestOnTest"},
                 {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}},
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
@@ -301,7 +302,7 @@ def recipe(images: Path, tmp_path: Path) -> Path:
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
                     "init_args": {"filename": "last", **each},
                 },
-                {"class_path": "emozoo.train.SaveWeights", "init_args": {"recipe": "mine"}},
+                {"class_path": "emozoo.callbacks.SaveWeights", "init_args": {"recipe": "mine"}},
             ],
         },
     }

@@ -23,8 +23,9 @@ import emozoo
 from emozoo import files, hub, registry
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.train import SaveWeights, card
+from emozoo.zoo import load
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from emozoo import files, hub, registry
 from emozoo.batch import Batch
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
+from emozoo.zoo import load
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = {"backbone": "vgg_tiny"}

@@ -59,7 +59,7 @@ def recipe(folder: Path, name: str = "mine", save: dict[str, Any] | None = None,
                         "filename": "last", "save_on_train_epoch_end": True, "enable_version_counter": False,
                     },
                 },
-                {"class_path": "emozoo.train.SaveWeights", "init_args": save or {}},
+                {"class_path": "emozoo.callbacks.SaveWeights", "init_args": save or {}},
             ],
         },
     }  # fmt: skip
@@ -153,7 +153,7 @@ def test_without_a_recipe_the_card_says_so(work: Path, images: Path) -> None:
         "--trainer.accelerator",
         "cpu",
         "--trainer.callbacks",
-        "emozoo.train.SaveWeights",
+        "emozoo.callbacks.SaveWeights",
     ]
     assert train([*words, "--trainer.enable_progress_bar", "false"]) == 0
     assert (work / "runs" / "emotion_fan" / "metrics.csv").is_file()
@@ -278,7 +278,7 @@ def test_without_classes_a_recipe_trains_on_those_of_the_paper(work: Path, image
     Path("table.csv").write_text("\n".join(["path,label", *lines]))
     train(["--model.model", "emotion_fan", "--model.size", "lite", "--model.options", '{"backbone": "vgg_tiny"}',
            "--data.dataset", "csv", "--data.root", "table.csv", "--trainer.max_steps", "1", "--trainer.accelerator",
-           "cpu", "--trainer.callbacks+", "emozoo.train.SaveWeights"])  # fmt: skip
+           "cpu", "--trainer.callbacks+", "emozoo.callbacks.SaveWeights"])  # fmt: skip
     config = json.loads(Path("runs/emotion_fan/last/config.json").read_text())
     assert tuple(config["classes"]) == names
     shares = np.exp(config["log_prior"])

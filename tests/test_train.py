@@ -16,8 +16,9 @@ from emozoo.batch import Batch
 from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, FeatureDataset, collate_features
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.layers import Output
-from emozoo.module import EmotionModule, load, rate
+from emozoo.module import EmotionModule
 from emozoo.train import SaveWeights, _recipe, finetune
+from emozoo.zoo import load
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.protocols import CHOICES
 from emozoo.data.splits import ALL
 from emozoo.errors import DatasetError, UsageError
-from emozoo.module import load
+from emozoo.zoo import load
 
 PRIORS = ("train", "uniform")
 PERSON = "person"  # for ``folds``: every person is a fold

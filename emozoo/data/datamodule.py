@@ -715,6 +715,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._training: TrainLoader | None = None
         self._begun: dict[str, int] | None = None  # of a checkpoint: what the next training loader goes on with
         self._epochs = -1
+        self.validate_on_test_too = False  # val_dataloader gives the test loader as a second one (BestOnTest)
 
     def _augment(self, stream: str, settings: Mapping[str, Any]) -> Augment:
         if stream not in self.spec.streams:
@@ -1010,7 +1011,10 @@ class EmotionDataModule(L.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader("val", "validation") if self.val_rows else []
+        if not self.val_rows:
+            return []
+        val = self._loader("val", "validation")
+        return [val, self._loader("test", "test")] if self.validate_on_test_too else val
 
     def drop_unreadable(self) -> dict[str, VideoError]:
         """Leaves out the training and validation rows that cannot be read; returns the reason by the id of the row.

@@ -37,7 +37,10 @@ def test_every_fold_has_its_own_teacher(make_images: Callable[[int], Path], tmp_
             "default_root_dir": str(tmp_path),
             "callbacks": [
                 {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}},
-                {"class_path": "emozoo.train.SaveWeights", "init_args": {"folder": str(tmp_path / "x"), "tag": "x_v1"}},
+                {
+                    "class_path": "emozoo.callbacks.SaveWeights",
+                    "init_args": {"folder": str(tmp_path / "x"), "tag": "x_v1"},
+                },
             ],
         },
     }

@@ -13,7 +13,7 @@ from emozoo.benchmark import report
 from emozoo.benchmark.run import controls_of, run
 from emozoo.errors import DatasetError, UsageError
 from emozoo.labels import BASIC7
-from emozoo.module import load
+from emozoo.zoo import load
 
 DESIGN = {
     "model", "sha256", "detector", "dataset", "protocol", "split", "fold", "seed", "prior", "control", "n_expected",
