@@ -95,16 +95,29 @@ class DataInfo:
         return not all(x.get("labels", True) for x in getattr(self.data, "also", ()))
 
 
-def check_stream(name: str, x: Any, *, audio: bool) -> None:
-    """Raises UsageError for a stream of other axes or type than networks take; not all of them would notice."""
-    if not isinstance(x, Tensor):
-        raise UsageError(f"stream '{name}' is a {type(x).__name__}, not a tensor: convert it with torch.as_tensor")
-    axes = "(B, C, 1, M, S)" if audio else "(B, C, F, 3, H, W)"
-    if x.ndim != axes.count(",") + 1 or (not audio and x.shape[3] != 3):
-        words = "batch, clips, 1, bins, steps" if audio else "batch, clips, frames, RGB, height, width"
-        raise UsageError(f"stream '{name}' must be {axes}: {words}; got {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise UsageError(f"stream '{name}' must be floating point, normalised as the spec says; got {x.dtype}")
+def check_inputs(inputs: Any, masks: Any, spec: ClipSpec, arch: str) -> None:
+    """Raises UsageError for anything but a mapping with a tensor of the right axes and type for each stream of a spec.
+
+    Not every network would notice other axes. ``masks`` are a mapping, too, or None.
+    """
+    call = f"model({{{', '.join(f'{s!r}: tensor' for s in spec.streams)}}}), or model(batch)"
+    if not isinstance(inputs, Mapping):
+        raise UsageError(f"{arch} takes a tensor for each of its streams: call {call}")
+    if lacking := [s for s in spec.streams if s not in inputs]:
+        raise UsageError(f"{arch} also looks at {', '.join(lacking)}: call {call}")
+    if masks is not None and not isinstance(masks, Mapping):
+        first = next(iter(spec.streams))
+        raise UsageError(f"masks are one for each stream, {{'{first}': (B, C, F) of true = real}}, or None")
+    for name, stream in spec.streams.items():
+        x, audio = inputs[name], stream.source == "audio"
+        if not isinstance(x, Tensor):
+            raise UsageError(f"stream '{name}' is a {type(x).__name__}, not a tensor: convert it with torch.as_tensor")
+        axes = "(B, C, 1, M, S)" if audio else "(B, C, F, 3, H, W)"
+        if x.ndim != axes.count(",") + 1 or (not audio and x.shape[3] != 3):
+            words = "batch, clips, 1, bins, steps" if audio else "batch, clips, frames, RGB, height, width"
+            raise UsageError(f"stream '{name}' must be {axes}: {words}; got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise UsageError(f"stream '{name}' must be floating point, normalised as the spec says; got {x.dtype}")
 
 
 # -- what training changes -----------------------------------------------------------------------------------------

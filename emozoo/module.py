@@ -17,22 +17,14 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from emozoo import optim, registry, weights
-from emozoo.batch import Batch, DataInfo, check_stream, drop_streams, mirrored, mix
+from emozoo import losses, optim, registry, settings, weights
+from emozoo.batch import Batch, DataInfo, check_inputs, drop_streams, mirrored, mix
 from emozoo.errors import UsageError
-from emozoo.losses import (
-    LossSettings,
-    concordance_loss,
-    cross_entropy,
-    distillation,
-    inverse_temperature,
-    loss_settings,
-)
+from emozoo.losses import LossSettings
 from emozoo.metrics import EvaluationMetrics
 from emozoo.models.layers import Output
 from emozoo.optim import ADAMW, COSINE, OptimizerSettings, ScheduleSettings
 from emozoo.pretrained import Pretrained, name_after_training
-from emozoo.settings import new_name, with_new_names
 
 
 def _mean(a: Output, b: Output) -> Output:
@@ -97,11 +89,11 @@ class EmotionModule(Pretrained, L.LightningModule):
         super().__init__()
         if old:
             now = {"optimizer": optimizer, "schedule": schedule, "loss": loss, "init_from": init_from}
-            optimizer, schedule, loss, init_from = _renamed(now, old)
+            optimizer, schedule, loss, init_from = settings.renamed(now, old)
             old = {}  # not into hparams
         self.optimizer_settings = optim.named_settings("optimizer", optimizer, optim.OPTIMIZERS, OptimizerSettings)
         self.schedule_settings = optim.named_settings("schedule", schedule, optim.SCHEDULES, ScheduleSettings)
-        self.loss_settings = loss_settings(loss)
+        self.loss_settings = losses.loss_settings(loss)
         wiring, size = registry.wiring_and_size(model, wiring, size)
         entry = registry.model(model)
         self.arch, self.wiring, self.size = model, wiring, size
@@ -135,16 +127,7 @@ class EmotionModule(Pretrained, L.LightningModule):
             if masks is not None:
                 raise UsageError("a Batch brings its own masks: call model(batch), or model(batch.inputs, masks)")
             return self.output(batch)
-        streams = list(self.spec.streams)
-        call = f"model({{{', '.join(f'{s!r}: tensor' for s in streams)}}}), or model(batch)"
-        if not isinstance(batch, Mapping):
-            raise UsageError(f"{self.arch} takes a tensor for each of its streams: call {call}")
-        if lacking := [s for s in streams if s not in batch]:
-            raise UsageError(f"{self.arch} also looks at {', '.join(lacking)}: call {call}")
-        if masks is not None and not isinstance(masks, Mapping):
-            raise UsageError(f"masks are one for each stream, {{'{streams[0]}': (B, C, F) of true = real}}, or None")
-        for name, stream in self.spec.streams.items():
-            check_stream(name, batch[name], audio=stream.source == "audio")
+        check_inputs(batch, masks, self.spec, self.arch)
         with self._precision():
             inputs = self._cast(batch)
             out: Output = self.net(inputs, masks)
@@ -195,7 +178,7 @@ class EmotionModule(Pretrained, L.LightningModule):
         return self
 
     def _float32(self) -> Iterator[Tensor]:
-        """What keeps float32: prior and temperature, and all of batch norms."""
+        """The tensors that stay float32: prior, temperature, and all of batch norms."""
         norms = (m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
         for module in (self, *norms):
             yield from (*module.parameters(recurse=False), *module.buffers(recurse=False))
@@ -210,13 +193,13 @@ class EmotionModule(Pretrained, L.LightningModule):
 
     @property
     def encoder_is_frozen(self) -> bool:
-        """Whether :meth:`encode` gives the same features throughout training, so that they can be kept."""
+        """Whether :meth:`encode` gives the same features throughout training, so that they can be cached."""
         net: Any = self.net
         return set(net.encoding) <= set(self._frozen()) or bool(getattr(net, "freeze", False))
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """``emotion``, ``va`` or both, as the network's heads answer them."""
+        """``emotion``, ``va`` or both, as the network's heads predict them."""
         has_va = bool(getattr(self.net, "va", False))
         return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
 
@@ -233,12 +216,11 @@ class EmotionModule(Pretrained, L.LightningModule):
         return (logits.float() / self.temperature + factor * self.log_prior).softmax(-1)
 
     def calibrate(self, batches: Iterable[Batch | None]) -> None:
-        """Sets the temperature under which labelled clips, that were not trained on, are likeliest.
+        """Fits the temperature on labelled clips that were not trained on (Guo et al., ICML 2017).
 
-        One number, fitted by the negative log likelihood with the prior of training (Guo et al., ICML 2017). Where
-        several people voted, of what most of them said, as benchmarks score it. The temperature divides all that the
-        answer follows from, so the prior is stored divided by it, too: of what most people say rare classes have
-        smaller shares than of the votes.
+        The temperature is one number, which minimizes the negative log likelihood with the prior of training. Soft
+        labels count as their largest class, as benchmarks score them. The temperature divides logits and prior, so
+        the stored prior is divided by it, too.
         """
         self.eval()
         logits, labels = [], []
@@ -249,9 +231,9 @@ class EmotionModule(Pretrained, L.LightningModule):
                 y = batch.targets.get("emotion")
                 if y is None:
                     continue
-                said = self.output(batch.to(self.device)).logits
-                assert said is not None
-                logits.append(said.cpu().double())
+                found = self.output(batch.to(self.device)).logits
+                assert found is not None
+                logits.append(found.cpu().double())
                 known = y.sum(1) > 0 if y.ndim == 2 else y >= 0
                 labels.append(torch.where(known, y.argmax(1) if y.ndim == 2 else y, -1))
         if not any(bool((x >= 0).any()) for x in labels):
@@ -260,7 +242,7 @@ class EmotionModule(Pretrained, L.LightningModule):
         z, y = torch.cat(logits), torch.cat(labels).cpu()
         prior = (self.log_prior * self.temperature).log_softmax(-1).cpu().double()  # that of training
         z = z + self.loss_settings["tau"] * prior
-        scale = inverse_temperature(z, y)
+        scale = losses.inverse_temperature(z, y)
         self.temperature.fill_(1.0 / scale)
         self.log_prior.copy_((scale * prior).log_softmax(-1))
 
@@ -288,11 +270,11 @@ class EmotionModule(Pretrained, L.LightningModule):
     # -- training --------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Freezes before Lightning wraps the network: DDP waits for gradients of all that asked for them then.
+        """Freezes parts before Lightning wraps the network: DDP waits for gradients of all that require them then.
 
         Raises UsageError for data of other classes or another spec than this network's.
         """
-        self._check_data(self._data().data)
+        self._check_data(getattr(self.trainer, "datamodule", None))
         if stage == "fit":
             self.train()  # before Lightning looks: it warns of modules in eval mode, as :func:`emozoo.load` gives them
             names = [n for n, _ in self.net.named_parameters()]
@@ -304,7 +286,7 @@ class EmotionModule(Pretrained, L.LightningModule):
                 self.net.get_submodule(part).requires_grad_(False)
 
     def _check_data(self, *loaders: Any) -> None:
-        """Refuses a data module, or loaders of one, whose labels or images are not those that this network knows."""
+        """Refuses a data module, or loaders, with other classes or another spec than this network's."""
         for data in loaders:
             if isinstance(data, list | tuple):
                 self._check_data(*data)
@@ -330,14 +312,6 @@ class EmotionModule(Pretrained, L.LightningModule):
     def on_predict_start(self) -> None:
         self._check_data(self.trainer.predict_dataloaders)
 
-    def _data(self) -> DataInfo:
-        """What the trainer's data module says, or its training loader where there is none.
-
-        The only place where this class looks at its data.
-        """
-        data = getattr(self.trainer, "datamodule", None)
-        return DataInfo(self.trainer.train_dataloader if data is None else data)
-
     def on_fit_start(self) -> None:
         """Takes the class prior of the training labels; it is stored with the weights.
 
@@ -346,26 +320,27 @@ class EmotionModule(Pretrained, L.LightningModule):
         if self.classes:
             self.log_prior.copy_((self.log_prior * self.temperature).log_softmax(-1))  # as it was before calibration
             self.temperature.fill_(1.0)
-            self._take_prior()
-        if self._data().has_unlabelled and not self.teacher_weight:
+        data = DataInfo(getattr(self.trainer, "datamodule", None))
+        self._take_prior(data)
+        if data.has_unlabelled and not self.teacher_weight:
             raise UsageError("a set without labels teaches nothing without a teacher: add the callback Distillation")
 
-    def _take_prior(self) -> None:
-        prior = self._data().class_prior
-        if self.classes and prior is not None:
+    def _take_prior(self, data: DataInfo) -> None:
+        prior = data.class_prior if self.classes else None
+        if prior is not None:
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
 
     def on_train_start(self) -> None:
-        """Some strategies (FSDP) read a checkpoint only now. What is trained is no longer what its name stood for."""
+        """Changes the name, which stood for weights before training; some strategies (FSDP) restore only now."""
         if getattr(self.trainer, "datamodule", None) is None:  # the loader is known only now
-            self._check_data(self._data().data)
-            self._take_prior()
+            self._check_data(self.trainer.train_dataloader)
+            self._take_prior(DataInfo(self.trainer.train_dataloader))
         self.name, self.sha256 = name_after_training(self.name), ""
         if self._random is not None:
             self._set_random()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the random numbers of every process, so that a run that was killed ends as if it had not been."""
+        """Stores the random states of all processes, so that a killed run ends as if it had not been killed."""
         states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -378,7 +353,7 @@ class EmotionModule(Pretrained, L.LightningModule):
         self._random = checkpoint.get("random")
 
     def _set_random(self) -> None:
-        """Random numbers of the checkpoint, where one is resumed by as many processes as wrote it; else own ones."""
+        """Restores the random states of a checkpoint written by as many processes; else each gets its own seed."""
         states, self._random = self._random, None
         if states is not None and len(states["cpu"]) == self.trainer.world_size:
             torch.set_rng_state(states["cpu"][self.trainer.global_rank].cpu())
@@ -388,11 +363,11 @@ class EmotionModule(Pretrained, L.LightningModule):
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)  # dropout and draws differ
 
     def on_train_epoch_start(self) -> None:
-        """Lightning starts in whatever mode it finds: frozen parts must be in eval mode from the first step."""
+        """Puts frozen parts into eval mode before the first step: Lightning keeps the mode that it finds."""
         self.train()
 
     def train(self, mode: bool = True) -> EmotionModule:
-        """Parts whose ``lr_scale`` is 0 stay in eval mode: frozen weights, frozen batch-norm statistics."""
+        """Sets training mode, but parts whose ``lr_scale`` is 0 stay in eval mode: batch-norm statistics freeze too."""
         super().train(mode)
         for part in self._frozen():
             self.net.get_submodule(part).eval()
@@ -419,7 +394,7 @@ class EmotionModule(Pretrained, L.LightningModule):
         h, parts = self.loss_settings, {}
         total = self._total if train else None
         if out.logits is not None and "emotion" in targets:
-            label = cross_entropy(
+            label = losses.cross_entropy(
                 out.logits,
                 targets["emotion"],
                 log_prior=h["tau"] * self.log_prior if h["tau"] else None,
@@ -429,11 +404,12 @@ class EmotionModule(Pretrained, L.LightningModule):
             )
             if self.teacher_weight and "teacher" in targets:
                 # Without the prior: the teacher's own is another one, and would undo the logit adjustment.
-                parts["teacher"] = distillation(out.logits, targets["teacher"])
+                parts["teacher"] = losses.distillation(out.logits, targets["teacher"])
                 label = (1.0 - self.teacher_weight) * label + self.teacher_weight * parts["teacher"]
             parts["emotion"] = label
         if out.va is not None and "va" in targets and h["va_weight"] > 0:
-            parts["va"] = h["va_weight"] * concordance_loss(out.va, targets["va"], targets["va_mask"], total=total)
+            mask = targets["va_mask"]
+            parts["va"] = h["va_weight"] * losses.concordance_loss(out.va, targets["va"], mask, total=total)
         wanted = [parts[k] for k in ("emotion", "va") if k in parts]
         if not wanted:
             raise UsageError(f"{self.arch} predicts {', '.join(self.tasks)}, but the data has no label for it")
@@ -468,9 +444,8 @@ class EmotionModule(Pretrained, L.LightningModule):
         """Logs ``val_WAR`` and so on; those of a second loader as ``val_WAR/dataloader_idx_1``, as Lightning does."""
         found, self._metrics, self.epoch_metrics = self._metrics, {}, {}
         loaders = self._trainer and getattr(self._trainer, f"{stage}_dataloaders")
-        for i in range(
-            len(loaders) if isinstance(loaders, list | tuple) else 1
-        ):  # the same for all processes, also where no item of a loader fell to this one
+        # As many for every process, also where no item of a loader fell to this one.
+        for i in range(len(loaders) if isinstance(loaders, list | tuple) else 1):
             metrics = found.get(i) or EvaluationMetrics(len(self.classes), self.device)
             self.epoch_metrics[i] = metrics.compute()
             suffix = f"/dataloader_idx_{i}" if i else ""
@@ -494,16 +469,6 @@ class EmotionModule(Pretrained, L.LightningModule):
         steps, epochs = max(1, int(self.trainer.estimated_stepping_batches)), max(1, self.trainer.max_epochs or 1)
         schedule: Any = optim.create_schedule(optimizer, self.schedule_settings, steps=steps, epochs=epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def _renamed(now: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The arguments ``now`` with those that came under old names put in, in their order; warns."""
-    if unknown := [name for name in old if new_name(name) is None]:
-        raise TypeError(f"EmotionModule has no argument {', '.join(unknown)}")
-    said = "; ".join(f"{name}= {new_name(name)}" for name in old)
-    warnings.warn(f"EmotionModule: {said}", DeprecationWarning, stacklevel=4)
-    new = with_new_names({**now, **old})
-    return tuple(new[name] for name in now)
 
 
 # Names that moved; they work here for one more version.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
@@ -81,11 +82,23 @@ def new_name(old: str) -> str | None:
     return "is gone" if old in _GONE else None
 
 
+def renamed(now: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of the arguments ``now``, in order, with those that came under old names put in; warns of these.
+
+    Raises TypeError for arguments that there never were, UsageError for those that cannot be translated.
+    """
+    if unknown := [name for name in old if new_name(name) is None]:
+        raise TypeError(f"EmotionModule has no argument {', '.join(unknown)}")
+    told = "; ".join(f"{name}= {new_name(name)}" for name in old)
+    warnings.warn(f"EmotionModule: {told}", DeprecationWarning, stacklevel=3)
+    new = with_new_names({**now, **old})
+    return tuple(new[name] for name in now)
+
+
 def with_new_names(given: Mapping[str, Any], *, training: bool = True) -> dict[str, Any]:
     """Arguments of EmotionModule in which old ones stand under their new names.
 
-    ``training``: False drops what only training needs, for checkpoints that are loaded. Raises TypeError for arguments
-    that there never were, UsageError for those that cannot be translated.
+    ``training``: False drops those that cannot be translated, for checkpoints; else they raise UsageError.
     """
     new = {k: v for k, v in given.items() if new_name(k) is None}
     for name in ("optimizer", "schedule"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -20,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from emozoo import files, registry
+from emozoo import files, registry, settings
 from emozoo.callbacks import BestOnTest, SaveWeights
 from emozoo.card import card, private
 from emozoo.data import datasets
@@ -29,7 +30,6 @@ from emozoo.data.images import is_image
 from emozoo.errors import DatasetError, EmozooError, UsageError
 from emozoo.module import EmotionModule
 from emozoo.registry import clip_spec
-from emozoo.settings import changes, recorded
 from emozoo.zoo import load
 
 STILL_AUGMENT: dict[str, Any] = {
@@ -59,10 +59,10 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class EmozooCLI(LightningCLI):
-    """Lightning's CLI with one rule: the data module reads what the model eats.
+    """Lightning's CLI with one rule: the data module follows the model's ClipSpec and classes.
 
-    ``fit`` keeps ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``, and
-    tells SaveWeights what was run and how that differs from the recipe.
+    ``fit`` writes ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``, and
+    gives SaveWeights the settings of the run and their differences to the recipe.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -81,10 +81,13 @@ class EmozooCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            said: BaseException | None = error
-            while said is not None and not isinstance(said, EmozooError):  # our own words, where it is about them
-                said = said.__cause__ or said.__context__
-            raise UsageError(str(said or f"{error.message} (see `emozoo train --help`)")) from error
+            raise UsageError(_in_one_line(error)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        try:
+            super()._parse_ckpt_path()
+        except ArgumentError as error:
+            raise UsageError(f"--ckpt_path: its settings cannot be used: {_in_one_line(error)}") from error
 
     def before_instantiate_classes(self) -> None:
         run = self._run_config()
@@ -106,10 +109,10 @@ class EmozooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveWeights):
-                self._tell(callback)
+                self._record(callback)
 
-    def _tell(self, save: SaveWeights) -> None:
-        save.settings = recorded(self._dumped(self._run_config()))
+    def _record(self, save: SaveWeights) -> None:
+        save.settings = settings.recorded(self._dumped(self._run_config()))
         files = self._config_files()
         named = _recipe_file(save.recipe) if save.recipe else None
         base = [str(named)] if named is not None else files
@@ -117,8 +120,8 @@ class EmozooCLI(LightningCLI):
         if base:
             save.changed = self._compared(base, save.settings)
 
-    def _compared(self, base: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """How settings differ from those of recipes; None where these cannot be read any more."""
+    def _compared(self, base: Sequence[str], run: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The differences of a run's settings to those of recipes; None where these cannot be read any more."""
         words = [w for file in base for w in ("--config", file)]
         parser = self.parser
         try:
@@ -126,7 +129,9 @@ class EmozooCLI(LightningCLI):
         except Exception as error:  # whatever a file of another version holds
             _log.warning("%s: not compared with what was run (%s)", ", ".join(base), " ".join(str(error).split())[:200])
             return None
-        return changes(recorded(self._dumped(found if self.subcommand is None else found[self.subcommand])), settings)
+        return settings.changes(
+            settings.recorded(self._dumped(found if self.subcommand is None else found[self.subcommand])), run
+        )
 
     def _dumped(self, config: Any) -> dict[str, Any]:
         return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_link_targets=False, skip_none=False))
@@ -138,9 +143,22 @@ class EmozooCLI(LightningCLI):
         return [str(f) for f in self._run_config().get("config") or []]
 
 
+def _in_one_line(error: ArgumentError) -> str:
+    """The error of ours behind it, else its own text; an argument of an earlier version is named with its new name."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, EmozooError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return str(cause)
+    for word in re.findall(r"\w+", error.message):
+        if new := settings.new_name(word):
+            return f"model.{word} {new.replace('is now ', 'is now model.')}"
+    return f"{error.message} (see `emozoo train --help`)"
+
+
 @rank_zero_only
 def _make_way(file: Path) -> None:
-    """Keeps what an earlier part of a run logged: ``metrics.csv`` becomes ``metrics_1.csv``, the next ``metrics_2``."""
+    """Renames the log of an earlier part of the run: ``metrics.csv`` becomes ``metrics_1.csv``, then ``_2``."""
     if file.is_file():
         numbered = (file.with_stem(f"{file.stem}_{i}") for i in count(1))
         file.rename(next(f for f in numbered if not f.exists()))
@@ -183,24 +201,24 @@ def train(argv: list[str]) -> int:
 
 
 class _Began(Callback):
-    """Keeps in every checkpoint what its run began with: ``origin``, a hash, and the ids that could not be read."""
+    """Stores in every checkpoint what its run began with: ``origin``, a hash, and the ids of unreadable items."""
 
     def __init__(self, origin: str, unreadable: Sequence[str]) -> None:
-        self.kept = {"origin": origin, "unreadable": sorted(unreadable)}
+        self.state = {"origin": origin, "unreadable": sorted(unreadable)}
 
     def state_dict(self) -> dict[str, Any]:
-        return self.kept
+        return self.state
 
     @staticmethod
     def of(checkpoint: Path) -> dict[str, Any] | None:
-        """What the run of a checkpoint began with; None where the file is cut off or not ours."""
+        """The state of a checkpoint's run; None where the file is cut off or not ours."""
         try:
-            kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+            states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
             _log.warning("%s cannot be read (%s)", checkpoint, str(error).splitlines()[0] if str(error) else "cut off")
             return None
-        states = [s for s in kept.values() if isinstance(s, dict)]
-        return next((s for s in states if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
+        ours = [s for s in states.values() if isinstance(s, dict)]
+        return next((s for s in ours if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
 
 
 def _on(device: str) -> tuple[str, int | list[int]]:
