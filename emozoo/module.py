@@ -112,7 +112,7 @@ class EmotionModule(Pretrained, L.LightningModule):
         self._random: dict[str, list[Tensor]] | None = None  # random states of the checkpoint that is resumed
         for path, parts in self.init_sources().items():
             what = f"{self.arch} (options: {options or 'none'})"
-            weights.copy_parts(path, parts, self.net, self.classes, self.head_keys(), what)
+            weights.copy_parts(path, parts, self.net, self.classes, self.head_keys, what)
 
     # -- forward ---------------------------------------------------------------------------------------------------
 

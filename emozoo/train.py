@@ -61,7 +61,7 @@ class _SaveConfig(SaveConfigCallback):
 class EmozooCLI(LightningCLI):
     """Lightning's CLI with one rule: the data module follows the model's ClipSpec and classes.
 
-    ``fit`` writes ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``, and
+    ``fit`` writes ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``. It
     gives SaveWeights the settings of the run and their differences to the recipe.
     """
 
@@ -150,7 +150,7 @@ def _in_one_line(error: ArgumentError) -> str:
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return str(cause)
-    for word in re.findall(r"\w+", error.message):
+    for word in re.findall(r"\bmodel\.(\w+)", error.message):
         if new := settings.new_name(word):
             return f"model.{word} {new.replace('is now ', 'is now model.')}"
     return f"{error.message} (see `emozoo train --help`)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -163,11 +163,16 @@ def init_source(name: str) -> Path:
 
 
 def copy_parts(
-    path: Path, parts: Mapping[str, str], net: nn.Module, classes: tuple[str, ...], head: Collection[str], what: str
+    path: Path,
+    parts: Mapping[str, str],
+    net: nn.Module,
+    classes: tuple[str, ...],
+    head: Callable[[], set[str]],
+    what: str,
 ) -> None:
     """Copies parts of the weights at ``path`` into a network, ``{"theirs": "ours"}``; all of a part must fit exactly.
 
-    A class head (``head``: its parameter names) of a weights folder may know more classes than ``classes``; rows go by
+    A class head (``head`` names its parameters) of a weights folder may know more classes than ``classes``; rows go by
     class name. ``what`` describes the network in errors. Raises WeightsError, or UsageError for a part that ``net``
     does not have.
     """
@@ -183,7 +188,7 @@ def copy_parts(
             raise WeightsError(f"{path}: holds no part '{theirs}'")
         if classes and set(classes) <= set(named):
             rows = [named.index(c) for c in classes]
-            of_head = {k.removeprefix(f"{ours}.") for k in head if k.startswith(f"{ours}.")}
+            of_head = {k.removeprefix(f"{ours}.") for k in head() if k.startswith(f"{ours}.")}
             part |= {k: part[k][rows] for k in of_head & set(part) if len(part[k]) == len(named)}
         if ours not in {name for name, _ in net.named_modules()}:
             tops = ", ".join(name for name, _ in net.named_children())

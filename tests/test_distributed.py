@@ -95,7 +95,7 @@ def test_accumulation_is_the_larger_batch(arch: str) -> None:
     states = []
     for batch_size, pieces in ((ITEMS, 1), (ITEMS // 2, 2)):
         module = make(arch)
-        module.hparams.update(more)
+        module.loss_settings.update(more)
         run = trainer(max_steps=STEPS, accumulate_grad_batches=pieces, precision="64-true")
         run.fit(module, items(module, batch_size))
         states.append(module.net.state_dict())
@@ -278,7 +278,13 @@ def recipe(images: Path, tmp_path: Path) -> Path:
     each = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     settings = {
         "seed_everything": 1,
-        "model": {"model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "lr": 0.003, "tau": 1.0},
+        "model": {
+            "model": "emotion_fan",
+            "size": "lite",
+            "classes": ["angry", "calm"],
+            "lr": 0.003,
+            "loss": {"tau": 1.0},
+        },
         "data": {
             "dataset": "folder",
             "root": str(images),

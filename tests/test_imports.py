@@ -7,7 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EMOZOO = Path(sys.executable).with_name("emozoo")
-HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "albumentations", "cv2", "matplotlib", "pandas")
+HEAVY = (
+    "torch", "torchvision", "lightning", "torchmetrics", "timm", "albumentations", "cv2", "matplotlib", "pandas", "av",
+    "decord",
+)  # fmt: skip
 
 
 def loaded(code: str) -> list[str]:
@@ -26,6 +29,13 @@ def test_public_names_are_announced():
     """Protects completion and documentation: every public name of the contract is listed without loading torch."""
     names = "load", "list_models", "list_weights", "predict", "EmotionDataModule"
     assert loaded(f"import emozoo; assert set({names!r}) <= set(dir(emozoo)), dir(emozoo)") == []
+
+
+def test_a_module_brings_no_data():
+    """Protects a model on a machine that only computes: the module loads no decoder, no table reader, no data room."""
+    ours = "[n for n in sys.modules if n.startswith(('emozoo.data', 'emozoo.zoo', 'emozoo.callbacks'))]"
+    found = loaded(f"import sys, emozoo.module; assert not {ours}, {ours}")
+    assert not set(found) & {"av", "decord", "cv2", "albumentations", "pandas"}
 
 
 def test_list_is_quick():

@@ -17,12 +17,14 @@ import pytest
 import yaml
 
 from emozoo import files, registry
-from emozoo.card import told
+from emozoo.callbacks import SaveWeights
+from emozoo.card import private, told
 from emozoo.cli import main
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UsageError, WeightsError
 from emozoo.module import EmotionModule
-from emozoo.train import SaveWeights, changes, private, train
+from emozoo.settings import changes
+from emozoo.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,6 +103,8 @@ def test_a_recipe_that_was_followed_says_so(work: Path) -> None:
     ("words", "said"),
     [
         (["--model.lr", "0.0003"], {"model.lr": [0.001, 0.0003]}),
+        (["--model.loss.tau", "1", "--model.optimizer.weight_decay", "0.1"],
+         {"model.loss.tau": [None, 1.0], "model.optimizer.weight_decay": [None, 0.1]}),
         (["--data.batch_size", "2", "--seed_everything", "7"], {"seed_everything": [1, 7], "data.batch_size": [4, 2]}),
         (["--trainer.precision", "bf16-mixed"], {"trainer.precision": [None, "bf16-mixed"]}),
         (["--model.options", '{"backbone": "vgg_lite"}'], {"model.options.backbone": ["vgg_tiny", "vgg_lite"]}),
@@ -247,6 +251,11 @@ def test_two_processes_write_one_configuration(work: Path) -> None:
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--model.modle", "x"], "--model.modle"),
         (["--model.lr", "fast"], "lr"),
+        (["--model.tau", "1"], "model.tau is now model.loss.tau"),
+        (["--model.distill", "0.5"], "Distillation"),
+        (["--model.loss.tua", "1"], "tua"),
+        (["--model.optimizer", "sdg"], "optimizer must be one of adamw"),
+        (["--model.optimizer", "sgd", "--model.optimizer.weight_decay", "0.1"], "required keys: {'name'}"),
         (["--model.model", "emotion_fn"], "no model 'emotion_fn'; did you mean 'emotion_fan'?"),
     ],
 )
@@ -267,7 +276,7 @@ def test_a_start_that_does_not_fit_is_one_short_line(work: Path) -> None:
     for parts, said in (({"backbone": "backbone"}, "keys, first"), ({"backbone": "bakbone"}, "no part 'bakbone'")):
         with pytest.raises((WeightsError, UsageError), match=said) as raised:
             EmotionModule("emotion_fan", size="lite", options={"backbone": "vgg_tiny"},
-                          init_from="emotion_fan.ferplus_v3", init_parts=parts)  # fmt: skip
+                          init_from={"emotion_fan.ferplus_v3": parts})  # fmt: skip
         assert len(str(raised.value)) < 400
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from emozoo.losses import concordance, concordance_loss, cross_entropy, distillation
-from emozoo.metrics import Confusion, PooledConcordance, concordance_of, concordance_sums, recalls, scores_of
+from emozoo.metrics import Confusion, PooledConcordance, concordance_of, concordance_sums, scores_of
 
 
 def test_concordance_equals_the_reference_table(golden_values: Path) -> None:
@@ -43,8 +43,6 @@ def test_war_uar_f1_equal_the_reference_table(golden_values: Path) -> None:
         found = scores_of(np.array(case["confusion"]))
         assert found["WAR"] == pytest.approx(case["war"], abs=1e-12)
         assert found["UAR"] == pytest.approx(case["uar_present_classes"], abs=1e-12)
-        expected = [np.nan if r is None else r for r in case["recall"]]
-        np.testing.assert_allclose(recalls(np.array(case["confusion"])), expected, atol=1e-12)
 
 
 def test_metrics_of_parts_add_up_to_the_whole() -> None:
@@ -77,7 +75,7 @@ def test_unlabelled_frames_change_nothing() -> None:
 
 
 def test_flooding_keeps_the_loss_above_its_level() -> None:
-    """Below the level the gradient turns round (Ishida et al.); the printed form only adds a constant."""
+    """Below the level the gradient turns round (Ishida et al.)."""
     logits = torch.tensor([[9.0, 0.0]], requires_grad=True)
     target = torch.tensor([0])
     flooded = cross_entropy(logits, target, flood=0.05)
@@ -85,9 +83,6 @@ def test_flooding_keeps_the_loss_above_its_level() -> None:
     flooded.backward()
     assert logits.grad is not None
     assert logits.grad[0, 0] > 0
-    plain = cross_entropy(logits.detach(), target)
-    printed = cross_entropy(logits.detach(), target, flood=0.05, flood_mode="printed")
-    assert printed.item() == pytest.approx(plain.item() + 0.05, abs=1e-6)
 
 
 def test_images_without_a_teacher_do_not_count() -> None:

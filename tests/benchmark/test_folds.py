@@ -46,7 +46,10 @@ def test_every_fold_has_its_own_teacher(make_images: Callable[[int], Path], tmp_
     }
     recipe, taught = tmp_path / "recipe.yaml", tmp_path / "taught.yaml"
     recipe.write_text(yaml.safe_dump(plan))
-    taught.write_text(yaml.safe_dump(plan | {"model": model | {"distill": 0.5, "teacher": str(tmp_path / "nobody")}}))
+    nobody = {"teacher": str(tmp_path / "nobody"), "weight": 0.5}
+    distillation = {"class_path": "emozoo.callbacks.Distillation", "init_args": nobody}
+    plan["trainer"]["callbacks"].insert(0, distillation)
+    taught.write_text(yaml.safe_dump(plan))
     same = {"folds": 2, "protocol": "mine_2fold"}
     cross_validate(recipe, "csv", manifest, out=tmp_path / "teachers", tag="teacher", **same)  # type: ignore[arg-type]
     found = cross_validate(
