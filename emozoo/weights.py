@@ -105,13 +105,25 @@ def source_of(name: str | Path) -> Source | None:
     if path.is_file() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         if path.suffix != ".safetensors" or not path.is_file():
             hub.read_weights(path, None)  # raises the error that says what is wrong with the file
-        folder = hub.folder_of(path)
+        folder = folder_of(path)
         if folder is None:
             raise WeightsError(f"{path}: no {hub.CONFIG} beside it, so nobody knows what network it is for")
         return Source(folder, None if path == folder / hub.WEIGHTS else path)
     if "/" in str(name) or isinstance(name, Path):
         no_such_folder(path)
     return None
+
+
+def folder_of(file: Path) -> Path | None:
+    """The weights folder whose ``config.json`` describes a file: the file's own, or that of the file it links to.
+
+    Where both have a config, the one that names the file's hash counts, else the nearer one. None: no config.
+    """
+    found = [f for f in dict.fromkeys((file.parent, file.resolve().parent)) if (f / hub.CONFIG).is_file()]
+    if len(found) > 1:
+        digest = files.sha256_of(file.read_bytes())
+        found.sort(key=lambda f: hub.read_config(f).get("sha256") != digest)
+    return found[0] if found else None
 
 
 def check_folder(folder: Path, name: str | None, wiring: str | None, size: str | None) -> None:
@@ -177,7 +189,7 @@ def copy_parts(
     does not have.
     """
     named: list[str] = []
-    if path.is_dir() or (path.is_file() and hub.folder_of(path) is not None):
+    if path.is_dir() or (path.is_file() and folder_of(path) is not None):
         found = read(source_of(path) or no_such_folder(path))
         state, named = found.state, list(found.config["classes"]) if found.known else []
     else:  # a safetensors file of any origin, without a config
