@@ -35,15 +35,15 @@ class SaveWeights(Callback):
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         licence: of the weights.
         half: store float16, half the size.
-        recipe: the committed recipe that made them. ``emozoo train`` compares it with what was run and writes every
-            difference into config and card.
-        control_of, control: for controls: whose, and what was taken away.
+        recipe: the committed recipe that made them. ``emozoo train`` compares it with the settings of the run and
+            writes every difference into config and card.
+        control_of, control: for controls: the model's name, and what the control has instead of its attention.
         limits: further lines for the card.
         calibrate: fit the temperature on the validation part.
-        shared_parts: parts of the network to leave out of the file, because they still are those of the tagged weights
-            that they started from (``init_from``); the config says whose. A part that has changed is written.
-        spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
-            frame alone may train on single frames (``clips: 1``) and answer for several.
+        shared_parts: parts of the network to leave out of the file, because they still equal those of the tagged
+            weights that they started from (``init_from``), which the config names. A changed part is written.
+        spec: fields of the ClipSpec with other values in prediction than in training: a network that encodes every
+            frame alone may train on single frames (``clips: 1``) and predict from several.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class SaveWeights(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.tag and self.folder and not getattr(trainer, "fast_dev_run", False):
-            there = self.folder / f"{pl_module.arch}.{self.tag}"  # said before an hour of training, not after
-            if (there / hub.WEIGHTS).is_file():
+            folder = self.folder / f"{pl_module.arch}.{self.tag}"  # an error before an hour of training, not after
+            if (folder / hub.WEIGHTS).is_file():
                 raise UsageError(
-                    f"{there} is there already, and tags are immutable: raise its version, or move it away"
+                    f"{folder} is there already, and tags are immutable: raise its version, or move it away"
                 )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

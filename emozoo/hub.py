@@ -158,7 +158,7 @@ def push(
     api = HfApi(library_name="emozoo", token=token)
     try:
         card = ModelCard(files[CARD].decode())
-        if not card.data.license:
+        if not card.data.get("license"):
             raise WeightsError(f"{folder / CARD}: names no licence (`license: apache-2.0` between two lines of ---)")
         card.validate()  # a card that the hub refuses leaves no empty repository
         api.create_repo(repo, private=private or None, exist_ok=True)

@@ -67,9 +67,9 @@ class Confusion(Metric):
 
     def update(self, scores: Tensor, target: Tensor) -> None:
         """``scores`` (B, K), any monotone scores; ``target`` (B,) class numbers, negative ones do not count."""
-        keep = target >= 0
-        if keep.any():
-            self.matrix.update(scores[keep].argmax(1), target[keep])
+        known = target >= 0
+        if known.any():
+            self.matrix.update(scores[known].argmax(1), target[known])
 
     def compute(self) -> Mapping[str, float]:
         counted = self.matrix.compute().cpu().numpy()

@@ -33,7 +33,7 @@ def _mean(a: Output, b: Output) -> Output:
     return Output(logits, va, a.attention)
 
 
-class EmotionModule(Pretrained, L.LightningModule):
+class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # load_from_checkpoint takes other arguments
     """Training and evaluation steps, losses, metrics, optimizer and freezing, the same for every network.
 
     All arguments are plain types, so a Lightning checkpoint loads with ``weights_only``.
@@ -170,9 +170,9 @@ class EmotionModule(Pretrained, L.LightningModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EmotionModule:
         """Moves and casts; prior, temperature and batch norms keep float32, as mixed precision has them."""
-        kept = [t.data for t in self._float32()]
+        originals = [t.data for t in self._float32()]
         super()._apply(fn, recurse)
-        for tensor, before in zip(self._float32(), kept, strict=True):
+        for tensor, before in zip(self._float32(), originals, strict=True):
             if before.dtype == torch.float32 and tensor.dtype.itemsize == 2:
                 tensor.data = before.to(tensor.device)
         return self
@@ -196,12 +196,6 @@ class EmotionModule(Pretrained, L.LightningModule):
         """Whether :meth:`encode` gives the same features throughout training, so that they can be cached."""
         net: Any = self.net
         return set(net.encoding) <= set(self._frozen()) or bool(getattr(net, "freeze", False))
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """``emotion``, ``va`` or both, as the network's heads predict them."""
-        has_va = bool(getattr(self.net, "va", False))
-        return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
 
     def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
         """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
@@ -363,7 +357,7 @@ class EmotionModule(Pretrained, L.LightningModule):
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)  # dropout and draws differ
 
     def on_train_epoch_start(self) -> None:
-        """Puts frozen parts into eval mode before the first step: Lightning keeps the mode that it finds."""
+        """Puts frozen parts into eval mode before the first step; Lightning itself changes no mode."""
         self.train()
 
     def train(self, mode: bool = True) -> EmotionModule:

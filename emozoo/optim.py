@@ -98,9 +98,9 @@ def create_schedule(optimizer: Optimizer, settings: Mapping[str, Any], *, steps:
     return {"scheduler": schedule, "interval": "step" if per_step else "epoch"}
 
 
-# Not timm's schedulers: their warm-up starts at a fixed rate instead of 1/warmup of the peak, their cosine rounds
-# otherwise (pi * t / T for pi * (t / T)), and with prefix or not they do not multiply a rise with a running cosine.
-# Rates would differ from those that released weights were trained with.
+# timm's schedulers give other rates than released weights were trained with: their warm-up rises from a fixed first
+# rate (ours is (step + 1) / warmup of the peak), their cosine rounds pi * t / T (ours pi * (t / T)), and none has a
+# warm-up multiplied with a cosine that runs from the first epoch.
 def lr_factor(
     schedule: str, at: int, total: float, *, warmup: float = 0.0, period: float = 1.0, gamma: float = 0.1
 ) -> float:

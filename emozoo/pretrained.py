@@ -47,7 +47,6 @@ class Pretrained(ModelHubMixin):
     wiring: str
     size: str
     classes: tuple[str, ...]
-    tasks: tuple[str, ...]
     spec: ClipSpec
     net: nn.Module
     log_prior: Tensor
@@ -59,6 +58,12 @@ class Pretrained(ModelHubMixin):
     _origin: weights.Source | None  # where weights were loaded from
     hparams: Any
     eval: Any
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """``emotion``, ``va`` or both, as the network's heads predict them."""
+        has_va = bool(getattr(self.net, "va", False))
+        return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -76,9 +81,9 @@ class Pretrained(ModelHubMixin):
         """
         name = pretrained_model_name_or_path
         text = str(name)
-        there = isinstance(name, Path) or Path(text).exists() or text.endswith(".safetensors")
-        there = there or text.partition(".")[0] in registry.MODELS
-        if there or text.count("/") != 1:
+        is_local = isinstance(name, Path) or Path(text).exists() or text.endswith(".safetensors")
+        is_local = is_local or text.partition(".")[0] in registry.MODELS
+        if is_local or text.count("/") != 1:
             if revision is not None:
                 raise UsageError(f"{text} is no hub repository, so it has no revision: leave revision= out")
             return cls.from_weights(weights.find(name), classes)
@@ -234,11 +239,11 @@ class Pretrained(ModelHubMixin):
         if self._origin is None:
             return False
         try:
-            there = weights.read(self._origin).state
+            stored = weights.read(self._origin).state
         except WeightsError:
             return False
         own = self.net.state_dict()
-        return own.keys() == there.keys() and all(torch.equal(own[k].cpu(), v) for k, v in there.items())
+        return own.keys() == stored.keys() and all(torch.equal(own[k].cpu(), v) for k, v in stored.items())
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory)

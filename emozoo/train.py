@@ -200,8 +200,8 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-class _Began(Callback):
-    """Stores in every checkpoint what its run began with: ``origin``, a hash, and the ids of unreadable items."""
+class _FitOrigin(Callback):
+    """Stores in every checkpoint the origin of its run: ``origin``, a hash, and the ids of unreadable items."""
 
     def __init__(self, origin: str, unreadable: Sequence[str]) -> None:
         self.state = {"origin": origin, "unreadable": sorted(unreadable)}
@@ -277,15 +277,15 @@ def finetune(
     start = load(name, classes=manifest.classes)
     config = start.config
 
-    def began(without: Iterable[str]) -> str:
+    def origin_of(without: Iterable[str]) -> str:
         """A hash of all that a run follows from, but for items that could not be read."""
         left_out = set(without)
         rows = [(r.id, r.label, r.split) for r in manifest.rows if r.id not in left_out]
         return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
 
     last = out / "last.ckpt"
-    before = _Began.of(last) if resume and last.is_file() else None
-    if before is not None and before["origin"] != began(before["unreadable"]):
+    before = _FitOrigin.of(last) if resume and last.is_file() else None
+    if before is not None and before["origin"] != origin_of(before["unreadable"]):
         raise UsageError(
             f"{last} was made from other weights, data or settings: choose another --out, "
             "or begin anew with --no-resume"
@@ -349,7 +349,7 @@ def finetune(
         devices=devices,
         logger=False,
         enable_model_summary=False,
-        callbacks=[save, checkpoint, _Began(began(unreadable), list(unreadable)), TQDMProgressBar(leave=False)],
+        callbacks=[save, checkpoint, _FitOrigin(origin_of(unreadable), list(unreadable)), TQDMProgressBar(leave=False)],
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         default_root_dir=out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -327,6 +328,11 @@ def test_best_and_last_weights_are_both_kept(recipe: Path, tmp_path: Path) -> No
         assert 0 <= found["WAR"] <= 1
         assert found["n"] == found["n_expected"] == 4
         assert "never a headline" in found["note"]
+        with (tmp_path / "run" / "metrics.csv").open(newline="") as f:
+            epochs = [r["val_WAR/dataloader_idx_1"] for r in csv.DictReader(f)]
+        assert max(float(x) for x in epochs if x) == pytest.approx(found["WAR"]), (
+            "Lightning scores the test part itself"
+        )
         kept = torch.load(tmp_path / "run" / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
         for name, x in module.net.state_dict().items():  # stored in half precision
             torch.testing.assert_close(x, kept[f"net.{name}"], rtol=1e-3, atol=1e-4, msg=f"{which}: {name}")
