@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from emozoo import files, registry
-from emozoo.callbacks import SaveWeights
+from emozoo.callbacks import Distillation, SaveWeights
 from emozoo.card import private, told
 from emozoo.cli import main
 from emozoo.data.datamodule import EmotionDataModule
@@ -174,6 +174,30 @@ def test_without_a_recipe_the_card_says_so(work: Path, images: Path) -> None:
         assert "Trained without a recipe" in card_of(folder)
     assert config_of(work / "own")["settings"]["model"]["lr"] == 0.02
     assert config_of(work / "own")["settings"]["trainer"]["max_epochs"] == 1
+
+
+def test_a_trainer_of_ones_own_distils_as_the_command_does(work: Path, images: Path) -> None:
+    """Protects plain Lightning users: the same callback, seed and data give the very weights of ``emozoo train``."""
+    teacher = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    teacher.save("teacher")
+    path = recipe(work, save={"folder": "by_command"})
+    plan = yaml.safe_load(path.read_text())
+    taught = {"class_path": "emozoo.callbacks.Distillation", "init_args": {"teacher": "teacher", "weight": 0.5}}
+    plan["trainer"]["callbacks"] = [taught, plan["trainer"]["callbacks"][-1]]
+    path.write_text(yaml.safe_dump(plan))
+    assert train(["--config", str(path)]) == 0
+    assert config_of(work / "by_command")["settings"]["callbacks"]["Distillation"] == taught["init_args"]
+    L.seed_everything(1, verbose=False)
+    module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4, val_share=0.25)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    callbacks = [Distillation("teacher", 0.5), SaveWeights("by_hand")]
+    L.Trainer(max_epochs=1, callbacks=callbacks, **quiet).fit(module, dm)  # type: ignore[arg-type]
+    assert config_of(work / "by_hand")["sha256"] == config_of(work / "by_command")["sha256"]
+    L.seed_everything(1, verbose=False)
+    module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    L.Trainer(max_epochs=1, callbacks=[SaveWeights("untaught")], **quiet).fit(module, dm)  # type: ignore[arg-type]
+    assert config_of(work / "untaught")["sha256"] != config_of(work / "by_hand")["sha256"]
 
 
 def test_a_run_that_goes_on_keeps_its_log_and_says_what_changed(work: Path) -> None:
