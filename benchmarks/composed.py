@@ -45,9 +45,10 @@ from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
 from emozoo.files import resolve_path
 from emozoo.labels import BASIC7, canonical
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.synthemo import Mix, compose
 from emozoo.synthemo.compose import VERSION as MADE_BY
+from emozoo.zoo import load
 
 JOINT, CAER, CLIPS = "recursive_joint_attention", "caer_cross_attention", Path("runs/composed")
 # the recipe whose encoder sees faces, for each pair of views

@@ -45,9 +45,10 @@ from emozoo.data.manifest import Row
 from emozoo.data.tables import read_manifest
 from emozoo.files import resolve_path
 from emozoo.labels import BASIC7, canonical
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 from emozoo.train import train
+from emozoo.zoo import load
 
 Records = list[dict[str, Any]]
 NETWORKS = ("ceflnet", "emotion_fan", "caer_net_s", "resnet_gru")

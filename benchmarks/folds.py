@@ -31,9 +31,8 @@ def cross_validate(
     for k in range(folds):
         folder = Path(out) / f"fold{k}"
         if not (folder / "model.safetensors").is_file():
-            override = saved_elsewhere(recipe, folder)
+            override = saved_elsewhere(recipe, folder, teacher.format(fold=k) if teacher else None)
             part = ["--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k)]
-            part += ["--model.teacher", teacher.format(fold=k)] if teacher else []
             train(["--config", str(recipe), *part, *override])
     found = measure([f"{out}/fold{{fold}}"], dataset, root, folds=folds, prior="both", batch_size=64).records
     pooled = [r for r in found if r["fold"] == "pooled"]
@@ -42,8 +41,8 @@ def cross_validate(
     return pooled
 
 
-def saved_elsewhere(recipe: str | Path, folder: Path) -> list[str]:
-    """Arguments that let a recipe's callbacks write a fold's files into its own folder."""
+def saved_elsewhere(recipe: str | Path, folder: Path, teacher: str | None = None) -> list[str]:
+    """Arguments that let a recipe's callbacks write a fold's files into its own folder, and learn from its teacher."""
     import yaml
 
     callbacks = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))["trainer"]["callbacks"]
@@ -53,4 +52,6 @@ def saved_elsewhere(recipe: str | Path, folder: Path) -> list[str]:
             callback["init_args"]["dirpath"] = str(folder)
         elif kind == "SaveWeights":
             callback["init_args"] |= {"folder": str(folder), "tag": None}
+        elif kind == "Distillation" and teacher is not None:
+            callback["init_args"]["teacher"] = teacher
     return ["--trainer.callbacks", yaml.safe_dump(callbacks, default_flow_style=True, width=10**6).strip()]

@@ -32,7 +32,7 @@ from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
 from emozoo.data.media import read_image
 from emozoo.files import resolve_path
-from emozoo.module import load
+from emozoo.zoo import load
 
 OUT = Path("benchmarks/results/robustness.csv")
 COLUMNS = (

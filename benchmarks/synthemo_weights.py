@@ -50,7 +50,7 @@ def train(arch: str, *, control: bool) -> None:
                 callback["init_args"] |= {"tag": tag, "control_of": f"{arch}.synth_v1", "control": "plain average"}
                 callback["init_args"] |= {"shared_parts": frozen}
         words = ["--model.options", json.dumps(options), "--trainer.callbacks", json.dumps(callbacks)]
-        words += ["--model.init_from", json.dumps(start), "--model.init_parts", "null"]
+        words += ["--model.init_from", json.dumps(start)]
     run(recipe, last, words)
 
 

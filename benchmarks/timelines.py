@@ -23,8 +23,8 @@ from emozoo import files
 from emozoo.benchmark import report
 from emozoo.files import resolve_path
 from emozoo.inference import Prediction, predict
-from emozoo.module import load
 from emozoo.plots import colors
+from emozoo.zoo import load
 
 DATA, IMAGE = "$EMOZOO_SHARED/data", Path("docs/img/timelines.png")
 CLIPS = ("ekman6_samples/*", "clips/liveportrait_*", "clips/pyfeat_*", "clips/facenet_*")

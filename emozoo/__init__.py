@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from emozoo.inference import Prediction as Prediction
     from emozoo.inference import predict as predict
     from emozoo.module import EmotionModule as EmotionModule
-    from emozoo.module import load as load
     from emozoo.spec import ClipSpec as ClipSpec
+    from emozoo.zoo import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "emozoo.module",
+    "load": "emozoo.zoo",
     "EmotionModule": "emozoo.module",
     "predict": "emozoo.inference",
     "Prediction": "emozoo.inference",

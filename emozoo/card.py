@@ -1,4 +1,4 @@
-"""The model card: what weights are, what they were trained on and how, as text for readers and for the hub."""
+"""The model card of weights (``card.md.j2``): what they are, what they were trained on and how."""
 
 from __future__ import annotations
 
@@ -16,101 +16,37 @@ _HUB_LICENCES = {"ODbL-1.0": "odbl"}  # where the hub's name is not the SPDX one
 def card(config: Mapping[str, Any]) -> str:
     """A model card (Markdown, the hub's format) that opens with what the weights were trained on.
 
-    What was measured stands between markers and is filled in from committed results (``benchmarks/tables.py``).
+    ``config``: the ``config.json`` of the weights. Results stand between markers and are filled in from committed ones
+    (``benchmarks/tables.py``).
     """
-    name = f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"]
-    spec = registry.model(config["arch"])
-    looks = any(s.get("source") in ("face", "context") for s in config["spec"]["streams"].values())
-    versions = ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items())
-    used = ["- Research on and teaching of emotion recognition from video, and the comparison of methods."]
-    if config.get("control_of"):
-        what = f"{config['control']} instead of the attention of `{config['control_of']}`"
-        used = [f"- A control, not a model to use: {what}. It is there so that the difference can be measured."]
-    elif config["trained_on"].startswith("composed"):
-        used += ["- To see fusion at work on real faces and voices that never met. Not for people who speak."]
-    elif config["trained_on"].startswith("synthetic"):
-        used += ["- To see a mechanism at work, and to try the whole chain without real data. Not for real people."]
-    else:
-        used += ["- A first look at one's own recordings, and a start for fine-tuning on one's own classes."]
-    lines = [
-        "---",
-        f"license: {_HUB_LICENCES.get(config['licence'], config['licence'].lower())}",
-        *(["license_name: see-training-data"] if config["licence"] == "other" else []),
-        "library_name: emozoo",
-        "pipeline_tag: video-classification",
-        "tags: [emotion-recognition, video]",
-        "---",
-        f"Trained on {config['trained_on']}.",
-        "",
-        f"# {name}",
-        "",
-        f"{spec.title}. {spec.paper}. {spec.note}".strip(),
-        "",
-        f"- Wiring `{config['wiring']}`, size `{config['size']}`. "
-        f"Classes in order: {', '.join(config['classes']) or 'none'}.",
-        f"- Answers: {', '.join(config['tasks'])}. Streams: {', '.join(config['spec']['streams'])}."
-        + (f" Face detector: `{config['spec']['detector']}`." if looks else ""),
-        f'- `emozoo.load("{name}")`; `emozoo predict clip.mp4 --model {name}`.',
-        "",
-        "## Use",
-        "",
-        *used,
-        "- Not for decisions about people: hiring, education, policing, borders, insurance, health, credit.",
-        "- Prohibited in the European Union: inferring emotions of people at work or in education (AI Act, Article "
-        "5(1)(f)).",
-        "",
-        "## Training",
-        "",
-        *_training(config),
-        *(
-            f"- Its `{name}` is that of `{part['weights']}` and lies in its file."
-            for name, part in hub.parts(config).items()
-        ),
-        *([f"- Versions: {versions}."] if versions else []),
-        "",
-        "## Measured",
-        "",
-        "<!-- generated:card -->",
-        "not measured",
-        "<!-- /generated -->",
-        "",
-        "## Limits",
-        "",
-        *[f"- {x}" for x in config.get("limits") or []],
-        "- What was not measured is not known: other detectors, cameras, compression, lighting, languages, age groups "
-        "and cultures than those above.",
-        "",
-        "## Ethics",
-        "",
-        "- A face, a voice or a scene shows how somebody looks or sounds, not what they feel. Expressions differ "
-        "between people, cultures, ages and situations; errors are not spread evenly over them.",
-        "- Labels are what onlookers saw, what actors were asked for, or what was drawn. Nothing here was checked "
-        "against what anybody felt.",
-        "- Film people only with their consent, and tell them what a machine makes of it. Nothing is uploaded: all "
-        "runs on the machine that it is started on.",
-        "",
-    ]
-    return "\n".join(lines)
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def _training(config: Mapping[str, Any]) -> list[str]:
-    """How weights were made, as far as their config says."""
-    if config.get("train_seconds") is None:
-        return [f"- Data: {config['trained_on']}. How it was trained is not recorded. Weights: {config['licence']}."]
-    return [
-        f"- Data: {config['trained_on']}; {config['n_train']} items. Weights: {config['licence']}.",
-        f"- {config['epochs']} epochs ({config.get('selected', 'last epoch')}), seed {config['seed']}, precision "
-        f"{config['precision']}, {config['train_seconds'] / 60:.0f} minutes. {_recipe(config)}",
-        *(
-            [f"- Went on from a checkpoint of a run with other settings: {told(config['resumed'])}."]
-            if config.get("resumed")
-            else []
-        ),
-    ]
+    spec, licence = registry.model(config["arch"]), config["licence"]
+    template = Environment(
+        loader=PackageLoader("emozoo", ""), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+        undefined=StrictUndefined, autoescape=False,
+    ).get_template("card.md.j2")  # fmt: skip
+    absent = dict.fromkeys(("control_of", "control", "train_seconds", "resumed"))
+    return template.render(
+        {
+            **absent,
+            "selected": "last epoch",
+            **config,
+            "name": f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"],
+            "licence_id": _HUB_LICENCES.get(licence, licence.lower()),
+            "about": f"{spec.title}. {spec.paper}. {spec.note}".strip(),
+            "needs_faces": any(s.get("source") in ("face", "context") for s in config["spec"]["streams"].values()),
+            "recipe_line": _recipe(config),
+            "parts": hub.parts(config),
+            "versions": ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items()),
+            "limits": config.get("limits") or [],
+            "told": told,
+        }
+    )
 
 
 def _recipe(config: Mapping[str, Any]) -> str:
-    """The recipe, and what of it was changed for these weights."""
+    """The recipe, and the settings in which these weights were trained otherwise."""
     recipe = config.get("recipe")
     if "settings" not in config:  # written before settings were recorded
         return f"Recipe: `{recipe or 'not recorded'}`."
@@ -135,7 +71,7 @@ def _value(x: Any) -> str:
 
 
 def private(value: Any) -> Any:
-    """Settings that may be published: of a path on this machine the last name alone; relative ones as given."""
+    """Settings that may be published: absolute paths are cut to their last name, relative ones stay."""
     if isinstance(value, Mapping):
         return {private(k): private(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

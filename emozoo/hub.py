@@ -79,24 +79,23 @@ def fetch(address: str, sha256: str | None = None, access: Access = Access()) ->
     repo, revision = _parse(address)
     if _COMMIT.fullmatch(revision):
         return _verified(repo, revision, sha256, access)
-    ref = _cache(access) / f"models--{repo.replace('/', '--')}" / "refs" / revision
-    known = ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
     try:
         commit = _commit_of(repo, revision, access)
         folder = _verified(repo, commit, sha256, access)
     except _Unreachable as error:
-        if known is None or _cached(repo, known, access) is None:
+        cached = _cached(repo, revision, access)
+        if cached is None:
             raise
         if not _offline(access):
-            _log.warning("%s; using %s from the cache", error, known)
-        return _verified(repo, known, sha256, access._replace(force=False))
-    if commit != known:
-        write_atomic(ref, commit.encode())  # only now: an update that cannot be had leaves what was there
+            _log.warning("%s; using %s from the cache", error, cached.name)
+        return _verified(repo, cached.name, sha256, access._replace(force=False))
+    # The client's own note of a branch's commit, written only now: an update that fails leaves the one before.
+    write_atomic(_cache(access) / f"models--{repo.replace('/', '--')}" / "refs" / revision, commit.encode())
     return folder
 
 
 class _Unreachable(WeightsError):
-    """The endpoint does not answer now; what it said before may still stand."""
+    """The endpoint cannot be reached now; the cache may still answer for it."""
 
 
 def _verified(repo: str, commit: str, sha256: str | None, access: Access) -> Path:
@@ -106,7 +105,7 @@ def _verified(repo: str, commit: str, sha256: str | None, access: Access) -> Pat
         problem = "is to be fetched anew" if access.force else _damage(folder, sha256)
         if problem is None:
             return folder
-        _ask(repo, commit, access)  # damaged files stay until there is somebody to give new ones
+        _commit_of(repo, commit, access)  # damaged files stay until there is somebody to give new ones
         _log.warning("%s: %s; fetching it again", folder / WEIGHTS, problem)
         _forget(folder)
     folder = _download(repo, commit, access)
@@ -141,11 +140,11 @@ def push(
     if folder.is_file():
         raise UsageError(f"{folder} is a file: a weights folder is published, with its {WEIGHTS}, {CONFIG} and {CARD}")
     config = read_config(folder)
-    for name, problem in ((WEIGHTS, _damage(folder, None)), (CARD, _card_problem(folder / CARD))):
-        if problem is not None:
-            raise WeightsError(f"{folder / name}: {problem}; not published")
+    if (problem := _damage(folder, None)) is not None:
+        raise WeightsError(f"{folder / WEIGHTS}: {problem}; not published")
+    if not (folder / CARD).is_file():
+        raise WeightsError(f"{folder / CARD}: there is no model card; not published")
     from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
-    from huggingface_hub.errors import HTTPError
 
     if (token or get_token()) is None:
         raise WeightsError(f"{repo}: no hub token: set HF_TOKEN to one that may write, or run `hf auth login`")
@@ -158,7 +157,10 @@ def push(
     }
     api = HfApi(library_name="emozoo", token=token)
     try:
-        ModelCard(files[CARD].decode()).validate()  # a card that the hub refuses leaves no empty repository
+        card = ModelCard(files[CARD].decode())
+        if not card.data.get("license"):
+            raise WeightsError(f"{folder / CARD}: names no licence (`license: apache-2.0` between two lines of ---)")
+        card.validate()  # a card that the hub refuses leaves no empty repository
         api.create_repo(repo, private=private or None, exist_ok=True)
         there = api.repo_info(repo)
         if private and not there.private:
@@ -179,12 +181,12 @@ def push(
         )
     except EmozooError:
         raise
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+    except _errors() as error:
         raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from None
     return f"{SCHEME}{repo}@{done.oid}"
 
 
-# What an answer follows from: under one tag none of it changes.
+# What predictions depend on: under one tag none of it changes.
 _MEANING = (
     "arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "flips", "log_prior", "temperature",
     "parts",
@@ -208,20 +210,16 @@ def _parse(address: str) -> tuple[str, str]:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    found = _ADDRESS.fullmatch(address)
+    found, form = _ADDRESS.fullmatch(address), "write hf://ORG/NAME@REVISION"
     try:
         good = found is not None and ".." not in address
         validate_repo_id(found[1] if found else "")
     except HFValidationError:
         good = False
     if address.lower().endswith(".safetensors"):
-        raise UsageError(
-            f"'{address}': a hub address names a repository, not a file in it: write hf://ORG/NAME@REVISION"
-        )
+        raise UsageError(f"'{address}': a hub address names a repository, not a file in it: {form}")
     if not good or found is None:
-        raise UsageError(
-            f"'{address}' is no hub address: write hf://ORG/NAME@REVISION, REVISION a commit, a tag or a branch"
-        )
+        raise UsageError(f"'{address}' is no hub address: {form}, REVISION a commit, a tag or a branch")
     return found[1], found[2] or "main"
 
 
@@ -231,18 +229,17 @@ def _cache(access: Access = Access()) -> Path:  # noqa: B008  # immutable
 
 def _cached(repo: str, revision: str, access: Access) -> Path | None:
     """The complete folder of a revision in the cache. Asks no network."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def there(name: str) -> bool:
-        return isinstance(try_to_load_from_cache(repo, name, cache_dir=_cache(access), revision=revision), str)
-
-    if not (there(WEIGHTS) and there(CONFIG)):
-        return None
-    folder = Path(str(try_to_load_from_cache(repo, CONFIG, cache_dir=_cache(access), revision=revision))).parent
+    get = partial(snapshot_download, repo, revision=revision, cache_dir=_cache(access), local_files_only=True)
     try:
-        return folder if all(there(name) for name in _files(folder) if name != CARD) else None
-    except WeightsError:
-        return folder  # its config is damaged, which whoever checks the files finds
+        folder = Path(get(allow_patterns=[CONFIG, WEIGHTS]))
+        return folder if all((folder / name).is_file() for name in _files(folder) if name != CARD) else None
+    except LocalEntryNotFoundError:
+        return None
+    except WeightsError:  # its config is damaged or missing
+        return folder if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() else None
 
 
 def _offline(access: Access) -> bool:
@@ -251,43 +248,34 @@ def _offline(access: Access) -> bool:
     return access.offline or bool(constants.HF_HUB_OFFLINE)
 
 
-def _commit_of(repo: str, branch: str, access: Access) -> str:
-    """The commit that the endpoint names for a branch or tag."""
-    commit = _ask(repo, branch, access)
-    if not _COMMIT.fullmatch(commit or ""):
-        raise WeightsError(f"{SCHEME}{repo}@{branch}: the endpoint named no commit")
-    return str(commit)
-
-
-def _ask(repo: str, revision: str, access: Access) -> str | None:
-    """The commit of a revision, by one request without retries: who is down or refuses is known at once, and why."""
+def _commit_of(repo: str, revision: str, access: Access) -> str:
+    """The commit of a revision, by one request without retries, so that a refusal is known at once, with its reason."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         if _offline(access):
             raise OfflineModeIsEnabled
-        return get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision), token=access.token).commit_hash
+        found = get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision), token=access.token).commit_hash
     except _errors() as error:
         raise _failed(error, repo, revision) from None
+    if not _COMMIT.fullmatch(found or ""):
+        raise WeightsError(f"{SCHEME}{repo}@{revision}: the endpoint named no commit")
+    return str(found)
 
 
 def _download(repo: str, commit: str, access: Access) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    """Fetches a commit's config, then the files that it names; files that are in the cache are not fetched again."""
+    from huggingface_hub import snapshot_download
 
-    _ask(repo, commit, access)
+    _commit_of(repo, commit, access)
+    # One worker: files come one after the other, so that what a killed download had complete stays.
+    get = partial(snapshot_download, repo, revision=commit, cache_dir=_cache(access), token=access.token, max_workers=1)
     try:
-        get = partial(hf_hub_download, repo, revision=commit, cache_dir=_cache(access), token=access.token)
-        folder = Path(get(CONFIG)).parent
+        folder = Path(get(allow_patterns=[CONFIG]))
         if "sha256" not in read_config(folder):
             raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
-        for name in _files(folder):
-            try:
-                get(name)
-            except EntryNotFoundError:
-                if name != CARD:  # weights without a card can be used
-                    raise
+        get(allow_patterns=_files(folder))
     except EmozooError:
         raise
     except _errors() as error:
@@ -312,7 +300,7 @@ def _failed(error: Exception, repo: str, revision: str) -> WeightsError:
 
 
 def _why(error: BaseException, revision: str) -> str:
-    """What went wrong between us and the hub and what to do, in our words.
+    """The reason of a failed request and what to do, in our own words.
 
     The server's may repeat the token that it was sent: errors are raised from None, so that no traceback shows them.
     """
@@ -363,16 +351,6 @@ def _damage(folder: Path, sha256: str | None) -> str | None:
     if sha256 is not None and found == own != sha256:
         raise WeightsError(f"{folder / WEIGHTS}: sha256 is {found[:12]}…, expected {sha256[:12]}…: other weights")
     return None if found == own else f"sha256 is {found[:12]}…, expected {own[:12]}…"
-
-
-def _card_problem(path: Path) -> str | None:
-    """What the hub would refuse in a model card, or readers would miss."""
-    if not path.is_file():
-        return "there is no model card"
-    top = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
-    if top is None or not re.search(r"^license: *[a-z0-9.-]+$", top[1], re.MULTILINE):
-        return "the model card names no licence in the hub's form (`license: apache-2.0` between two lines of ---)"
-    return None
 
 
 def _forget(folder: Path) -> None:
@@ -436,18 +414,6 @@ def shared_files(folder: Path) -> dict[str, Path]:
     Raises WeightsError where one is not there.
     """
     return {_beside(part): _part_file(folder, part) for part in parts(read_config(folder)).values()}
-
-
-def folder_of(file: Path) -> Path | None:
-    """The weights folder whose ``config.json`` describes a file: the file's own, or that of the file it links to.
-
-    Where both have a config, the one that names the file's hash counts, else the nearer one. None: no config.
-    """
-    found = [f for f in dict.fromkeys((file.parent, file.resolve().parent)) if (f / CONFIG).is_file()]
-    if len(found) > 1:
-        digest = sha256_of(file.read_bytes())
-        found.sort(key=lambda f: read_config(f).get("sha256") != digest)
-    return found[0] if found else None
 
 
 def read_state(folder: Path, sha256: str | None = None, file: Path | None = None) -> dict[str, Tensor]:
@@ -526,8 +492,7 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     data = save_tensors({k: stored(v.detach().cpu()) for k, v in state.items()})
     digest = sha256_of(data)
     write_atomic(folder / WEIGHTS, data)
-    write_atomic(
-        folder / CONFIG, (json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n").encode()
-    )
+    text = json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(folder / CONFIG, text.encode())
     write_atomic(folder / CARD, card.encode())
     return digest

@@ -25,7 +25,7 @@ from emozoo.data.faces import Track
 from emozoo.data.find import Item, find_media, one_line
 from emozoo.errors import EmozooError, UsageError
 from emozoo.inputs import Clip, Frames, ImageLike, collect
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.prediction import FaceTrack, MediaPath, Moment
 from emozoo.spec import ClipSpec
 from emozoo.threads import eval_mode, to_device
@@ -40,6 +40,7 @@ from emozoo.timeline import (
     shows_face,
     track_of,
 )
+from emozoo.zoo import load
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",

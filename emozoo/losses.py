@@ -5,11 +5,39 @@ Legend: B = batch, K = classes, N = numbers scored together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from emozoo.errors import UsageError
+
+
+class LossSettings(TypedDict, total=False):
+    """What is minimized in training; each is 0 by default, ``va_weight`` 1.
+
+    Args:
+        tau: factor on the log class prior of training that is added to the logits in the loss (logit adjustment).
+        smoothing: label smoothing, the fraction of a label that is spread over all classes.
+        flood: level below which the loss is not lowered, see :func:`cross_entropy`.
+        va_weight: weight of the concordance loss of valence and arousal beside the cross-entropy.
+    """
+
+    tau: float
+    smoothing: float
+    flood: float
+    va_weight: float
+
+
+def loss_settings(given: Mapping[str, float] | LossSettings | None) -> dict[str, float]:
+    """All of :class:`LossSettings`, the given ones and the defaults. Raises UsageError for unknown names."""
+    defaults = {"tau": 0.0, "smoothing": 0.0, "flood": 0.0, "va_weight": 1.0}
+    found: dict[str, Any] = {**defaults, **(given or {})}
+    if unknown := sorted(found.keys() - defaults.keys()):
+        raise UsageError(f"loss has no {', '.join(unknown)}; it takes {', '.join(defaults)}")
+    return found
 
 
 def cross_entropy(
@@ -19,7 +47,6 @@ def cross_entropy(
     log_prior: Tensor | None = None,
     smoothing: float = 0.0,
     flood: float = 0.0,
-    flood_mode: str = "ishida",
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Mean cross-entropy over the batch, a scalar.
@@ -27,8 +54,8 @@ def cross_entropy(
     ``target``: class numbers (B,) or soft votes (B, K) that sum to 1. ``log_prior`` (K,) is added to the logits before
     the softmax, so that what the network learns is free of the class prior (Menon et al., Long-tail learning via logit
     adjustment, ICLR 2021). ``flood`` > 0: ``|loss - flood| + flood`` on the mini-batch mean (Ishida et al., Do we need
-    zero training loss, ICML 2020; CAHFW-Net Eq. 27); ``flood_mode="printed"`` is the equation as that paper prints it,
-    ``loss + flood``. ``total`` adds a number up over all processes: the mean that floods is then that of their batches.
+    zero training loss, ICML 2020; CAHFW-Net Eq. 27, which prints it without the bars). ``total`` sums a number over all
+    processes: the mean that floods is then that of their batches together.
     """
     if log_prior is not None:
         logits = logits + log_prior
@@ -38,7 +65,7 @@ def cross_entropy(
     if flood > 0.0:
         if total is not None:
             loss = total(loss) / total(torch.ones_like(loss))
-        loss = (loss - flood).abs() + flood if flood_mode == "ishida" else loss + flood
+        loss = (loss - flood).abs() + flood
     return loss
 
 

@@ -5,13 +5,14 @@ WAR (weighted average recall) is accuracy; UAR is the mean recall over classes t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 
@@ -66,9 +67,9 @@ class Confusion(Metric):
 
     def update(self, scores: Tensor, target: Tensor) -> None:
         """``scores`` (B, K), any monotone scores; ``target`` (B,) class numbers, negative ones do not count."""
-        keep = target >= 0
-        if keep.any():
-            self.matrix.update(scores[keep].argmax(1), target[keep])
+        known = target >= 0
+        if known.any():
+            self.matrix.update(scores[known].argmax(1), target[known])
 
     def compute(self) -> Mapping[str, float]:
         counted = self.matrix.compute().cpu().numpy()
@@ -114,3 +115,36 @@ class PooledConcordance(Metric):
             return {}
         v, a = concordance_of(self.sums.cpu().numpy())
         return {"CCC_V": float(v), "CCC_A": float(a), "CCC": float(v + a) / 2}
+
+
+class EvaluationMetrics:
+    """Loss, WAR, UAR, F1 and concordances of one evaluation, over all processes.
+
+    No part of a module, so that it is neither stored nor moved with it.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        with torch.inference_mode(False):  # the states outlive the inference-mode step that creates them
+            self.confusion = Confusion(num_classes).to(device) if num_classes else None
+            self.pooled, self.loss = PooledConcordance(), MeanMetric().to(device)
+
+    def update(
+        self, scores: Tensor | None, va: Tensor | None, targets: Mapping[str, Tensor], loss: Tensor, size: int
+    ) -> None:
+        """Counts a batch: class ``scores`` (B, K), ``va`` (B, C, 2), its targets, and its mean loss.
+
+        ``size``: clips in the batch, which weigh the loss where there are no class labels.
+        """
+        y = targets.get("emotion")
+        labelled = size if y is None else int((y.sum(1) > 0 if y.ndim == 2 else y >= 0).sum())
+        self.loss.update(loss, labelled)  # Lightning's own mean gives every process the same weight
+        if scores is not None and y is not None and self.confusion is not None:
+            self.confusion.update(scores, y.argmax(1) if y.ndim == 2 else y)
+        if va is not None and "va" in targets:
+            self.pooled.update(va, targets["va"], targets["va_mask"])
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of the tasks that were counted. Every process has to call it, also one without any item."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics warns about a metric that its task never updated
+            return {**(self.confusion.compute() if self.confusion is not None else {}), **self.pooled.compute()}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import time
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,16 +20,17 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch import nn
 
-from emozoo import files, hub, registry
+from emozoo import files, registry, settings
+from emozoo.callbacks import BestOnTest, SaveWeights
 from emozoo.card import card, private
 from emozoo.data import datasets
 from emozoo.data.datamodule import EmotionDataModule, successor
 from emozoo.data.images import is_image
 from emozoo.errors import DatasetError, EmozooError, UsageError
-from emozoo.metrics import Confusion, PooledConcordance
-from emozoo.module import EmotionModule, clip_spec, load
+from emozoo.module import EmotionModule
+from emozoo.registry import clip_spec
+from emozoo.zoo import load
 
 STILL_AUGMENT: dict[str, Any] = {
     "flip": 0.5,
@@ -47,290 +46,6 @@ CLIP_AUGMENT: dict[str, Any] = {"flip": 0.5, "rotate": 8.0, "scale": 0.1, "shift
 _log = logging.getLogger(__name__)
 
 
-class SaveWeights(Callback):
-    """Writes a weights folder (safetensors, config, model card) when training ends.
-
-    Args:
-        folder: where to; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
-            trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
-        tag: immutable name of these weights, e.g. ``faces7_v3``.
-        trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
-        licence: of the weights.
-        half: store float16, half the size.
-        recipe: the committed recipe that made them. ``emozoo train`` compares it with what was run and writes every
-            difference into config and card.
-        control_of, control: for controls: whose, and what was taken away.
-        limits: further lines for the card.
-        calibrate: fit the temperature on the validation part.
-        shared_parts: parts of the network to leave out of the file, because they still are those of the tagged weights
-            that they started from (``init_from``); the config says whose. A part that has changed is written.
-        spec: fields of the ClipSpec that prediction uses otherwise than training did: a network that looks at every
-            frame alone may train on single frames (``clips: 1``) and answer for several.
-    """
-
-    def __init__(
-        self,
-        folder: str | None = None,
-        tag: str | None = None,
-        trained_on: str = "data of the user",
-        licence: str = "Apache-2.0",
-        half: bool = True,
-        recipe: str = "",
-        control_of: str | None = None,
-        control: str | None = None,
-        limits: list[str] | None = None,
-        spec: dict[str, Any] | None = None,
-        calibrate: bool = False,
-        shared_parts: list[str] | None = None,
-    ) -> None:
-        self.spec, self.calibrate, self.shared_parts = spec or {}, calibrate, shared_parts or []
-        self.folder, self.tag, self.trained_on, self.licence, self.half = (
-            folder and Path(folder),
-            tag,
-            trained_on,
-            licence,
-            half,
-        )
-        self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
-        self.seconds, self.started = 0.0, 0.0
-        # All that makes the weights, and what of it differs from the recipe: the command line knows both.
-        self.settings: dict[str, Any] | None = None
-        self.changed: dict[str, Any] | None = None
-        self._before: dict[str, Any] | None = None  # settings of the run whose checkpoint this one goes on from
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self.tag and self.folder and not getattr(trainer, "fast_dev_run", False):
-            there = self.folder / f"{pl_module.arch}.{self.tag}"  # said before an hour of training, not after
-            if (there / hub.WEIGHTS).is_file():
-                raise UsageError(
-                    f"{there} is there already, and tags are immutable: raise its version, or move it away"
-                )
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.started = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        spent = time.monotonic() - self.started if self.started else 0.0
-        return {"seconds": self.seconds + spent, "settings": self.settings}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = float(state_dict["seconds"])
-        self._before = state_dict.get("settings")
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if getattr(trainer, "fast_dev_run", False):
-            return
-        assert isinstance(pl_module, EmotionModule)
-        # Every process takes part: where parameters are spread over them (FSDP), this puts them together.
-        last = trainer.strategy.lightning_module_state_dict()
-        if trainer.is_global_zero:
-            root = Path(trainer.default_root_dir)
-            folder = self.folder or root / "last"
-            folder = folder / f"{pl_module.arch}.{self.tag}" if self.tag else folder
-            self._write(trainer, pl_module, folder, last, "last epoch")
-            chosen = _chosen(trainer)
-            if not self.folder and chosen is not None:
-                checkpoint = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
-                what = f"best {chosen.monitor}, epoch {checkpoint['epoch'] + 1}"
-                self._write(trainer, pl_module, root / "best", checkpoint["state_dict"], what)
-        trainer.strategy.barrier("weights are written")
-
-    def _write(
-        self, trainer: L.Trainer, module: EmotionModule, folder: Path, state: Mapping[str, Any], selected: str
-    ) -> None:
-        # Into a network of its own: the trained one may be spread over processes.
-        # LightningCLI adds hyperparameters of its own, which begin with an underscore.
-        settings = {k: v for k, v in module.hparams.items() if not k.startswith("_")}
-        kept = EmotionModule(**{**settings, "init_from": None})
-        kept.load_state_dict(state)
-        kept.to(module.device)
-        dm = trainer.datamodule  # type: ignore[attr-defined]
-        if self.calibrate and dm is not None and dm.val_rows and kept.classes:
-            kept.calibrate(dm.loader_of(dm.val_rows))  # all of them, in this one process
-        shared = {n: part for n in self.shared_parts if (part := _unchanged(kept.net, n, module.starts(), self.half))}
-        if changed := [name for name in self.shared_parts if name not in shared]:
-            _log.warning("%s: %s not that of tagged weights any more, so in the file", folder, ", ".join(changed))
-        made_with = self.settings or _settings_of(trainer, settings)
-        resumed = changes(self._before, made_with) if self._before and self.settings else {}
-        config = {
-            **(said := kept.describe()),
-            "tag": self.tag or "",
-            "spec": {**said["spec"], **self.spec},
-            "trained_on": self.trained_on,
-            "licence": self.licence,
-            "control_of": self.control_of,
-            "control": self.control,
-            "limits": self.limits,
-            "recipe": private(self.recipe),
-            "changed": self.changed,
-            **({"resumed": resumed} if resumed else {}),
-            "settings": made_with,
-            **({"parts": shared} if shared else {}),
-            "revision": None,
-            "n_train": len(dm.train_rows) if dm is not None else None,
-            "epochs": trainer.max_epochs,
-            "steps": trainer.global_step,
-            "selected": selected,
-            "processes": trainer.world_size,
-            "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
-            "precision": str(trainer.precision),
-            "train_seconds": round(self.state_dict()["seconds"], 1),
-            "versions": files.versions(),
-        }
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, BestOnTest) and callback.found:
-                config["best_on_test"] = callback.found
-        own = {k: v for k, v in kept.net.state_dict().items() if not k.startswith(tuple(f"{name}." for name in shared))}
-        hub.save(folder, own, config, card(config), half=self.half)
-
-
-def _unchanged(
-    net: nn.Module, name: str, starts: Mapping[Path, Mapping[str, str]], half: bool
-) -> dict[str, str] | None:
-    """Whose part of tagged weights a part of a network still is as stored; None where it is nobody's.
-
-    ``half``: in float16. Averaging over steps moves the last digits of float32, also of what never changes.
-    """
-
-    def stored(x: torch.Tensor) -> torch.Tensor:
-        return x.cpu().half() if half and x.is_floating_point() else x.cpu()
-
-    own = net.get_submodule(name).state_dict()
-    for path, taken in starts.items():
-        theirs = next((a for a, b in taken.items() if b == name), None)
-        if theirs is None or not path.is_dir():
-            continue
-        config, state = hub.read_config(path), hub.read_state(path)
-        if config.get("tag") and not hub.parts(config) and all(
-            torch.equal(stored(v), stored(state[f"{theirs}.{k}"])) for k, v in own.items()
-        ):  # fmt: skip
-            return {"weights": f"{config['arch']}.{config['tag']}", "part": theirs, "sha256": config["sha256"]}
-    return None
-
-
-def _chosen(trainer: L.Trainer) -> ModelCheckpoint | None:
-    """The ModelCheckpoint that chooses by a metric and has found something."""
-    callbacks: list[Any] = trainer.checkpoint_callbacks
-    return next((c for c in callbacks if isinstance(c, ModelCheckpoint) and c.monitor and c.best_model_path), None)
-
-
-class BestOnTest(Callback):
-    """Scores the test part after every epoch and remembers the best one; no weights are chosen by it.
-
-    Many papers print the best epoch on test. SaveWeights writes this number into ``config.json`` as ``best_on_test``,
-    for comparison with them alone. Stands before EMAWeightAveraging in the list, so that it sees averaged weights.
-
-    Args:
-        monitor: ``WAR``, ``UAR``, ``F1`` or ``CCC``.
-    """
-
-    def __init__(self, monitor: str = "WAR") -> None:
-        self.monitor = monitor
-        self.found: dict[str, Any] = {}
-        self._loader: Any = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"found": self.found}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.found = dict(state_dict["found"])
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        assert isinstance(pl_module, EmotionModule)
-        dm: EmotionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        self._loader = self._loader or dm.test_dataloader()
-        confusion = Confusion(len(pl_module.classes)).to(pl_module.device) if pl_module.classes else None
-        pooled = PooledConcordance().to(pl_module.device)
-        few = getattr(trainer, "fast_dev_run", False)
-        seen: set[str] = set()  # windows of an item have its id
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for batch in islice(self._loader, int(few) or None):
-                if batch is None:  # nothing of it could be read, which was said
-                    continue
-                batch = batch.to(pl_module.device)
-                seen.update(batch.meta["id"])
-                pl_module.count(pl_module.output(batch), batch.targets, confusion, pooled)
-        scores = pl_module.scored(confusion, pooled)
-        every: list[Any] = [seen] * trainer.world_size
-        if trainer.world_size > 1:
-            torch.distributed.all_gather_object(every, seen)
-        if scores.get(self.monitor, -2.0) > self.found.get(self.monitor, -2.0):
-            note = "the best epoch on the test part itself: comparable with papers that chose so, never a headline"
-            n = {"n_expected": len({r.id for r in dm.test_rows}), "n": len(set().union(*every))}
-            self.found = {**scores, "epoch": trainer.current_epoch + 1, **n, "note": note}
-
-
-# -- what made the weights -------------------------------------------------------------------------------------------
-
-# Of a command line, what only says where things go, or what is shown on the way.
-_NO_SETTING = {
-    "trainer": {
-        "default_root_dir", "logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
-        "log_every_n_steps", "num_sanity_val_steps", "profiler", "fast_dev_run", "barebones", "use_distributed_sampler",
-        "enable_autolog_hparams",
-    },
-    "data": {"spec", "classes", "num_workers"},  # the model's own, and a matter of speed
-    "SaveWeights": {"folder", "tag", "trained_on", "licence", "recipe", "control_of", "control", "limits"},
-}  # fmt: skip
-_NO_PART = {"config", "ckpt_path", "weights_only", "verbose", "return_predictions", "subcommand"}
-
-
-def compact(dump: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a whole configuration what makes the weights: arguments of model, data, trainer and callbacks that are set."""
-    found: dict[str, Any] = {}
-    for part, values in dump.items():
-        if part in _NO_PART or values is None:
-            continue
-        if isinstance(values, Mapping):
-            left_out = _NO_SETTING.get(part, set()) | ({"callbacks"} if part == "trainer" else set())
-            values = {k: v for k, v in values.items() if v is not None and k not in left_out and not k.startswith("_")}
-        found[part] = private(values)
-    callbacks: dict[str, Any] = {}
-    given = (dump.get("trainer") or {}).get("callbacks") or []
-    for callback in [given] if isinstance(given, Mapping) else given:
-        name, values = callback["class_path"].rpartition(".")[2], dict(callback.get("init_args") or {})
-        if name == "ModelCheckpoint":
-            values = {k: values.get(k) for k in ("monitor", "mode")}  # the rest says what is written, and where
-        key = next(f"{name}{f'.{i}' if i else ''}" for i in count() if f"{name}{f'.{i}' if i else ''}" not in callbacks)
-        skip = _NO_SETTING.get(name, set())
-        callbacks[key] = private({k: v for k, v in values.items() if v is not None and k not in skip})
-    if callbacks:
-        found["callbacks"] = callbacks
-    return found
-
-
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What differs between two settings, ``{"model.lr": [0.001, 0.0003]}``; None stands for what is not set."""
-
-    def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in values.items():
-            found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
-        return found
-
-    old, new = flat(before), flat(after)
-    return {k: [old.get(k), new.get(k)] for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)}
-
-
-def _settings_of(trainer: L.Trainer, hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run that no command line made, as far as its parts know them."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    run = {
-        "max_epochs": trainer.max_epochs,
-        "max_steps": trainer.max_steps,
-        "precision": str(trainer.precision),
-        "accumulate_grad_batches": trainer.accumulate_grad_batches,
-        "gradient_clip_val": trainer.gradient_clip_val,
-        "devices": trainer.num_devices,
-        "num_nodes": trainer.num_nodes,
-    }
-    known = ("dataset", "root", "split", "fold", "folds", "val_share", "batch_size", "seed")
-    of_data = {k: getattr(data, k, None) for k in known} | dict(getattr(data, "hparams", None) or {})
-    return compact({"model": hparams, "data": of_data, "trainer": run})
-
-
 class _SaveConfig(SaveConfigCallback):
     """Writes the whole configuration of a run beside what it makes: ``config.yaml`` in ``default_root_dir``."""
 
@@ -344,10 +59,10 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class EmozooCLI(LightningCLI):
-    """Lightning's CLI with one rule: the data module reads what the model eats.
+    """Lightning's CLI with one rule: the data module follows the model's ClipSpec and classes.
 
-    ``fit`` keeps ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``, and
-    tells SaveWeights what was run and how that differs from the recipe.
+    ``fit`` writes ``config.yaml`` and ``metrics.csv`` in ``trainer.default_root_dir``, by default ``runs/<recipe>``. It
+    gives SaveWeights the settings of the run and their differences to the recipe.
     """
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -366,13 +81,13 @@ class EmozooCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            said: BaseException | None = error
-            while said is not None and not isinstance(said, EmozooError):  # our own words, where it is about them
-                said = said.__cause__ or said.__context__
-            old = re.search(r"data\.(\w+)", error.message)
-            if old is not None and (instead := successor(old[1])):
-                raise UsageError(f"data.{old[1]} is an argument of version 0.1: {instead}") from error
-            raise UsageError(str(said or f"{error.message} (see `emozoo train --help`)")) from error
+            raise UsageError(_in_one_line(error)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        try:
+            super()._parse_ckpt_path()
+        except ArgumentError as error:
+            raise UsageError(f"--ckpt_path: its settings cannot be used: {_in_one_line(error)}") from error
 
     def before_instantiate_classes(self) -> None:
         run = self._run_config()
@@ -394,10 +109,10 @@ class EmozooCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveWeights):
-                self._tell(callback)
+                self._record(callback)
 
-    def _tell(self, save: SaveWeights) -> None:
-        save.settings = compact(self._dumped(self._run_config()))
+    def _record(self, save: SaveWeights) -> None:
+        save.settings = settings.recorded(self._dumped(self._run_config()))
         files = self._config_files()
         named = _recipe_file(save.recipe) if save.recipe else None
         base = [str(named)] if named is not None else files
@@ -405,8 +120,8 @@ class EmozooCLI(LightningCLI):
         if base:
             save.changed = self._compared(base, save.settings)
 
-    def _compared(self, base: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """How settings differ from those of recipes; None where these cannot be read any more."""
+    def _compared(self, base: Sequence[str], run: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The differences of a run's settings to those of recipes; None where these cannot be read any more."""
         words = [w for file in base for w in ("--config", file)]
         parser = self.parser
         try:
@@ -414,7 +129,9 @@ class EmozooCLI(LightningCLI):
         except Exception as error:  # whatever a file of another version holds
             _log.warning("%s: not compared with what was run (%s)", ", ".join(base), " ".join(str(error).split())[:200])
             return None
-        return changes(compact(self._dumped(found if self.subcommand is None else found[self.subcommand])), settings)
+        return settings.changes(
+            settings.recorded(self._dumped(found if self.subcommand is None else found[self.subcommand])), run
+        )
 
     def _dumped(self, config: Any) -> dict[str, Any]:
         return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_link_targets=False, skip_none=False))
@@ -426,9 +143,25 @@ class EmozooCLI(LightningCLI):
         return [str(f) for f in self._run_config().get("config") or []]
 
 
+def _in_one_line(error: ArgumentError) -> str:
+    """The error of ours behind it, else its own text; an argument of an earlier version is named with its new name."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, EmozooError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return str(cause)
+    for word in re.findall(r"\bmodel\.(\w+)", error.message):
+        if new := settings.new_name(word):
+            return f"model.{word} {new.replace('is now ', 'is now model.')}"
+    for word in re.findall(r"\bdata\.(\w+)", error.message):
+        if instead := successor(word):
+            return f"data.{word} is an argument of version 0.1: {instead}"
+    return f"{error.message} (see `emozoo train --help`)"
+
+
 @rank_zero_only
 def _make_way(file: Path) -> None:
-    """Keeps what an earlier part of a run logged: ``metrics.csv`` becomes ``metrics_1.csv``, the next ``metrics_2``."""
+    """Renames the log of an earlier part of the run: ``metrics.csv`` becomes ``metrics_1.csv``, then ``_2``."""
     if file.is_file():
         numbered = (file.with_stem(f"{file.stem}_{i}") for i in count(1))
         file.rename(next(f for f in numbered if not f.exists()))
@@ -470,25 +203,25 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-class _Began(Callback):
-    """Keeps in every checkpoint what its run began with: ``origin``, a hash, and the ids that could not be read."""
+class _FitOrigin(Callback):
+    """Stores in every checkpoint the origin of its run: ``origin``, a hash, and the ids of unreadable items."""
 
     def __init__(self, origin: str, unreadable: Sequence[str]) -> None:
-        self.kept = {"origin": origin, "unreadable": sorted(unreadable)}
+        self.state = {"origin": origin, "unreadable": sorted(unreadable)}
 
     def state_dict(self) -> dict[str, Any]:
-        return self.kept
+        return self.state
 
     @staticmethod
     def of(checkpoint: Path) -> dict[str, Any] | None:
-        """What the run of a checkpoint began with; None where the file is cut off or not ours."""
+        """The state of a checkpoint's run; None where the file is cut off or not ours."""
         try:
-            kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+            states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
             _log.warning("%s cannot be read (%s)", checkpoint, str(error).splitlines()[0] if str(error) else "cut off")
             return None
-        states = [s for s in kept.values() if isinstance(s, dict)]
-        return next((s for s in states if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
+        ours = [s for s in states.values() if isinstance(s, dict)]
+        return next((s for s in ours if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
 
 
 def _on(device: str) -> tuple[str, int | list[int]]:
@@ -547,15 +280,15 @@ def finetune(
     start = load(name, classes=manifest.classes)
     config = start.config
 
-    def began(without: Iterable[str]) -> str:
+    def origin_of(without: Iterable[str]) -> str:
         """A hash of all that a run follows from, but for items that could not be read."""
         left_out = set(without)
         rows = [(r.id, r.label, r.split) for r in manifest.rows if r.id not in left_out]
         return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
 
     last = out / "last.ckpt"
-    before = _Began.of(last) if resume and last.is_file() else None
-    if before is not None and before["origin"] != began(before["unreadable"]):
+    before = _FitOrigin.of(last) if resume and last.is_file() else None
+    if before is not None and before["origin"] != origin_of(before["unreadable"]):
         raise UsageError(
             f"{last} was made from other weights, data or settings: choose another --out, "
             "or begin anew with --no-resume"
@@ -600,7 +333,7 @@ def finetune(
     encoder = {p: 0.1 for p, part in start.net.named_children() if p not in head and list(part.parameters())}
     module = EmotionModule(
         start.arch, start.wiring, start.size, list(manifest.classes), config.get("options"), start.spec.to_dict(),
-        lr=lr, lr_scale=encoder, tau=1.0, smoothing=0.05, flips=bool(config.get("flips", False)),
+        lr=lr, lr_scale=encoder, loss={"tau": 1.0, "smoothing": 0.05}, flips=bool(config.get("flips", False)),
     )  # fmt: skip
     module.net.load_state_dict(start.net.state_dict())
     origin = f"{config['arch']}.{config['tag']}" if config.get("tag") else private(str(name))
@@ -619,7 +352,7 @@ def finetune(
         devices=devices,
         logger=False,
         enable_model_summary=False,
-        callbacks=[save, checkpoint, _Began(began(unreadable), list(unreadable)), TQDMProgressBar(leave=False)],
+        callbacks=[save, checkpoint, _FitOrigin(origin_of(unreadable), list(unreadable)), TQDMProgressBar(leave=False)],
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         default_root_dir=out,

@@ -43,8 +43,10 @@ def make(arch: str, **more: Any) -> EmotionModule:
     """A lite network on few clips, with the losses that its recipes use."""
     L.seed_everything(0, verbose=False)
     flood = 1.0 if arch == "caer_cross_attention" else 0.0
-    settings = {"optimizer": "sgd", "lr": 0.05, "warmup": 0.0, "schedule": "constant", "weight_decay": 0.01} | more
-    return EmotionModule(arch, size="lite", classes=CLASSES, spec={"clips": 2}, flood=flood, **settings)
+    settings: dict[str, Any] = {
+        "optimizer": {"name": "sgd", "weight_decay": 0.01}, "schedule": {"name": "constant", "warmup": 0.0}, "lr": 0.05,
+    } | more  # fmt: skip
+    return EmotionModule(arch, size="lite", classes=CLASSES, spec={"clips": 2}, loss={"flood": flood}, **settings)
 
 
 def items(module: EmotionModule, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Any]:

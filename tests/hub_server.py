@@ -139,6 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/api/models/([^/]+/[^/]+)/preupload/(.+)", self._preupload),
             (r"/api/models/([^/]+/[^/]+)/commit/(.+)", self._commit),
             (r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", self._paths),
+            (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._info),
             (r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._batch),
             (r"/store/([0-9a-f]{64})", self._store),
@@ -213,19 +214,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _paths(self, body: bytes, name: str, revision: str) -> None:
         repo = self._repository(name)
-        if repo is None:
-            return
-        tree = (repo.tree(revision) or ("", {}))[1]
-        found = []
-        for path in parse_qs(body.decode())["paths"]:
-            if path in tree:
-                data = tree[path]
-                lfs = {"lfs": {"oid": _sha256(data), "size": len(data), "pointerSize": 134}}
-                large = path.endswith(".safetensors")
-                found.append(
-                    {"type": "file", "path": path, "size": len(data), "oid": _git(data), **(lfs if large else {})}
-                )
-        self._json(found)
+        if repo is not None:
+            tree = (repo.tree(revision) or ("", {}))[1]
+            self._json([_listed(path, tree[path]) for path in parse_qs(body.decode())["paths"] if path in tree])
+
+    def _tree(self, body: bytes, name: str, revision: str) -> None:
+        repo = self._repository(name)
+        if repo is not None:
+            found = repo.tree(revision)
+            if found is None:
+                return self._refuse(404, "RevisionNotFound")
+            self._json([_listed(path, data) for path, data in sorted(found[1].items())])
+        return None
 
     def _info(self, body: bytes, name: str, revision: str | None) -> None:
         repo = self._repository(name)
@@ -293,6 +293,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(part)
         return None
+
+
+def _listed(path: str, data: bytes) -> dict[str, object]:
+    """A file as the hub lists it."""
+    lfs = {"lfs": {"oid": _sha256(data), "size": len(data), "pointerSize": 134}}
+    large = path.endswith(".safetensors")
+    return {"type": "file", "path": path, "size": len(data), "oid": _git(data), **(lfs if large else {})}
 
 
 def _sha256(data: bytes) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from emozoo import registry
 from emozoo.benchmark import report
-from emozoo.train import card
+from emozoo.card import card
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = [ROOT / "checkpoints" / name for name in registry.weights()]  # cards of encoders alone: test_speech_tiny.py

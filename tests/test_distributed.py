@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -25,8 +26,9 @@ from torch import Tensor
 
 from emozoo import registry
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.train import train
+from emozoo.zoo import load
 
 HERE = Path(__file__).resolve().parent
 # What lr_scale freezes: DDP has to know before it waits for gradients.
@@ -94,7 +96,7 @@ def test_accumulation_is_the_larger_batch(arch: str) -> None:
     states = []
     for batch_size, pieces in ((ITEMS, 1), (ITEMS // 2, 2)):
         module = make(arch)
-        module.hparams.update(more)
+        module.loss_settings.update(more)
         run = trainer(max_steps=STEPS, accumulate_grad_batches=pieces, precision="64-true")
         run.fit(module, items(module, batch_size))
         states.append(module.net.state_dict())
@@ -277,7 +279,13 @@ def recipe(images: Path, tmp_path: Path) -> Path:
     each = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     settings = {
         "seed_everything": 1,
-        "model": {"model": "emotion_fan", "size": "lite", "classes": ["angry", "calm"], "lr": 0.003, "tau": 1.0},
+        "model": {
+            "model": "emotion_fan",
+            "size": "lite",
+            "classes": ["angry", "calm"],
+            "lr": 0.003,
+            "loss": {"tau": 1.0},
+        },
         "data": {
             "dataset": "folder",
             "root": str(images),
@@ -291,7 +299,7 @@ def recipe(images: Path, tmp_path: Path) -> Path:
             "enable_progress_bar": False,
             "default_root_dir": str(tmp_path / "run"),
             "callbacks": [
-                {"class_path": "emozoo.train.BestOnTest"},
+                {"class_path": "emozoo.callbacks.BestOnTest"},
                 {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}},
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
@@ -301,7 +309,7 @@ def recipe(images: Path, tmp_path: Path) -> Path:
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
                     "init_args": {"filename": "last", **each},
                 },
-                {"class_path": "emozoo.train.SaveWeights", "init_args": {"recipe": "mine"}},
+                {"class_path": "emozoo.callbacks.SaveWeights", "init_args": {"recipe": "mine"}},
             ],
         },
     }
@@ -320,6 +328,11 @@ def test_best_and_last_weights_are_both_kept(recipe: Path, tmp_path: Path) -> No
         assert 0 <= found["WAR"] <= 1
         assert found["n"] == found["n_expected"] == 4
         assert "never a headline" in found["note"]
+        with (tmp_path / "run" / "metrics.csv").open(newline="") as f:
+            epochs = [r["val_WAR/dataloader_idx_1"] for r in csv.DictReader(f)]
+        assert max(float(x) for x in epochs if x) == pytest.approx(found["WAR"]), (
+            "Lightning scores the test part itself"
+        )
         kept = torch.load(tmp_path / "run" / "checkpoints" / f"{which}.ckpt", weights_only=True)["state_dict"]
         for name, x in module.net.state_dict().items():  # stored in half precision
             torch.testing.assert_close(x, kept[f"net.{name}"], rtol=1e-3, atol=1e-4, msg=f"{which}: {name}")

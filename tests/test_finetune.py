@@ -16,8 +16,8 @@ import torch
 from emozoo import train
 from emozoo.cli import app
 from emozoo.errors import DatasetError, UsageError
-from emozoo.module import load
 from emozoo.train import finetune
+from emozoo.zoo import load
 
 
 class Here:

@@ -21,10 +21,12 @@ from safetensors.torch import load_file
 
 import emozoo
 from emozoo import files, hub, registry
+from emozoo.callbacks import SaveWeights
+from emozoo.card import card
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
-from emozoo.module import EmotionModule, load
-from emozoo.train import SaveWeights, card
+from emozoo.module import EmotionModule
+from emozoo.zoo import load
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ def test_a_class_head_starts_from_one_that_knows_more_classes(folder: Path) -> N
     """What was learned about a rare emotion is not thrown away because the new data lack another: rows go by name."""
     known = load(folder)
     ours = ["surprise", "anger", "neutral"]  # in another order, too
-    start = {"init_from": str(folder), "init_parts": {"classifier": "classifier"}}
+    start = {"init_from": {str(folder): {"classifier": "classifier"}}}
     options = {"backbone": "vgg_tiny"}
     module = EmotionModule("ceflnet", size="lite", classes=ours, options=options, **start)  # type: ignore[arg-type]
     rows = [known.classes.index(c) for c in ours]

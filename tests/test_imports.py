@@ -33,6 +33,13 @@ def test_public_names_are_announced():
     assert loaded(f"import emozoo; assert set({names!r}) <= set(dir(emozoo)), dir(emozoo)") == []
 
 
+def test_a_module_brings_no_data():
+    """Protects a model on a machine that only computes: the module loads no decoder, no table reader, no data room."""
+    ours = "[n for n in sys.modules if n.startswith(('emozoo.data', 'emozoo.zoo', 'emozoo.callbacks'))]"
+    found = loaded(f"import sys, emozoo.module; assert not {ours}, {ours}")
+    assert not set(found) & {"av", "decord", "cv2", "albumentations", "pandas"}
+
+
 def test_list_is_quick():
     """Protects the 0.3 s of `emozoo list`; processor time, best of five, so that a busy machine does not matter."""
 

@@ -24,7 +24,8 @@ from emozoo import files, hub, registry
 from emozoo.batch import Batch
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
+from emozoo.zoo import load
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = {"backbone": "vgg_tiny"}
@@ -183,7 +184,7 @@ def test_training_starts_from_the_named_file(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["emotion_fan.ferplus_v3", "emotion_fan.ferplus", "emotion_fan"])
 def test_training_starts_from_a_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name of weights works in every folder, and SaveWeights still knows whose parts these are."""
-    from emozoo.train import _unchanged
+    from emozoo.callbacks import _unchanged
 
     monkeypatch.chdir(tmp_path)
     owner = load(name)
@@ -193,7 +194,7 @@ def test_training_starts_from_a_name(name: str, tmp_path: Path, monkeypatch: pyt
     )  # fmt: skip
     theirs = owner.net.state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in module.net.state_dict().items() if k.startswith("backbone."))
-    assert _unchanged(module.net, "backbone", module.starts(), half=True) == {
+    assert _unchanged(module.net, "backbone", module.init_sources(), half=True) == {
         "weights": "emotion_fan.ferplus_v3", "part": "backbone", "sha256": owner.sha256,
     }  # fmt: skip
 
@@ -405,7 +406,12 @@ def images(make_images: Callable[[int], Path]) -> Path:
 
 def small(**more: Any) -> EmotionModule:
     L.seed_everything(0, verbose=False)
-    settings: dict[str, Any] = {"size": "lite", "classes": ["angry", "calm"], "options": OPTIONS, "tau": 1.0} | more
+    settings: dict[str, Any] = {
+        "size": "lite",
+        "classes": ["angry", "calm"],
+        "options": OPTIONS,
+        "loss": {"tau": 1.0},
+    } | more
     return EmotionModule("emotion_fan", **settings)
 
 
@@ -438,6 +444,64 @@ def test_a_lightning_checkpoint_opens_anywhere_and_says_what_it_is(images: Path,
     assert found.error is None
     assert (found.model, found.sha256) == (again.name, again.sha256)
     assert found.scores == emozoo.predict(images / "calm" / "0.png", module).scores
+
+
+OLD = {"tau": 0.5, "weight_decay": 0.1, "optimizer": "sgd", "warmup": 0.0, "smoothing": 0.05, "decay_all": True}
+
+
+def test_arguments_have_their_old_names_for_one_version() -> None:
+    """Protects users of 0.1: old arguments mean the same and say their new name; what cannot be meant is said."""
+    plain = small(loss={})
+    with pytest.warns(DeprecationWarning, match=r"tau= is now loss\.tau; weight_decay= is now optimizer\.weight_decay"):
+        old = small(loss=None, **OLD)
+    new = small(
+        loss={"tau": 0.5, "smoothing": 0.05}, optimizer={"name": "sgd", "weight_decay": 0.1, "decay_all": True},
+        schedule={"name": "cosine", "warmup": 0.0},
+    )  # fmt: skip
+    assert dict(old.hparams) == dict(new.hparams) != dict(plain.hparams)
+    assert old.loss_settings == new.loss_settings
+    with pytest.raises(UsageError, match=r"teacher= of EmotionModule is an argument of the callback .*Distillation"):
+        small(teacher="emotion_fan.ferplus_v3", distill=0.5)
+    with pytest.raises(TypeError, match="no argument smothing"):
+        small(smothing=0.1)
+    for wrong, said in (
+        ({"optimizer": {"weight_decay": 0.1}}, r"optimizer: \{name: adamw, \.\.\.\}"),
+        ({"schedule": {"name": "cosine", "warm": 1}}, "schedule has no warm; it takes name, warmup, period, gamma"),
+        ({"loss": {"tua": 1.0}}, "loss has no tua; it takes tau"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            small(**wrong)
+
+
+def test_a_checkpoint_of_the_version_before_opens(images: Path, tmp_path: Path) -> None:
+    """Protects runs that are there: a checkpoint with the old arguments opens, those of training alone are dropped."""
+    module = small(loss={"tau": 0.5}, flips=True)
+    trainer = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False, **QUIET)
+    trainer.fit(module, data_of(images, module))
+    trainer.save_checkpoint(tmp_path / "new.ckpt")
+    stored = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    kept = {k: v for k, v in stored["hyper_parameters"].items() if k not in ("loss", "optimizer", "schedule")}
+    stored["hyper_parameters"] = kept | OLD | {
+        "final_lr": 0.0, "schedule": "cosine", "period": None, "gamma": 0.1, "flood": 0.0, "flood_mode": "ishida",
+        "distill": 0.5, "teacher": "runs/gone", "va_weight": 1.0, "init_parts": None,
+    }  # fmt: skip
+    torch.save(stored, tmp_path / "old.ckpt")
+    again = EmotionModule.load_from_checkpoint(tmp_path / "old.ckpt")
+    assert again.loss_settings == {"tau": 0.5, "smoothing": 0.05, "flood": 0.0, "va_weight": 1.0}
+    assert again.hparams["optimizer"] == {"name": "sgd", "weight_decay": 0.1, "decay_all": True}
+    assert again.hparams["flips"]
+    assert all(torch.equal(v, module.state_dict()[k]) for k, v in again.state_dict().items())
+
+
+def test_names_that_moved_still_work_and_say_where_they_are() -> None:
+    """Protects scripts of 0.1 for one version."""
+    import emozoo.module
+    import emozoo.zoo
+
+    with pytest.warns(DeprecationWarning, match=r"emozoo\.zoo\.load"):
+        assert emozoo.module.load is emozoo.zoo.load  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = emozoo.module.lode  # type: ignore[attr-defined]
 
 
 def test_weights_that_are_trained_further_lose_their_name(folder: Path, images: Path, tmp_path: Path) -> None:
@@ -579,7 +643,7 @@ def test_a_saved_module_is_loaded_again(folder: Path, tmp_path: Path) -> None:
         renamed = load(folder, classes=["calm", "angry"])
     cases = {
         "untrained": (
-            EmotionModule("ceflnet", size="lite", options=OPTIONS, tau=0.5, flips=True).eval(),
+            EmotionModule("ceflnet", size="lite", options=OPTIONS, loss={"tau": 0.5}, flips=True).eval(),
             "nothing that",
         ),
         "loaded": (load(folder), "drawings"),

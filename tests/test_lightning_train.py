@@ -17,12 +17,14 @@ import pytest
 import yaml
 
 from emozoo import files, registry
-from emozoo.card import told
+from emozoo.callbacks import Distillation, SaveWeights
+from emozoo.card import private, told
 from emozoo.cli import main
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UsageError, WeightsError
 from emozoo.module import EmotionModule
-from emozoo.train import SaveWeights, changes, private, train
+from emozoo.settings import changes
+from emozoo.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,7 +61,7 @@ def recipe(folder: Path, name: str = "mine", save: dict[str, Any] | None = None,
                         "filename": "last", "save_on_train_epoch_end": True, "enable_version_counter": False,
                     },
                 },
-                {"class_path": "emozoo.train.SaveWeights", "init_args": save or {}},
+                {"class_path": "emozoo.callbacks.SaveWeights", "init_args": save or {}},
             ],
         },
     }  # fmt: skip
@@ -101,6 +103,8 @@ def test_a_recipe_that_was_followed_says_so(work: Path) -> None:
     ("words", "said"),
     [
         (["--model.lr", "0.0003"], {"model.lr": [0.001, 0.0003]}),
+        (["--model.loss.tau", "1", "--model.optimizer.weight_decay", "0.1"],
+         {"model.loss.tau": [None, 1.0], "model.optimizer.weight_decay": [None, 0.1]}),
         (["--data.batch_size", "2", "--seed_everything", "7"], {"seed_everything": [1, 7], "data.batch_size": [4, 2]}),
         (["--trainer.precision", "bf16-mixed"], {"trainer.precision": [None, "bf16-mixed"]}),
         (["--model.options", '{"backbone": "vgg_lite"}'], {"model.options.backbone": ["vgg_tiny", "vgg_lite"]}),
@@ -153,7 +157,7 @@ def test_without_a_recipe_the_card_says_so(work: Path, images: Path) -> None:
         "--trainer.accelerator",
         "cpu",
         "--trainer.callbacks",
-        "emozoo.train.SaveWeights",
+        "emozoo.callbacks.SaveWeights",
     ]
     assert train([*words, "--trainer.enable_progress_bar", "false"]) == 0
     assert (work / "runs" / "emotion_fan" / "metrics.csv").is_file()
@@ -170,6 +174,30 @@ def test_without_a_recipe_the_card_says_so(work: Path, images: Path) -> None:
         assert "Trained without a recipe" in card_of(folder)
     assert config_of(work / "own")["settings"]["model"]["lr"] == 0.02
     assert config_of(work / "own")["settings"]["trainer"]["max_epochs"] == 1
+
+
+def test_a_trainer_of_ones_own_distils_as_the_command_does(work: Path, images: Path) -> None:
+    """Protects plain Lightning users: the same callback, seed and data give the very weights of ``emozoo train``."""
+    teacher = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    teacher.save("teacher")
+    path = recipe(work, save={"folder": "by_command"})
+    plan = yaml.safe_load(path.read_text())
+    taught = {"class_path": "emozoo.callbacks.Distillation", "init_args": {"teacher": "teacher", "weight": 0.5}}
+    plan["trainer"]["callbacks"] = [taught, plan["trainer"]["callbacks"][-1]]
+    path.write_text(yaml.safe_dump(plan))
+    assert train(["--config", str(path)]) == 0
+    assert config_of(work / "by_command")["settings"]["callbacks"]["Distillation"] == taught["init_args"]
+    L.seed_everything(1, verbose=False)
+    module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=4, val_share=0.25)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    callbacks = [Distillation("teacher", 0.5), SaveWeights("by_hand")]
+    L.Trainer(max_epochs=1, callbacks=callbacks, **quiet).fit(module, dm)  # type: ignore[arg-type]
+    assert config_of(work / "by_hand")["sha256"] == config_of(work / "by_command")["sha256"]
+    L.seed_everything(1, verbose=False)
+    module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    L.Trainer(max_epochs=1, callbacks=[SaveWeights("untaught")], **quiet).fit(module, dm)  # type: ignore[arg-type]
+    assert config_of(work / "untaught")["sha256"] != config_of(work / "by_hand")["sha256"]
 
 
 def test_a_run_that_goes_on_keeps_its_log_and_says_what_changed(work: Path) -> None:
@@ -247,6 +275,11 @@ def test_two_processes_write_one_configuration(work: Path) -> None:
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--model.modle", "x"], "--model.modle"),
         (["--model.lr", "fast"], "lr"),
+        (["--model.tau", "1"], "model.tau is now model.loss.tau"),
+        (["--model.distill", "0.5"], "Distillation"),
+        (["--model.loss.tua", "1"], "tua"),
+        (["--model.optimizer", "sdg"], "optimizer must be one of adamw"),
+        (["--model.optimizer", "sgd", "--model.optimizer.weight_decay", "0.1"], "required keys: {'name'}"),
         (["--model.model", "emotion_fn"], "no model 'emotion_fn'; did you mean 'emotion_fan'?"),
     ],
 )
@@ -267,7 +300,7 @@ def test_a_start_that_does_not_fit_is_one_short_line(work: Path) -> None:
     for parts, said in (({"backbone": "backbone"}, "keys, first"), ({"backbone": "bakbone"}, "no part 'bakbone'")):
         with pytest.raises((WeightsError, UsageError), match=said) as raised:
             EmotionModule("emotion_fan", size="lite", options={"backbone": "vgg_tiny"},
-                          init_from="emotion_fan.ferplus_v3", init_parts=parts)  # fmt: skip
+                          init_from={"emotion_fan.ferplus_v3": parts})  # fmt: skip
         assert len(str(raised.value)) < 400
 
 
@@ -278,7 +311,7 @@ def test_without_classes_a_recipe_trains_on_those_of_the_paper(work: Path, image
     Path("table.csv").write_text("\n".join(["path,label", *lines]))
     train(["--model.model", "emotion_fan", "--model.size", "lite", "--model.options", '{"backbone": "vgg_tiny"}',
            "--data.dataset", "csv", "--data.root", "table.csv", "--trainer.max_steps", "1", "--trainer.accelerator",
-           "cpu", "--trainer.callbacks+", "emozoo.train.SaveWeights"])  # fmt: skip
+           "cpu", "--trainer.callbacks+", "emozoo.callbacks.SaveWeights"])  # fmt: skip
     config = json.loads(Path("runs/emotion_fan/last/config.json").read_text())
     assert tuple(config["classes"]) == names
     shares = np.exp(config["log_prior"])

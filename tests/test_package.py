@@ -94,6 +94,7 @@ def test_wheel_content(wheel):
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert "emozoo/benchmark/templates/report.html" in names, "the page of a benchmark's report"
     assert "emozoo/_packaged/benchmarks/leaderboards/boards.yaml" in names
+    assert "emozoo/card.md.j2" in names, "model cards are written from it"
     assert "emozoo/py.typed" in names, "type checkers look into a package only where this file says so"
     assert sum(i.file_size for i in archive.infolist() if i.filename.endswith(".safetensors")) <= 64e6
     assert not [n for n in names if n.endswith((".pt", ".pth", ".ckpt", ".pkl")) or n.startswith("tests")]

@@ -176,15 +176,17 @@ def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
     options = {k: v for k, v in (model.get("options") or {}).items() if not k.endswith("_weights")}
     if options != (model.get("options") or {}):
         changed["model.options"] = options
-    for argument in ("init_from", "teacher"):
-        start = model.get(argument) or ()
-        for other in (Path(p) for p in ([start] if isinstance(start, str) else start)):
+    taught = next((c["init_args"] for c in trainer["callbacks"] if c["class_path"].endswith("Distillation")), {})
+    for argument, start in (("model.init_from", model.get("init_from")), ("teacher", taught.get("teacher"))):
+        for other in (Path(p) for p in ([start] if isinstance(start, str) else start or ())):
             if other.parts[0] == "runs":  # made by another recipe, which must exist
                 names = (f"{other.name}__synthemo_plain", other.parent.name)
                 assert any((path.parent / f"{name}.yaml").is_file() for name in names)
-                changed[f"model.{argument}"] = None
-                if model.get("teacher"):  # it reads the features of the encoder that the recipe starts from
-                    changed |= {"model.teacher": None, "model.distill": 0.0}
+                if argument != "teacher":
+                    changed[argument] = None
+                if taught:  # it reads the features of the encoder that the recipe starts from
+                    others = [c for c in trainer["callbacks"] if not c["class_path"].endswith("Distillation")]
+                    changed["trainer.callbacks"] = others
                     also = recipe["data"].get("also", ())  # sets without labels teach through a teacher alone
                     changed["data.also"] = [d for d in also if d.get("labels", True)]
     if trainer.get("precision") == "16-mixed":  # CPUs have bfloat16 alone
@@ -245,7 +247,7 @@ def test_comparisons_share_all_settings() -> None:
         for path in RECIPES:
             if path.stem.endswith(name):
                 recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-                own = ("model", "spec", "init_from", "init_parts", "lr_scale")
+                own = ("model", "spec", "init_from", "lr_scale")
                 data = {k: v for k, v in recipe["data"].items() if k != "augment"}
                 budget = {k: v for k, v in recipe["trainer"].items() if k not in ("callbacks", "default_root_dir")}
                 model = {k: v for k, v in recipe["model"].items() if k not in own}

@@ -14,15 +14,17 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import emozoo
-from emozoo.batch import Batch
-from emozoo.callbacks import FeatureCache
+from emozoo.batch import Batch, mix
+from emozoo.callbacks import Distillation, FeatureCache, SaveWeights
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.features import FeatureDataset, collate_features
 from emozoo.data.loading import ClipDataset, Collate
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.network import Output
-from emozoo.module import EmotionModule, load, rate
-from emozoo.train import SaveWeights, _recipe, finetune
+from emozoo.module import EmotionModule
+from emozoo.optim import lr_factor
+from emozoo.train import _recipe, finetune
+from emozoo.zoo import load
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +37,12 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": 
 
 def test_learning_rates_of_papers() -> None:
     """CEFLNet's cosine with warm-up, Emotion-FAN's steps and CAHFW-Net's cosine, by the epoch."""
-    ceflnet = [1e-4 * rate("epoch_cosine", e, 120, warm=10, period=160) for e in (0, 4, 9, 40, 80, 119)]
+    ceflnet = [1e-4 * lr_factor("epoch_cosine", e, 120, warmup=10, period=160) for e in (0, 4, 9, 40, 80, 119)]
     assert ceflnet == pytest.approx([1.0e-5, 4.99e-5, 9.92e-5, 8.54e-5, 5.0e-5, 1.535e-5], rel=1e-3)
-    fan = [4e-3 * rate("epoch_step", e, 180, period=60, gamma=0.2) for e in (0, 59, 60, 120, 179)]
+    fan = [4e-3 * lr_factor("epoch_step", e, 180, period=60, gamma=0.2) for e in (0, 59, 60, 120, 179)]
     assert fan == pytest.approx([4e-3, 4e-3, 8e-4, 1.6e-4, 1.6e-4])
-    assert rate("epoch_cosine", 50, 100, period=100) == pytest.approx(0.5)
-    assert [rate("cosine", s, 100, warm=5, final=0.1) for s in (0, 4, 5, 100)] == pytest.approx([0.2, 1.0, 1.0, 0.1])
+    assert lr_factor("epoch_cosine", 50, 100, period=100) == pytest.approx(0.5)
+    assert [lr_factor("cosine", s, 100, warmup=5) for s in (0, 4, 5, 100)] == pytest.approx([0.2, 1.0, 1.0, 0.0])
 
 
 def test_recipes_are_found_by_name() -> None:
@@ -59,7 +61,6 @@ def test_unknown_schedule_says_which_there_are() -> None:
 
 def test_mixing_mixes_every_target() -> None:
     """Protects mixup beside valence and arousal: what is mixed in the image is mixed in all that is said of it."""
-    module = EmotionModule("emotion_fan", size="lite", classes=["calm", "angry"], mixup=0.5)
     torch.manual_seed(1)
     x = torch.arange(6.0)
     targets = {
@@ -67,8 +68,10 @@ def test_mixing_mixes_every_target() -> None:
         "va": x[:, None, None].expand(6, 3, 2),
         "va_mask": torch.tensor([1, 1, 1, 1, 0, 1], dtype=torch.bool)[:, None].expand(6, 3),
     }
-    inputs, mixed = module._mix({"face": x[:, None]}, dict(targets))
-    torch.testing.assert_close(mixed["va"][:, 0, 0], inputs["face"][:, 0])
+    batch = mix(Batch({"face": x[:, None]}, {}, targets), 0.5, 2)
+    mixed = batch.targets
+    torch.testing.assert_close(mixed["va"][:, 0, 0], batch.inputs["face"][:, 0])
+    assert targets["emotion"].shape == (6,), "the batch that was given is as before"
     assert mixed["va_mask"].sum() < targets["va_mask"].sum(), "nothing is known where one of the two is not"
     assert mixed["emotion"].shape == (6, 2)
     assert 0 < float(mixed["emotion"].sum()) < 6
@@ -78,13 +81,18 @@ def test_options_that_would_do_nothing_are_refused(images: Path, tmp_path: Path)
     """Protects from runs that are not what their recipe says: misspelt parts, a teacher without weight or absent."""
     for wrong, said in (
         ({"lr_scale": {"bakbone": 0.1}}, "has no part 'bakbone'"),
-        ({"distill": 0.5}, "needs a teacher"),
-        ({"teacher": "emotion_fan.ferplus"}, "above 0"),
+        ({}, "needs a teacher"),
+        ({"classes": ["calm", "angry"]}, "other streams or classes"),
     ):
-        module = EmotionModule("emotion_fan", size="lite", classes=["angry", "calm"], **wrong)
+        settings = {"size": "lite", "classes": ["angry", "calm"]} | wrong
+        module = EmotionModule("emotion_fan", **settings)  # type: ignore[arg-type]
         dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
+        taught = Distillation("emotion_fan.ferplus" if "classes" in wrong else None, 0.5)
+        trainer = L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, callbacks=[taught], **QUIET)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=said):
-            L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET).fit(module, dm)
+            trainer.fit(module, dm)
+    with pytest.raises(UsageError, match="above 0"):
+        Distillation("emotion_fan.ferplus", 0.0)
 
 
 def test_images_without_labels_need_a_teacher(images: Path, tmp_path: Path) -> None:
@@ -257,7 +265,7 @@ def test_calibration_finds_the_temperature_of_held_out_clips(images: Path) -> No
     """Answers ten times too timid are put right by the stored temperature, their prior too: what votes say of rare
     classes is flatter than what most voters say. Exact ones stay, and calibrating again changes nothing."""
     module = EmotionModule(
-        "emotion_fan", size="lite", classes=["a", "b", "c"], options={"backbone": "vgg_tiny"}, tau=1.0
+        "emotion_fan", size="lite", classes=["a", "b", "c"], options={"backbone": "vgg_tiny"}, loss={"tau": 1.0}
     )
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(6000, 3, generator=generator)
@@ -287,15 +295,17 @@ def test_several_teachers_teach_their_mean(images: Path, tmp_path: Path) -> None
         folders.append(str(tmp_path / str(seed)))
         callbacks = [SaveWeights(folders[-1])]
         L.Trainer(max_epochs=1, accelerator="cpu", callbacks=callbacks, limit_val_batches=0, **QUIET).fit(module, dm)  # type: ignore[arg-type]
-    pupil = EmotionModule("emotion_fan", distill=0.5, teacher=folders, **same)  # type: ignore[arg-type]
+    pupil, taught = EmotionModule("emotion_fan", **same), Distillation(folders, 0.5)  # type: ignore[arg-type]
     unlabelled = [{"dataset": "folder", "root": str(images), "labels": False}]
     dm = EmotionDataModule("folder", images, spec=pupil.spec, classes=pupil.classes, batch_size=48, also=unlabelled)
-    trainer = L.Trainer(max_epochs=1, accelerator="cpu", limit_val_batches=0, **QUIET)  # type: ignore[arg-type]
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", limit_val_batches=0, callbacks=[taught], **QUIET)  # type: ignore[arg-type]
     trainer.fit(pupil, dm)
+    assert "loss_teacher" in trainer.callback_metrics
+    assert pupil.teacher_weight == 0.0, "another fit of the same module asks nobody"
     batch = next(iter(dm.train_dataloader()))
     assert (batch.targets["emotion"] < 0).sum() == 24, "the further set brings images alone"
     mean = sum(t.scores(t.output(batch).logits, prior="uniform") for t in map(load, folders)) / 2
-    torch.testing.assert_close(pupil._taught(batch), mean)
+    torch.testing.assert_close(taught.probabilities(batch), mean)
 
 
 def test_checkpoints_hold_plain_types_only(images: Path, tmp_path: Path) -> None:

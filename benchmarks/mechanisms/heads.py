@@ -15,7 +15,7 @@ from torch.nn import functional as fn
 
 from emozoo.losses import concordance_loss, cross_entropy, inverse_temperature
 from emozoo.models.network import Output
-from emozoo.module import build_network
+from emozoo.registry import build_network
 from emozoo.synthemo import EMOTIONS
 
 from .clips import Tensors

@@ -223,6 +223,7 @@ class EmotionDataModule(L.LightningDataModule):
         self._training: TrainLoader | None = None
         self._resume_from: dict[str, int] | None = None  # a checkpoint's state of the training loader
         self._epochs = -1
+        self.validate_on_test_too = False  # val_dataloader gives the test loader as a second one (BestOnTest)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the table and splits its rows, for every ``stage`` alike, into training, validation and test.
@@ -317,7 +318,9 @@ class EmotionDataModule(L.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader("val") if self.val_rows else []
+        if not self.val_rows:
+            return []
+        return [self._loader("val"), self._loader("test")] if self.validate_on_test_too else self._loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
         return self._loader("test")

@@ -36,13 +36,19 @@ def test_every_fold_has_its_own_teacher(make_images: Callable[[int], Path], tmp_
             "default_root_dir": str(tmp_path),
             "callbacks": [
                 {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}},
-                {"class_path": "emozoo.train.SaveWeights", "init_args": {"folder": str(tmp_path / "x"), "tag": "x_v1"}},
+                {
+                    "class_path": "emozoo.callbacks.SaveWeights",
+                    "init_args": {"folder": str(tmp_path / "x"), "tag": "x_v1"},
+                },
             ],
         },
     }
     recipe, taught = tmp_path / "recipe.yaml", tmp_path / "taught.yaml"
     recipe.write_text(yaml.safe_dump(plan))
-    taught.write_text(yaml.safe_dump(plan | {"model": model | {"distill": 0.5, "teacher": str(tmp_path / "nobody")}}))
+    nobody = {"teacher": str(tmp_path / "nobody"), "weight": 0.5}
+    distillation = {"class_path": "emozoo.callbacks.Distillation", "init_args": nobody}
+    plan["trainer"]["callbacks"].insert(0, distillation)
+    taught.write_text(yaml.safe_dump(plan))
     same = {"folds": 2, "protocol": "mine_2fold"}
     cross_validate(recipe, "csv", manifest, out=tmp_path / "teachers", tag="teacher", **same)  # type: ignore[arg-type]
     found = cross_validate(

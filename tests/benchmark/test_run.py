@@ -14,7 +14,7 @@ from emozoo.benchmark.contenders import controls_of
 from emozoo.benchmark.run import measure
 from emozoo.errors import DatasetError, UsageError
 from emozoo.labels import BASIC7
-from emozoo.module import load
+from emozoo.zoo import load
 
 DESIGN = {
     "model", "sha256", "detector", "dataset", "protocol", "split", "fold", "seed", "prior", "control", "n_expected",

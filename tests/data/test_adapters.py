@@ -14,6 +14,7 @@ import torch
 import trees
 
 from emozoo.benchmark.run import measure
+from emozoo.callbacks import SaveWeights
 from emozoo.data import datasets, doctor, protocols
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
@@ -25,7 +26,6 @@ from emozoo.errors import DatasetError, ManifestError, UsageError
 from emozoo.labels import CAER7, EKMAN6, FERPLUS8
 from emozoo.module import EmotionModule
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
-from emozoo.train import SaveWeights
 
 SEVEN = ("Happy", "Sad", "Neutral", "Angry", "Surprise", "Disgust", "Fear")
 SIX = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")

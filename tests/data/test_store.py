@@ -26,9 +26,9 @@ from emozoo.data.loading import read_row
 from emozoo.data.prepare import Result, prepare
 from emozoo.data.store import Cover
 from emozoo.errors import UsageError, VideoError
-from emozoo.module import load
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 from emozoo.synthemo import generate
+from emozoo.zoo import load
 
 MODELS = ("ceflnet", "caer_cross_attention", "recursive_joint_attention", "dfan")
 

@@ -16,8 +16,9 @@ import yaml
 from nets import build
 
 from emozoo.models.backbones import Speech, audio_encoder, portable
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.train import train
+from emozoo.zoo import load
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "papers" / "recursive_joint_attention.md"
 WIDTH = 16
@@ -111,7 +112,7 @@ def test_trains_by_configuration_and_loads_without_the_folder(
             rows.writerow([f"{i}.mkv", label, "train" if i < 3 else "val", 8, 8, 40, 40])
     plan = recipe(own)
     plan["data"] |= {"dataset": "csv", "root": "clips.csv", "batch_size": 3, "num_workers": 0}
-    save = {"class_path": "emozoo.train.SaveWeights", "init_args": {"folder": "out", "half": False}}
+    save = {"class_path": "emozoo.callbacks.SaveWeights", "init_args": {"folder": "out", "half": False}}
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False}
     plan["trainer"] = {"max_steps": 1, "accelerator": "cpu", "callbacks": [save], **quiet}
     Path("recipe.yaml").write_text(yaml.safe_dump(plan))

@@ -24,8 +24,9 @@ from emozoo.errors import UnknownModelError, WeightsError
 from emozoo.models.backbones import audio_encoder, portable
 from emozoo.models.layers import LayerPool
 from emozoo.models.whisper import WhisperEncoder
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
 from emozoo.train import train
+from emozoo.zoo import load
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "speech_tiny.v1"
@@ -244,7 +245,7 @@ def test_trains_on_kept_features_and_shares_the_encoder(
         "trainer": {
             "max_epochs": 3, "accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False,
             "callbacks": [
-                {"class_path": "emozoo.train.SaveWeights", "init_args": save},
+                {"class_path": "emozoo.callbacks.SaveWeights", "init_args": save},
                 {"class_path": "emozoo.callbacks.FeatureCache", "init_args": {"draws": 2}},
             ],
         },
