@@ -141,7 +141,7 @@ class Pretrained(ModelHubMixin):
         self.net.load_state_dict(fits, strict=False)
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # Lightning's own arguments are in ``more``
+    def load_from_checkpoint(  # Lightning's own arguments are in ``more``
         cls, checkpoint_path: Any, map_location: Any = None, **more: Any
     ) -> Self:
         """Lightning's own, for checkpoints of any Trainer; ``name`` and ``sha256`` are those of the file.
