@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from emozoo import registry
 from emozoo.benchmark import controls
 from emozoo.errors import UsageError
-from emozoo.module import EmotionModule, load
+from emozoo.module import EmotionModule
+from emozoo.zoo import load
 
 
 @dataclass(frozen=True)
