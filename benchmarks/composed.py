@@ -6,10 +6,10 @@ Composes the clips below ``runs/composed`` (people and voices of the test clips 
 trains the networks that look at them, encoders first, and asks them about two sets: ``varied``, where views are spoilt
 and then may tell something else, or are a stranger's (face and voice alone), and ``steady``, where none is.
 
-``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*.yaml``),
+``face_voice``  recursive joint attention on both views and on each (``recursive_joint_attention__composed*``),
                 beside late fusion: the answers of the two single networks together, their weights fitted on clips like
                 those of the set (``tune``, ``steady_tune``)
-``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed.yaml``), and it without each
+``face_scene``  CAER cross-attention on both views (``caer_cross_attention__composed``), and it without each
 
 Temperatures, too, are fitted on ``tune``: clips of faces, and of three training actors, that neither the encoders nor
 the networks have learnt from. The encoder of voices learns from eight actors, the networks from clips of five others:
@@ -31,11 +31,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from evidence import trained
 from rich.progress import track
 
-from emozoo import registry
+from emozoo import recipes, registry
 from emozoo.benchmark import report, statistics
 from emozoo.benchmark.answers import Said, Voice, read
 from emozoo.benchmark.run import complete, ends, record
@@ -108,7 +107,7 @@ def voice_table() -> None:
 
 def _held_out(recipe: str) -> set[str]:
     """Files of the training part that a recipe sets apart."""
-    plan = yaml.safe_load((Path("benchmarks/recipes") / f"{recipe}.yaml").read_text(encoding="utf-8"))["data"]
+    plan = recipes.read(recipe)["data"]
     dm = EmotionDataModule(
         plan["dataset"], plan["root"], spec=registry.model(JOINT).specs["lite"], val_share=plan["val_share"]
     )

@@ -34,12 +34,12 @@ def known(word: str) -> str | None:
     if path.is_file() and folder.resolve() not in path.resolve().parents:
         return None
     name = word.removesuffix(".yaml").rpartition(f"{FOLDER}/")[2]
-    part = name.startswith(("data/", "model/")) and (folder / f"{name}.yaml").is_file()
+    part = Path(name).parent.as_posix() in ("data", "model") and (folder / f"{name}.yaml").is_file()
     return name if part or name in _index() else None
 
 
 def read(*words: str) -> dict[str, Any]:
-    """The settings of a recipe, or of recipes and parts in this order, as Lightning's command line takes them.
+    """The settings of a recipe, or of recipes, parts and files in this order, as Lightning's command line takes them.
 
     A later part wins, key by key. Callbacks of the same class are one callback (ModelCheckpoints: of the same file
     name); what a later part adds to the list stands before what is there, SaveWeights last of all. ``$RECIPE`` stands
@@ -51,10 +51,12 @@ def read(*words: str) -> dict[str, Any]:
             plan = _merged(plan, part)
     name = known(words[0]) if len(words) == 1 else None
     title = name if name and "/" not in name else "+".join(Path(w).stem for w in words)
-    save = next((c for c in plan.get("trainer", {}).get("callbacks", []) if _kind(c) == "SaveWeights"), None)
-    if save is not None and title == name:
-        save["init_args"] = {"recipe": f"{FOLDER}/{name}.yaml", **save.get("init_args", {})}
-    return _filled(plan, {"$RECIPE": title, "$MODEL": str(plan.get("model", {}).get("model", "$MODEL"))})
+    plan = _filled(plan, {"$RECIPE": title, "$MODEL": str(plan.get("model", {}).get("model", "$MODEL"))})
+    if title == name:
+        for callback in plan["trainer"]["callbacks"]:
+            if _kind(callback) == "SaveWeights":
+                callback["init_args"]["recipe"] = f"{FOLDER}/{name}.yaml"
+    return plan
 
 
 def expand(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -99,10 +101,11 @@ def _index() -> dict[str, Any]:
 
 def _parts(word: str) -> list[dict[str, Any]]:
     name = known(word)
-    if name is None:
-        raise UsageError(f"no recipe '{word}': {packaged(FOLDER)} has their names (index.yaml, weights.yaml)")
     if name not in _index():
-        return [yaml.safe_load((packaged(FOLDER) / f"{name}.yaml").read_text(encoding="utf-8"))]
+        file = Path(word) if name is None else packaged(FOLDER) / f"{name}.yaml"
+        if not file.is_file():
+            raise UsageError(f"no recipe '{word}': index.yaml and weights.yaml in {packaged(FOLDER)} have their names")
+        return [yaml.safe_load(file.read_text(encoding="utf-8"))]
     entry = _index()[name]
     own = {"parts": entry} if isinstance(entry, list) else dict(entry)
     return [part for other in own.pop("parts") for part in _parts(other)] + [own]

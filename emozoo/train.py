@@ -383,7 +383,8 @@ class EmozooCLI(LightningCLI):
             trainer.logger = False if trainer.logger is None else trainer.logger
             return
         if trainer.default_root_dir is None:
-            trainer.default_root_dir = str(Path("runs", Path(self.configs[0]).stem if self.configs else run.model.model))
+            name = Path(self.configs[0]).stem if self.configs else run.model.model
+            trainer.default_root_dir = str(Path("runs", name))
         if trainer.logger is None:
             root = Path(trainer.default_root_dir)
             if not trainer.fast_dev_run:

@@ -17,7 +17,7 @@ from emozoo.data.datamodule import ClipDataset, Collate, EmotionDataModule, Feat
 from emozoo.errors import DatasetError, UsageError
 from emozoo.models.layers import Output
 from emozoo.module import EmotionModule, load, rate
-from emozoo.train import SaveWeights, _recipe, finetune
+from emozoo.train import SaveWeights, finetune
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,6 @@ def test_learning_rates_of_papers() -> None:
     assert fan == pytest.approx([4e-3, 4e-3, 8e-4, 1.6e-4, 1.6e-4])
     assert rate("epoch_cosine", 50, 100, period=100) == pytest.approx(0.5)
     assert [rate("cosine", s, 100, warm=5, final=0.1) for s in (0, 4, 5, 100)] == pytest.approx([0.2, 1.0, 1.0, 0.1])
-
-
-def test_recipes_are_found_by_name() -> None:
-    """A recipe of the package needs no path; a path and an unknown word stay as they are."""
-    assert Path(_recipe("ceflnet__dfew")).is_file()
-    assert _recipe("no_such_recipe") == "no_such_recipe"
 
 
 def test_unknown_schedule_says_which_there_are() -> None:
