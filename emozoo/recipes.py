@@ -115,8 +115,8 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     found = dict(old)
     for key, value in new.items():
         before = old.get(key)
-        if key == "callbacks" and before:
-            value = _joined(before, value)
+        if key == "callbacks":
+            value = _joined(before or [], value)
         elif isinstance(value, dict) and isinstance(before, dict):
             value = _merged(before, value)
         found[key] = value

@@ -21,7 +21,7 @@ from emozoo.errors import UsageError
 from emozoo.labels import BASIC7
 from emozoo.module import EmotionModule
 from emozoo.synthemo import compose, generate
-from emozoo.train import EmozooCLI
+from emozoo.train import EmozooCLI, SaveWeights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPES = recipes.names()
@@ -236,7 +236,10 @@ def test_recipe_is_read(name: str, place: Callable[[dict[str, Any]], None]) -> N
     cli = EmozooCLI(EmotionModule, EmotionDataModule, args=words(name, recipe, **LIGHT), run=False)
     assert cli.datamodule.spec == cli.model.spec
     assert set(recipe["data"].get("augment") or ()) <= set(cli.model.spec.streams)
-    assert cli.config["trainer"]["callbacks"][-1]["init_args"]["recipe"] == f"benchmarks/recipes/{name}.yaml"
+    (save,) = (c for c in cli.trainer.callbacks if isinstance(c, SaveWeights))
+    assert save.recipe == f"benchmarks/recipes/{name}.yaml"
+    assert save.changed is not None, "the run is compared with the recipe, whose name SaveWeights has"
+    assert {"model.lr", "data.dataset", "trainer.max_epochs"}.isdisjoint(save.changed)
 
 
 @pytest.mark.parametrize("name", chosen())
