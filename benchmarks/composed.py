@@ -31,11 +31,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from evidence import trained
 from rich.progress import track
 
-from emozoo import files, registry
+from emozoo import files, recipes, registry
 from emozoo.benchmark import report, statistics
 from emozoo.benchmark.contenders import Contender
 from emozoo.benchmark.predict import Predictions, predict
@@ -110,7 +109,7 @@ def voice_table() -> None:
 
 def _held_out(recipe: str) -> set[str]:
     """Files of the training part that a recipe sets apart."""
-    plan = yaml.safe_load((Path("benchmarks/recipes") / f"{recipe}.yaml").read_text(encoding="utf-8"))["data"]
+    plan = recipes.read(recipe)["data"]
     dm = EmotionDataModule(
         plan["dataset"], plan["root"], spec=registry.model(JOINT).specs["lite"], val_share=plan["val_share"]
     )

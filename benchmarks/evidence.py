@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ import numpy as np
 import torch
 from folds import cross_validate, saved_elsewhere
 
-from emozoo import files, hub
+from emozoo import files, hub, recipes
 from emozoo.benchmark import report, statistics
 from emozoo.benchmark.records import complete, ends
 from emozoo.benchmark.run import measure
@@ -52,7 +51,7 @@ from emozoo.zoo import load
 
 Records = list[dict[str, Any]]
 NETWORKS = ("ceflnet", "emotion_fan", "caer_net_s", "resnet_gru")
-RECIPES, RUNS, RESULTS = Path("benchmarks/recipes"), Path("runs"), Path("benchmarks/results")
+RUNS, RESULTS = Path("runs"), Path("benchmarks/results")
 LFW5 = "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv"
 VOICES = "$EMOZOO_SHARED/data/ravdess_audio/manifest.csv"
 GERMAN = "$EMOZOO_SHARED/data/emodb/manifest.csv"
@@ -63,13 +62,13 @@ MELS, STEP = 64, AudioSpec(rate=16000, win=400, hop=160, fft=512, top_db=80.0)
 def trained(recipe: str) -> Path:
     """The folder of the weights of a recipe, which is trained first where they are missing."""
     root = RUNS / recipe
-    tag = re.search(r"^ +tag: (\S+)$", (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
-    shipped = Path("checkpoints") / f"{recipe.partition('__')[0]}.{tag[1] if tag else ''}"
-    files_ = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
-    if not any(map(Path.is_file, files_)):
+    save = recipes.read(recipe)["trainer"]["callbacks"][-1]["init_args"]
+    shipped = Path("checkpoints") / f"{recipe.partition('__')[0]}.{save.get('tag', '')}"
+    folders = [f / hub.CONFIG for f in (shipped, root / "weights", root / "last")]
+    if not any(map(Path.is_file, folders)):
         resume = ["--ckpt_path", str(root / "checkpoints" / "last.ckpt"), "--weights_only", "true"]
-        train(["--config", str(RECIPES / f"{recipe}.yaml"), *(resume if Path(resume[1]).is_file() else [])])
-    return next(f.parent for f in files_ if f.is_file())
+        train(["--config", recipe, *(resume if Path(resume[1]).is_file() else [])])
+    return next(f.parent for f in folders if f.is_file())
 
 
 def faces5() -> Records:
@@ -84,7 +83,7 @@ def faces5() -> Records:
         ("caer_cross_attention__lfw5", "caer_cross_attention, recipe lfw5", None),
     ):
         found += cross_validate(
-            RECIPES / f"{recipe}.yaml", "csv", resolve_path(LFW5), folds=5, protocol="lfw5_5fold_v1",
+            recipe, "csv", resolve_path(LFW5), folds=5, protocol="lfw5_5fold_v1",
             out=out / recipe, tag=name, teacher=teacher,
         )  # fmt: skip
     return [r | {"dataset": "lfw5"} for r in found]
@@ -96,7 +95,7 @@ def lfw5() -> Records:
     for arch in NETWORKS:
         trained(f"{arch}__ferplus_votes")
         found += cross_validate(
-            RECIPES / f"{arch}__lfw5_folds.yaml", "csv", resolve_path(LFW5), folds=5, protocol="lfw5_5fold_v1",
+            f"{arch}__lfw5_folds", "csv", resolve_path(LFW5), folds=5, protocol="lfw5_5fold_v1",
             out=RUNS / f"{arch}__lfw5_folds", tag=f"{arch}, recipe lfw5_folds",
         )  # fmt: skip
     return [r | {"dataset": "lfw5"} for r in found]
@@ -197,8 +196,7 @@ def together() -> Records:
         table = joined_table([c for c in CORPORA if c != left_out], f"without_{left_out}")
         folder = RUNS / recipe / f"without_{left_out}"
         if not (folder / hub.CONFIG).is_file():
-            path = RECIPES / f"{recipe}.yaml"
-            train(["--config", str(path), "--data.root", str(table), *saved_elsewhere(path, folder)])
+            train(["--config", recipe, "--data.root", str(table), *saved_elsewhere(recipe, folder)])
         others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
         made = measure([str(folder)], "csv", others, prior="both").records
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}

@@ -3,7 +3,7 @@
     python benchmarks/face_encoder.py            checkpoints/emotion_fan.ferplus_v3
 
 Fetches the face recogniser that the teachers start from (``face_identity_weights.py``), trains them with three seeds
-(``emotion_fan__ferplus_teacher.yaml``) and then the encoder (``emotion_fan__ferplus_v3.yaml``). What is there is not
+(recipe ``emotion_fan__ferplus_teacher``) and then the encoder (``emotion_fan__ferplus_v3``). What is there is not
 made again. Needs the real material (``EMOZOO_SHARED``); meant for an accelerator.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import face_identity_weights
-from evidence import RECIPES, RUNS, trained
+from evidence import RUNS, trained
 from folds import saved_elsewhere
 
 from emozoo import hub
@@ -23,9 +23,9 @@ TEACHER, SEEDS = "emotion_fan__ferplus_teacher", (1, 2, 3)
 
 def teacher(seed: int) -> Path:
     """The folder of one teacher's weights, which is trained first where they are missing."""
-    recipe, folder = RECIPES / f"{TEACHER}.yaml", RUNS / TEACHER / f"seed{seed}"
+    folder = RUNS / TEACHER / f"seed{seed}"
     if not (folder / hub.CONFIG).is_file():
-        train(["--config", str(recipe), "--seed_everything", str(seed), *saved_elsewhere(recipe, folder)])
+        train(["--config", TEACHER, "--seed_everything", str(seed), *saved_elsewhere(TEACHER, folder)])
     return folder
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/face_identity_weights.py       weights/mobilenetv1_vggface2.safetensors
 
-The face encoder (``emotion_fan__ferplus_v3.yaml``) starts from it (``backbone: mobilenetv1_100@4``): MobileNet
+The face encoder (``emotion_fan__ferplus_v3``) starts from it (``backbone: mobilenetv1_100@4``): MobileNet
 v1 trained to tell the people of VGGFace2 apart (Savchenko, "Efficient facial representations for age, gender and
 identity recognition in organizing photo albums using multi-output ConvNet", PeerJ Computer Science 2019;
 HSE_FaceRec_tf). The file ``faceres`` comes in the npm package ``@vladmandic/human`` (MIT) as plain numbers; nothing of

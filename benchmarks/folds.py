@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from emozoo import recipes
 from emozoo.benchmark.run import measure
 
 
@@ -21,6 +24,7 @@ def cross_validate(
 ) -> list[dict[str, Any]]:
     """Trains ``recipe`` ``folds`` times on all folds but one, and pools the predictions for the held-out people.
 
+    ``recipe`` is a name or a file.
     A fold whose weights already lie under ``out`` is not trained again, so a killed run continues. Returns one record
     per prior with ``fold`` "pooled"; intervals are by person. A ``val_share`` of the recipe is taken from the other
     folds. The recipe's own ``teacher`` may have seen the held-out people: ``teacher`` names one for each fold, with
@@ -43,9 +47,7 @@ def cross_validate(
 
 def saved_elsewhere(recipe: str | Path, folder: Path, teacher: str | None = None) -> list[str]:
     """Arguments that let a recipe's callbacks write a fold's files into its own folder, and learn from its teacher."""
-    import yaml
-
-    callbacks = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))["trainer"]["callbacks"]
+    callbacks = recipes.read(str(recipe))["trainer"]["callbacks"]
     for callback in callbacks:
         kind = callback["class_path"].rpartition(".")[2]
         if kind == "ModelCheckpoint":

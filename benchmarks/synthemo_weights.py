@@ -17,9 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from emozoo import registry
+from emozoo import recipes, registry
 from emozoo.benchmark import suite
 from emozoo.synthemo import Knobs
 
@@ -30,14 +28,14 @@ PLAIN_SPOT = Knobs(face=1, scene=1, voice=1, action=1, spot=True)  # the scene's
 
 def train(arch: str, *, control: bool) -> None:
     """The recipe of an architecture's task, or its control's, in a process of its own."""
-    recipe = Path("benchmarks/recipes") / f"{arch}__synthemo.yaml"
+    recipe = f"{arch}__synthemo"
     tag = "synth_v1_mean" if control else "synth_v1"
     if (Path("checkpoints") / f"{arch}.{tag}" / "model.safetensors").is_file():
         return
     words: list[str] = []
     last = Path("runs") / f"{arch}__synthemo" / "last.ckpt"
     if control:
-        plan = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        plan = recipes.read(recipe)
         last = Path("runs") / f"{arch}__synthemo_mean" / "last.ckpt"
         options: dict[str, Any] = {**(plan["model"].get("options") or {}), **(registry.model(arch).control or {})}
         frozen = list(plan["model"]["lr_scale"])
@@ -69,14 +67,14 @@ def train_encoders(arch: str) -> None:
         knobs=PLAIN_SPOT if spot else PLAIN,
         workers=os.cpu_count() or 1,
     )
-    run(Path("benchmarks/recipes") / f"{arch}__synthemo_plain.yaml", out / "last.ckpt", [])
+    run(f"{arch}__synthemo_plain", out / "last.ckpt", [])
 
 
-def run(recipe: Path, last: Path, words: list[str]) -> None:
+def run(recipe: str, last: Path, words: list[str]) -> None:
     """``emozoo train`` with a recipe, from its last checkpoint where there is one."""
     if last.is_file():
         words = [*words, "--ckpt_path", str(last)]
-    subprocess.run([sys.executable, "-m", "emozoo", "train", "--config", str(recipe), *words], check=True)
+    subprocess.run([sys.executable, "-m", "emozoo", "train", "--config", recipe, *words], check=True)
 
 
 def main(archs: list[str]) -> None:

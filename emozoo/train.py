@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from emozoo import files, registry, settings
+from emozoo import files, recipes, registry, settings
 from emozoo.callbacks import BestOnTest, SaveWeights
 from emozoo.card import card, private
 from emozoo.data import datasets
@@ -75,7 +75,13 @@ class EmozooCLI(LightningCLI):
         parser.set_defaults({"trainer.enable_model_summary": False})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Lightning's own, but that a wrong argument is one line, without the list of all that there are."""
+        """Lightning's own, but ``--config`` takes names of recipes, and a wrong argument is one line.
+
+        That line is without the list of all arguments that there are.
+        """
+        self.configs: list[str] = []
+        if isinstance(args, list):
+            args, self.configs = recipes.expand(args)
         for each in (parser, *getattr(self, "_subcommand_parsers", {}).values()):
             each.exit_on_error = False
         try:
@@ -96,8 +102,8 @@ class EmozooCLI(LightningCLI):
             trainer.logger = False if trainer.logger is None else trainer.logger
             return
         if trainer.default_root_dir is None:
-            files = self._config_files()
-            trainer.default_root_dir = str(Path("runs", Path(files[0]).stem if files else run.model.model))
+            name = Path(self.configs[0]).stem if self.configs else run.model.model
+            trainer.default_root_dir = str(Path("runs", name))
         if trainer.logger is None:
             root = Path(trainer.default_root_dir)
             if not trainer.fast_dev_run:
@@ -113,16 +119,15 @@ class EmozooCLI(LightningCLI):
 
     def _record(self, save: SaveWeights) -> None:
         save.settings = settings.recorded(self._dumped(self._run_config()))
-        files = self._config_files()
-        named = _recipe_file(save.recipe) if save.recipe else None
-        base = [str(named)] if named is not None else files
-        save.recipe = save.recipe or ", ".join(Path(f).name for f in files)
+        named = bool(save.recipe) and (recipes.known(save.recipe) is not None or Path(save.recipe).is_file())
+        base = [save.recipe] if named else self.configs
+        save.recipe = save.recipe or ", ".join(recipes.known(c) or Path(c).name for c in self.configs)
         if base:
             save.changed = self._compared(base, save.settings)
 
     def _compared(self, base: Sequence[str], run: Mapping[str, Any]) -> dict[str, Any] | None:
         """The differences of a run's settings to those of recipes; None where these cannot be read any more."""
-        words = [w for file in base for w in ("--config", file)]
+        words, _ = recipes.expand([w for file in base for w in ("--config", file)])
         parser = self.parser
         try:
             found = parser.parse_args(words if self.subcommand is None else [self.subcommand, *words])
@@ -138,9 +143,6 @@ class EmozooCLI(LightningCLI):
 
     def _run_config(self) -> Any:
         return self.config if self.subcommand is None else self.config[self.subcommand]
-
-    def _config_files(self) -> list[str]:
-        return [str(f) for f in self._run_config().get("config") or []]
 
 
 def _in_one_line(error: ArgumentError) -> str:
@@ -167,14 +169,6 @@ def _make_way(file: Path) -> None:
         file.rename(next(f for f in numbered if not f.exists()))
 
 
-def _recipe_file(word: str) -> Path | None:
-    """The file of a recipe that SaveWeights names: of the package, or a user's own; None where there is none."""
-    committed = files.packaged("benchmarks/recipes") / f"{Path(word).name.removesuffix('.yaml')}.yaml"
-    if committed.is_file() and Path(word).parent.as_posix() in (".", "benchmarks/recipes"):
-        return committed
-    return Path(word) if Path(word).is_file() else None
-
-
 def _spec_of(model: str, size: str, changes: dict[str, Any] | None) -> dict[str, Any]:
     return json.loads(json.dumps(clip_spec(model, size, changes).to_dict()))  # lists, as a YAML file would have them
 
@@ -184,18 +178,11 @@ def _classes_of(model: str, classes: list[str] | None) -> list[str]:
     return list(registry.model(model).classes if classes is None else classes)
 
 
-def _recipe(word: str) -> str:
-    """The path of a recipe; a bare name that is no file means one of the package's."""
-    file = files.packaged("benchmarks/recipes") / f"{word}.yaml"
-    return str(file) if not Path(word).exists() and file.is_file() else word
-
-
 def train(argv: list[str]) -> int:
     """``emozoo train ARGV``: Lightning's command line gets every argument unchanged; ``fit`` is implied.
 
-    ``--config`` also takes the bare name of a recipe that comes with the package.
+    ``--config`` also takes names of recipes and of their parts (:mod:`emozoo.recipes`).
     """
-    argv = [_recipe(word) if before in ("--config", "-c") else word for before, word in zip(["", *argv], argv)]
     words = argv if argv and argv[0] in ("fit", "validate", "test") else ["fit", *argv]
     if any(w in ("-h", "--help") for w in argv) and words[0] == "fit" and argv[0] != "fit":
         words = ["fit", "--help"]

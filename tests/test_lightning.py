@@ -219,7 +219,7 @@ def test_a_start_that_is_not_there_says_what_to_write(
 
 def test_recipes_name_weights_and_no_folders_of_a_checkout() -> None:
     """Protects recipes in an installed wheel, where there is no folder ``checkpoints``."""
-    for path in (ROOT / "benchmarks" / "recipes").glob("*.yaml"):
+    for path in (ROOT / "benchmarks" / "recipes").rglob("*.yaml"):
         assert "checkpoints/" not in path.read_text(encoding="utf-8"), path.name
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from emozoo import files, registry
+from emozoo import recipes, registry
 from emozoo.callbacks import Distillation, SaveWeights
 from emozoo.card import private, told
 from emozoo.cli import main
@@ -127,8 +127,7 @@ def test_what_was_changed_is_said(work: Path, words: list[str], said: dict[str, 
 
 def test_a_committed_recipe_is_what_runs_are_compared_with(work: Path, images: Path) -> None:
     """Also where an edited copy is run: SaveWeights names the committed one, and what differs from it is said."""
-    committed = files.packaged("benchmarks/recipes") / "emotion_fan__afew.yaml"
-    plan = yaml.safe_load(committed.read_text(encoding="utf-8"))
+    plan = recipes.read("emotion_fan__afew")
     plan["model"]["lr"] = 0.5
     (work / "edited.yaml").write_text(yaml.safe_dump(plan))
     words = ["--config", "edited.yaml", "--model.size", "lite", "--model.classes", "[angry,calm]"]

@@ -89,7 +89,8 @@ def test_wheel_content(wheel):
     """Protects what travels: weights (64 MB at most), recipes, results, published tables; no tests, no pickles."""
     archive = zipfile.ZipFile(wheel)
     names = archive.namelist()
-    for part in ("checkpoints/", "benchmarks/recipes/", "benchmarks/results/", "benchmarks/leaderboards/"):
+    recipes = ("benchmarks/recipes/index.yaml", "benchmarks/recipes/data/", "benchmarks/recipes/model/")
+    for part in ("checkpoints/", *recipes, "benchmarks/results/", "benchmarks/leaderboards/"):
         assert any(n.startswith(f"emozoo/_packaged/{part}") for n in names), part
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert "emozoo/benchmark/templates/report.html" in names, "the page of a benchmark's report"

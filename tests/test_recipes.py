@@ -1,4 +1,4 @@
-"""Every committed recipe, run for two steps on its data set in miniature."""
+"""Recipes: every one is built; those that together use everything train for two steps, on data in miniature."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import pytest
 import trees
 import yaml
 
-from emozoo import registry
+from emozoo import recipes, registry
+from emozoo.callbacks import SaveWeights
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.manifest import Row
+from emozoo.errors import UsageError
 from emozoo.labels import BASIC7
 from emozoo.module import EmotionModule
 from emozoo.synthemo import compose, generate
 from emozoo.train import EmozooCLI
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RECIPES = sorted((REPOSITORY / "benchmarks" / "recipes").glob("*.yaml"))
+RECIPES = recipes.names()
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 LFW5 = ("anger", "happiness", "neutral", "sadness", "surprise")
 RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -169,8 +171,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[s
         yield made
 
 
-def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
-    """The command line for a recipe: two steps, no files that only a user has."""
+def words(name: str, recipe: dict[str, Any], *without: str, **more: Any) -> list[str]:
+    """The command line for a recipe: two steps, no files that only a user has, none of the callbacks ``without``."""
+    left_out = set(without)
     model, trainer = recipe["model"], recipe["trainer"]
     changed: dict[str, Any] = {"trainer.fast_dev_run": 2, "trainer.accelerator": "cpu", "data.num_workers": 0}
     options = {k: v for k, v in (model.get("options") or {}).items() if not k.endswith("_weights")}
@@ -180,20 +183,21 @@ def words(path: Path, recipe: dict[str, Any], **more: Any) -> list[str]:
     for argument, start in (("model.init_from", model.get("init_from")), ("teacher", taught.get("teacher"))):
         for other in (Path(p) for p in ([start] if isinstance(start, str) else start or ())):
             if other.parts[0] == "runs":  # made by another recipe, which must exist
-                names = (f"{other.name}__synthemo_plain", other.parent.name)
-                assert any((path.parent / f"{name}.yaml").is_file() for name in names)
+                assert {f"{other.name}__synthemo_plain", other.parent.name} & set(RECIPES)
                 if argument != "teacher":
                     changed[argument] = None
                 if taught:  # it reads the features of the encoder that the recipe starts from
-                    others = [c for c in trainer["callbacks"] if not c["class_path"].endswith("Distillation")]
-                    changed["trainer.callbacks"] = others
+                    left_out.add("Distillation")
                     also = recipe["data"].get("also", ())  # sets without labels teach through a teacher alone
                     changed["data.also"] = [d for d in also if d.get("labels", True)]
+    callbacks = [c for c in trainer["callbacks"] if c["class_path"].rpartition(".")[2] not in left_out]
+    if callbacks != trainer["callbacks"]:
+        changed["trainer.callbacks"] = callbacks
     if trainer.get("precision") == "16-mixed":  # CPUs have bfloat16 alone
         changed["trainer.precision"] = "bf16-mixed"
     changed |= more
     said = {k: v if isinstance(v, str) else json.dumps(v) for k, v in changed.items()}
-    return ["--config", str(path), *(w for k, v in said.items() for w in (f"--{k}", v))]
+    return ["--config", name, *(w for k, v in said.items() for w in (f"--{k}", v))]
 
 
 def run(arguments: list[str]) -> EmozooCLI:
@@ -202,15 +206,59 @@ def run(arguments: list[str]) -> EmozooCLI:
     return cli
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_recipe_runs(path: Path, place: Callable[[dict[str, Any]], None]) -> None:
-    """Every committed recipe names real arguments and trains on data in the layout of its authors (lite networks)."""
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+def used(recipe: dict[str, Any]) -> set[tuple[str, ...]]:
+    """What a recipe uses: its network, its data set, and each argument, option, stream and callback that it names."""
+    model, data, trainer = recipe["model"], recipe["data"], recipe["trainer"]
+    found = {("network", model["model"]), ("data set", data["dataset"])}
+    found |= {("model", k) for k in model} | {("data", k) for k in data} | {("trainer", k) for k in trainer}
+    groups = ("optimizer", "schedule", "loss")
+    found |= {(group, k) for group in groups if isinstance(model.get(group), dict) for k in model[group]}
+    found |= {("option", model["model"], k) for k in model.get("options") or ()}
+    found |= {("callback", c["class_path"]) for c in trainer["callbacks"]}
+    streams = (model.get("spec") or {}).get("streams") or {}
+    found |= {("stream", s["source"], s.get("audio", {}).get("kind", "")) for s in streams.values()}
+    return found
+
+
+def chosen() -> list[str]:
+    """Few recipes that together use all that any recipe uses: again and again the one with most that is new."""
+    left = {name: used(recipes.read(name)) for name in RECIPES}
+    found = []
+    while any(left.values()):
+        best = max(left, key=lambda name: len(left[name]))
+        found.append(best)
+        new = left[best]
+        left = {name: what - new for name, what in left.items()}
+    return sorted(found)
+
+
+LIGHT = {"model.size": "lite", "data.batch_size": 2, "data.preload": 0}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_read(name: str, place: Callable[[dict[str, Any]], None]) -> None:
+    """Protects every recipe from arguments, options and streams that there are none of (lite networks, no data)."""
+    recipe = recipes.read(name)
+    assert "$RECIPE" not in str(recipe)
+    assert "$MODEL" not in str(recipe)
+    cli = EmozooCLI(EmotionModule, EmotionDataModule, args=words(name, recipe, **LIGHT), run=False)
+    assert cli.datamodule.spec == cli.model.spec
+    assert set(recipe["data"].get("augment") or ()) <= set(cli.model.spec.streams)
+    (save,) = (c for c in cli.trainer.callbacks if isinstance(c, SaveWeights))
+    assert save.recipe == f"benchmarks/recipes/{name}.yaml"
+    assert save.changed is not None, "the run is compared with the recipe, whose name SaveWeights has"
+    assert {"model.lr", "data.dataset", "trainer.max_epochs"}.isdisjoint(save.changed)
+
+
+@pytest.mark.parametrize("name", chosen())
+def test_recipe_runs(name: str, place: Callable[[dict[str, Any]], None]) -> None:
+    """Recipes train on data in the layout of its authors: those that together use all that recipes use (lite networks).
+
+    The others differ from them in numbers alone.
+    """
+    recipe = recipes.read(name)
     place(recipe)
-    light = {"model.size": "lite", "data.batch_size": 2, "data.preload": 0}
-    if any("FeatureCache" in c["class_path"] for c in recipe["trainer"].get("callbacks", ())):
-        light["trainer.callbacks.draws"] = 0
-    cli = run(words(path, recipe, **light))
+    cli = run(words(name, recipe, "FeatureCache", **LIGHT))
     trainer, module, dm = cli.trainer, cli.model, cli.datamodule
     assert trainer.global_step >= 1
     assert dm.spec == module.spec
@@ -220,39 +268,95 @@ def test_recipe_runs(path: Path, place: Callable[[dict[str, Any]], None]) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in RECIPES if "synthemo" not in p.stem], ids=lambda p: p.stem)
-def test_recipe_runs_at_its_size(path: Path, place: Callable[[dict[str, Any]], None]) -> None:
+@pytest.mark.parametrize("name", [n for n in RECIPES if "synthemo" not in n])
+def test_recipe_runs_at_its_size(name: str, place: Callable[[dict[str, Any]], None]) -> None:
     """The same with the networks, views, preloading and cached features that the recipe names, in float32.
 
     Without instructions of its own for them a CPU takes minutes for a step in 16 bits, which the test above takes.
     """
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = recipes.read(name)
     place(recipe)
     more = {"data.batch_size": 2, "trainer.fast_dev_run": 1, "trainer.precision": "32-true"}
-    cli = run(words(path, recipe, **more))
+    cli = run(words(name, recipe, **more))
     assert cli.trainer.global_step == 1
     assert cli.model.size == recipe["model"]["size"]
+
+
+def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("data", "own", "n"),
+    [
+        ("ferplus_votes", set(), 4),
+        ("lfw5_folds", set(), 4),
+        ("crema_d", {"data.batch_size"}, 7),
+        ("ravdess", {"data.batch_size"}, 7),
+    ],
+)
+def test_comparisons_share_the_settings_of_their_data(data: str, own: set[str], n: int) -> None:
+    """Protects comparisons: no recipe of one changes what its data part says: images, epochs, rate, augmentation."""
+    names = [name for name in RECIPES if name.endswith(f"__{data}")]
+    assert len(names) == n
+    own = own | {"trainer.default_root_dir", "trainer.callbacks", "model.init_from"}  # these have the name in them
+    said = {k: v for k, v in flat(recipes.read(f"data/{data}")).items() if k not in own}
+    for name in names:
+        recipe = recipes.read(name)
+        made = flat(recipe)
+        assert {k: made.get(k) for k in said} == said, name
+        assert len(set((recipe["model"].get("lr_scale") or {"": 1}).values())) == 1
+
+
+def test_every_name_of_weights_and_results_is_a_recipe() -> None:
+    """Protects who reads a card and wants to train the same again: its recipe is there, under the very words."""
+    for file in sorted((REPOSITORY / "checkpoints").glob("*/config.json")):
+        recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"]
+        assert recipes.known(recipe) or (REPOSITORY / recipe).is_file(), file
 
 
 def test_every_paper_has_its_recipes() -> None:
     """Protects: each data set that a paper's entry promises a recipe for has one."""
     wanted = {f"{name}__{data}" for name, spec in registry.MODELS.items() for data in spec.recipes}
-    assert wanted <= {p.stem for p in RECIPES}
+    assert wanted <= set(RECIPES)
 
 
-def test_comparisons_share_all_settings() -> None:
-    """Protects the four-model comparisons: same images, epochs, batches, rates and augmentation of the face."""
-    for name in ("ferplus_votes", "lfw5_folds"):
-        seen = []
-        for path in RECIPES:
-            if path.stem.endswith(name):
-                recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-                own = ("model", "spec", "init_from", "lr_scale")
-                data = {k: v for k, v in recipe["data"].items() if k != "augment"}
-                budget = {k: v for k, v in recipe["trainer"].items() if k not in ("callbacks", "default_root_dir")}
-                model = {k: v for k, v in recipe["model"].items() if k not in own}
-                average = recipe["trainer"]["callbacks"][0]
-                rates = set((recipe["model"].get("lr_scale") or {"": 1}).values())
-                seen.append((data, recipe["data"]["augment"]["face"], budget, model, average, rates))
-        assert len(seen) == 4
-        assert all(s == seen[0] for s in seen)
+def test_recipes_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the words of docs and cards: a name, with or without the folder; a user's own file goes before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "afew").mkdir(parents=True)  # where the clips lie: no recipe
+    (tmp_path / "mine.yaml").write_text("model: {size: full}")
+    (tmp_path / "ceflnet__mmi").write_text("model: {size: lite}")
+    for word in ("ceflnet__dfew", "benchmarks/recipes/ceflnet__dfew.yaml"):
+        assert recipes.known(word) == "ceflnet__dfew"
+    assert recipes.known(str(REPOSITORY / "benchmarks" / "recipes" / "data" / "afew.yaml")) == "data/afew"
+    assert recipes.known("data/afew") == "data/afew"
+    for word in ("mine.yaml", "ceflnet__mmi", "no_such_recipe", "index", "data/../index"):
+        assert recipes.known(word) is None
+    assert recipes.expand(["--config", "no_such_recipe"])[0] == ["--config", "no_such_recipe"]
+    assert recipes.read("mine.yaml", "ceflnet__mmi") == {"model": {"size": "lite"}}
+    with pytest.raises(UsageError, match=r"no recipe 'no_such_recipe': index\.yaml"):
+        recipes.read("no_such_recipe")
+
+
+def test_parts_make_a_recipe_without_a_name() -> None:
+    """``--config data/afew --config model/ceflnet`` is ceflnet__afew, but for what says its name."""
+    words, configs = recipes.expand(["fit", "--config", "data/afew", "--config=model/ceflnet", "--model.lr", "1"])
+    assert configs == ["data/afew", "model/ceflnet"]
+    assert [words[0], words[1], *words[3:]] == ["fit", "--config", "--model.lr", "1"]
+    by_hand, named = yaml.safe_load(words[2]), recipes.read("ceflnet__afew")
+    assert by_hand["trainer"].pop("default_root_dir") == "runs/afew+ceflnet"
+    named["trainer"].pop("default_root_dir")
+    named["trainer"]["callbacks"][-1]["init_args"].pop("recipe")
+    assert by_hand == named
+
+
+def test_callbacks_of_parts_are_joined() -> None:
+    """Protects written weights: SaveWeights stays last, after whatever averages them, in any order of the parts."""
+    for parts in (("data/caer_s", "model/caer_net_s"), ("model/caer_net_s", "data/caer_s")):
+        callbacks = [c["class_path"].rpartition(".")[2] for c in recipes.read(*parts)["trainer"]["callbacks"]]
+        assert sorted(callbacks) == ["BestOnTest", "EarlyStopping", "ModelCheckpoint", "ModelCheckpoint", "SaveWeights"]
+        assert callbacks[-1] == "SaveWeights"

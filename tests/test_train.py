@@ -23,7 +23,7 @@ from emozoo.errors import DatasetError, UsageError
 from emozoo.models.network import Output
 from emozoo.module import EmotionModule
 from emozoo.optim import lr_factor
-from emozoo.train import _recipe, finetune
+from emozoo.train import finetune
 from emozoo.zoo import load
 
 
@@ -43,12 +43,6 @@ def test_learning_rates_of_papers() -> None:
     assert fan == pytest.approx([4e-3, 4e-3, 8e-4, 1.6e-4, 1.6e-4])
     assert lr_factor("epoch_cosine", 50, 100, period=100) == pytest.approx(0.5)
     assert [lr_factor("cosine", s, 100, warmup=5) for s in (0, 4, 5, 100)] == pytest.approx([0.2, 1.0, 1.0, 0.0])
-
-
-def test_recipes_are_found_by_name() -> None:
-    """A recipe of the package needs no path; a path and an unknown word stay as they are."""
-    assert Path(_recipe("ceflnet__dfew")).is_file()
-    assert _recipe("no_such_recipe") == "no_such_recipe"
 
 
 def test_unknown_schedule_says_which_there_are() -> None:

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as fn
 
-from emozoo import files, synthemo
+from emozoo import files, recipes, synthemo
 from emozoo.benchmark import suite
 from emozoo.callbacks import FeatureCache
 from emozoo.data.datamodule import EmotionDataModule
@@ -128,7 +127,7 @@ def bursts_and_decoys(cause: Cause, frames: Tensor) -> tuple[Tensor, Tensor]:
 
 def load_clips(arch: str, workers: int) -> TaskClips:
     """The clips of an architecture's task through its frozen encoders: from the cache, or drawn and encoded now."""
-    recipe = yaml.safe_load(Path(f"benchmarks/recipes/{arch}__synthemo.yaml").read_text(encoding="utf-8"))
+    recipe = recipes.read(f"{arch}__synthemo")
     if not Path(recipe["model"]["init_from"]).is_dir():
         recipe["model"]["init_from"] = f"{arch}.synth_v1"  # the same encoders, in half precision
     module = EmotionModule(**recipe["model"]).eval()
