@@ -54,8 +54,8 @@ def cross_entropy(
     ``target``: class numbers (B,) or soft votes (B, K) that sum to 1. ``log_prior`` (K,) is added to the logits before
     the softmax, so that what the network learns is free of the class prior (Menon et al., Long-tail learning via logit
     adjustment, ICLR 2021). ``flood`` > 0: ``|loss - flood| + flood`` on the mini-batch mean (Ishida et al., Do we need
-    zero training loss, ICML 2020). CAHFW-Net (Eq. 27) prints ``loss + flood``, which changes no gradient. ``total``
-    sums a number over all processes: the mean that floods is then that of their batches together.
+    zero training loss, ICML 2020). CAHFW-Net (Eq. 27) prints ``loss + flood``, which would change no gradient.
+    ``total`` sums a number over all processes: the mean that floods is then that of their batches together.
     """
     if log_prior is not None:
         logits = logits + log_prior
