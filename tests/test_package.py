@@ -93,6 +93,7 @@ def test_wheel_content(wheel):
         assert any(n.startswith(f"emozoo/_packaged/{part}") for n in names), part
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert "emozoo/py.typed" in names, "type checkers look into a package only where this file says so"
+    assert "emozoo/templates/doctor.html" in names
     assert sum(i.file_size for i in archive.infolist() if i.filename.endswith(".safetensors")) <= 64e6
     assert not [n for n in names if n.endswith((".pt", ".pth", ".ckpt", ".pkl")) or n.startswith("tests")]
 

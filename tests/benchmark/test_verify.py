@@ -189,7 +189,6 @@ def test_commands(submitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--submission", "r.json"], "--verify"),
         (["--dataset", "csv", "--root", "x", "--root", "y"], "--root DIR for each"),
         (["--dataset", "csv", "--root", "x", "--folds", "one"], "--folds"),
         (["--compare", "ceflnet", "ceflnett"], "did you mean"),
