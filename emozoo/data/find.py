@@ -43,8 +43,8 @@ def find_media(paths: Sequence[str | PathLike[str]]) -> list[Item]:
 
     Hidden files and folders, those of systems, and images and videos that an earlier run wrote are
     passed over. Links to folders are followed, but no folder is looked through twice. What cannot be listed, and what
-    else was passed over, is logged; a folder given by name that cannot be listed stays as an item, whose answer says
-    so. Names longer than ``MAX_NAME`` bytes are cut and end in a hash of the whole name.
+    else was passed over, is logged; a folder given by name that cannot be listed stays as an item, whose prediction
+    has an error. Names longer than ``MAX_NAME`` bytes are cut and end in a hash of the whole name.
 
     Raises UsageError for a folder without any media file.
     """

@@ -38,6 +38,15 @@ def test_list_shows_models_to_use_and_what_they_answer(emozoo):
     assert all(w["tasks"] == ["emotion", "va"] for w in joint["weights"] if w["classes"])
     assert models["ceflnet"]["tasks"] == ["emotion"]
     assert "→ emotion, va" in text
+    with_controls = emozoo("list", "--controls").out
+    assert all(f"{w['name']} (" in with_controls for w in controls)
+
+
+def test_benchmark_help_is_in_groups(emozoo):
+    """Protects people from a wall of options: those of data, scoring, comparison and output stand apart."""
+    text = emozoo("benchmark", "--help").out
+    places = [text.index(group) for group in ("Models and data", "Scoring", "Comparison", "Output")]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(
