@@ -50,9 +50,9 @@ def main(table: str, out: Path, devices: int, strategy: str) -> None:
 
     def trainer(seen: Seen, *callbacks: L.Callback, **options: Any) -> L.Trainer:
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        kept = any(isinstance(c, ModelCheckpoint) for c in callbacks)
+        saves = any(isinstance(c, ModelCheckpoint) for c in callbacks)
         return L.Trainer(
-            accelerator="cpu", devices=devices, strategy=strategy, enable_checkpointing=kept, num_sanity_val_steps=0,
+            accelerator="cpu", devices=devices, strategy=strategy, enable_checkpointing=saves, num_sanity_val_steps=0,
             callbacks=[seen, *callbacks], **{"max_epochs": 2, **quiet, **options},
         )  # fmt: skip
 
@@ -72,11 +72,11 @@ def main(table: str, out: Path, devices: int, strategy: str) -> None:
         trainer(seen, **options).fit(module, dm)
         runs[name] = seen.found
     # In the middle of an epoch, and on.
-    kept = ModelCheckpoint(out / "kept", filename="last", every_n_train_steps=3, enable_version_counter=False)
+    saved = ModelCheckpoint(out / "saved", filename="last", every_n_train_steps=3, enable_version_counter=False)
     module, dm, seen = new()
-    trainer(seen, kept, max_steps=3).fit(module, dm)
+    trainer(seen, saved, max_steps=3).fit(module, dm)
     module, dm, seen = new()
-    trainer(seen).fit(module, dm, ckpt_path=str(out / "kept" / "last.ckpt"), weights_only=True)
+    trainer(seen).fit(module, dm, ckpt_path=str(out / "saved" / "last.ckpt"), weights_only=True)
     runs["resumed"] = seen.found
     (out / f"{rank}.json").write_text(json.dumps(runs))
 

@@ -50,7 +50,7 @@ def make(arch: str, **more: Any) -> EmotionModule:
 
 
 def items(module: EmotionModule, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Any]:
-    """Four items of noise, some of them masked, dealt to the processes."""
+    """Four items of noise, some of them masked, split between the processes."""
     draw = torch.Generator().manual_seed(1)
     spec, clips = module.spec, module.spec.clips
     inputs, masks = {}, {}

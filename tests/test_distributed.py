@@ -213,7 +213,7 @@ def test_the_lightning_example_counts_every_item_once(tmp_path: Path, processes:
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("tested 12 of 12 items") == 1
-    assert done.stderr.count("no split is given, so 20% are dealt") == 1, "by one process, where it is seen"
+    assert done.stderr.count("no split is given, so 20% are drawn") == 1, "by one process, where it is seen"
 
 
 # -- killed and resumed ------------------------------------------------------------------------------------------------

@@ -280,12 +280,15 @@ def test_two_processes_write_one_configuration(work: Path) -> None:
         (["--model.optimizer", "sdg"], "optimizer must be one of adamw"),
         (["--model.optimizer", "sgd", "--model.optimizer.weight_decay", "0.1"], "required keys: {'name'}"),
         (["--model.model", "emotion_fn"], "no model 'emotion_fn'; did you mean 'emotion_fan'?"),
+        (["--data.circle", "true"], "data.circle is an argument of version 0.1: it is called circumplex now"),
+        (["--config", "old.yaml"], "emozoo.callbacks.FeatureCache(draws=N)"),
     ],
 )
 def test_a_wrong_argument_is_one_line(
     work: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects from the list of all arguments in front of the one line that says what is wrong."""
+    (work / "old.yaml").write_text("data: {features: 2}\n")
     monkeypatch.setattr(sys, "argv", ["emozoo", "train", "--config", str(recipe(work)), *words])
     assert main() == 2
     err = capsys.readouterr().err.strip()

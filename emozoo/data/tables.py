@@ -5,10 +5,9 @@ Columns of a file: ``path`` (needed; relative to the file's folder) and any of `
 ``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip)
 holds valence and arousal per frame. ``sound`` (relative too) is a media file with the audio of a clip that has none, of
 a folder of frames say; where it is the video that the frames were taken from, it gives their rate too. Every other
-column is kept as text in
-:attr:`emozoo.data.manifest.Row.extra`. Upper and lower case, blanks, ``_`` and ``-`` in these names do not
-matter; ``file``, ``filename`` and ``filepath`` are understood as ``path``, and ``class``, ``labels`` and ``emotion`` as
-``label`` where there is neither a label nor votes.
+column is text in :attr:`emozoo.data.manifest.Row.extra`. Upper and lower case, blanks, ``_`` and ``-`` in these names
+do not matter; ``file``, ``filename`` and ``filepath`` are understood as ``path``, and ``class``, ``labels`` and
+``emotion`` as ``label`` where there is neither a label nor votes.
 
 An empty cell is a missing value, and so is one that holds the word of pandas, R or Excel for it
 (:func:`emozoo.data.manifest.missing`). Labels that differ only in case, in blanks or in ``.0`` are one class. What was

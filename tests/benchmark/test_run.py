@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,27 @@ def test_worker_processes_change_nothing(weights: Path, data: Path) -> None:
     shared_out = measure([str(weights)], "csv", data, num_workers=2, batch_size=4).records[0]
     for key in ("metrics", "ci95", "per_class", "n_evaluated"):
         assert alone[key] == shared_out[key]
+
+
+def test_labels_per_frame_do_not_disturb_a_network_of_classes(
+    weights: Path, tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    """Protects clips that have valence and arousal per frame beside their class: a network that answers classes alone
+    scores each whole clip once, also a long one, as if the file of the frames were not there."""
+    lines = ["path,label,split"]
+    for i, label in enumerate(BASIC7):
+        make_video(tmp_path / f"{i}.mp4", frames=30 + 10 * i, fps=5, size=(96, 72))
+        lines.append(f"{i}.mp4,{label},test")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    tables = []
+    for sidecar in (False, True):
+        if sidecar:
+            for i in range(7):
+                (tmp_path / f"{i}.va.csv").write_text("valence,arousal\n" + "0.1,0.2\n" * (30 + 10 * i))
+        (table,) = measure([str(weights)], "csv", tmp_path, batch_size=2).tables
+        tables.append(table)
+    assert len(tables[0]) == 7
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_parts(table: Path) -> None:
 
 
 def test_evaluation_takes_every_item_where_it_is_asked_to(table: Path) -> None:
-    """A benchmark of a set without splits scores all of it, by ``split="all"``; a plain test what was dealt."""
+    """A benchmark of a set without splits scores all of it, by ``split="all"``; a plain test the drawn part."""
     for split, count in (("all", 40), (None, 8)):
         dm = EmotionDataModule("csv", table, spec=SPEC, split=split, batch_size=8)
         dm.setup("test")
@@ -295,8 +295,8 @@ def test_classes_of_data_and_model_are_never_matched_by_chance(table: Path) -> N
         dm.setup("fit")
 
 
-def test_classes_have_a_place_on_the_circle(tmp_path: Path) -> None:
-    """Protects training of valence and arousal from classes alone: own values win, what has no place has none."""
+def test_classes_have_a_point_on_the_circumplex(tmp_path: Path) -> None:
+    """Protects training of valence and arousal from classes alone: own values win; a class may have no point."""
     lines = ["path,label,split,valence,arousal", "a.png,Angry,train,,", "b.png,calm,train,,"]
     lines += ["c.png,contempt,train,,", "d.png,calm,train,0.1,0.2"]
     for line in lines[1:]:
@@ -336,9 +336,9 @@ def test_stills_are_encoded_once_with_the_same_answer(table: Path) -> None:
 
 def test_preloading_changes_nothing_that_is_read(table: Path) -> None:
     """Clips held in memory are those that are read one by one."""
-    plain, kept = module_of(table, val_share=0.0), module_of(table, val_share=0.0, preload=1, num_workers=1)
+    plain, preloaded = module_of(table, val_share=0.0), module_of(table, val_share=0.0, preload=1, num_workers=1)
     a = torch.cat([b.inputs["face"] for b in plain.test_dataloader()])
-    b = torch.cat([b.inputs["face"] for b in kept.test_dataloader()])
+    b = torch.cat([b.inputs["face"] for b in preloaded.test_dataloader()])
     assert torch.equal(a, b)
 
 

@@ -208,7 +208,7 @@ def test_a_fold_that_is_not_there_is_refused(
 
 
 def test_an_empty_fold_is_refused(table: Table) -> None:
-    """Protects from a fold in which nobody is, since people are dealt by a hash of their names."""
+    """Protects from a fold in which nobody is, since people are assigned by a hash of their names."""
     path = table(group=lambda i: ("dan", "fay", "gus")[i % 3])
     with pytest.raises(DatasetError, match="fold 0 of 3 holds nobody"):
         parts(path, folds=3, fold=0)
@@ -266,7 +266,7 @@ def test_a_link_is_its_file_in_a_split(table: Table, tmp_path: Path) -> None:
 
 
 def test_people_of_one_file_stay_together_in_a_split(table: Table) -> None:
-    """Protects a clip with two people: whoever shares a file with somebody is dealt with them, also into folds."""
+    """Protects a clip with two people: whoever shares a file with somebody goes with them, also into folds."""
     path = table(path=lambda i: f"{i // 4:02d}.png", group=lambda i: f"p{i // 4}{'ab'[i % 2]}")
     assert apart(sides(path, val_share=0.25))
     for k in range(2):
