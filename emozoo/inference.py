@@ -431,9 +431,7 @@ def _no_device(device: str, error: Exception) -> str:
 
 
 def _batch_size(spec: ClipSpec) -> int:
-    floats = sum(
-        spec.clips * s.frames * math.prod(s.size) * (1 if s.source == "audio" else 3) for s in spec.streams.values()
-    )
+    floats = sum(spec.clips * s.frames * math.prod(s.kind.item_shape(s.size)) for s in spec.streams.values())
     return min(16, max(1, BATCH_BYTES // (4 * floats)))
 
 
@@ -591,7 +589,7 @@ class Predictor:
         for w in [*file.reader.warnings, *file.warnings]:
             texts.setdefault(w.code, w.text)
         texts.pop("no_face", None)
-        faceless = not any(s.source == "face" and n in file.used for n, s in self.spec.streams.items())
+        faceless = not any(s.kind.crops_face and n in file.used for n, s in self.spec.streams.items())
         if self.spec.needs_face and faceless and file.reader.size != (0, 0):
             others = [s for s in self.spec.streams if s in file.used]
             how = f"the answer comes from: {', '.join(others)}" if others else "this model answers from faces alone"
@@ -604,7 +602,7 @@ class Predictor:
                     f"what was found may be no face: a surer one was found after turning {turn}: turn the image or "
                     "video if it does not stand upright"
                 )
-        if "no_audio" in texts and any(self.spec.streams[s].source == "audio" for s in file.used):
+        if "no_audio" in texts and any(self.spec.streams[s].kind.needs_audio for s in file.used):
             texts.setdefault("short_audio", "a part of the file has no audio")
             del texts["no_audio"]
         if file.passed and file.asked > file.passed:
@@ -660,7 +658,7 @@ class Predictor:
         failure: _Unread | None = None
         answered = 0
         others = any(
-            file.reader.audio is not None if s.source == "audio" else s.source != "face"
+            file.reader.audio is not None if s.kind.needs_audio else not s.kind.crops_face
             for s in self.spec.streams.values()
         )
         shown = [
@@ -678,7 +676,7 @@ class Predictor:
                 file.warnings += [w for w in raw.warnings if w not in file.warnings]
                 if raw.no_face:
                     for name, s in self.spec.streams.items():
-                        if s.source == "face":  # the whole image stood in for it; a person is not read from that
+                        if s.kind.crops_face:  # the whole image stood in for it; a person is not read from that
                             raw.masks[name] = np.zeros_like(raw.masks[name])
                 real = {name for name, mask in raw.masks.items() if mask.any()}
                 if real:

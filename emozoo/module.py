@@ -34,7 +34,7 @@ from emozoo.losses import concordance_loss, cross_entropy, distillation, inverse
 from emozoo.metrics import Confusion, PooledConcordance
 from emozoo.models.backbones import portable
 from emozoo.models.layers import Output
-from emozoo.spec import ClipSpec
+from emozoo.spec import ClipSpec, StreamKind
 
 
 def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
@@ -111,14 +111,11 @@ def _same_views(a: ClipSpec, b: ClipSpec) -> bool:
     return views[0] == views[1]
 
 
-def _check_stream(name: str, x: Any, *, audio: bool) -> None:
+def _check_stream(name: str, x: Any, kind: StreamKind) -> None:
     """Raises UsageError for what no network can take as a stream: other axes or types are not always noticed inside."""
     if not isinstance(x, Tensor):
         raise UsageError(f"stream '{name}' is a {type(x).__name__}, not a tensor: convert it with torch.as_tensor")
-    axes = "(B, C, 1, M, S)" if audio else "(B, C, F, 3, H, W)"
-    if x.ndim != axes.count(",") + 1 or (not audio and x.shape[3] != 3):
-        kept = "batch, clips, 1, bins, steps" if audio else "batch, clips, frames, RGB, height, width"
-        raise UsageError(f"stream '{name}' must be {axes}: {kept}; got {tuple(x.shape)}")
+    kind.check_shape(name, tuple(x.shape))
     if not x.is_floating_point():
         raise UsageError(f"stream '{name}' must be floating point, normalised as the spec says; got {x.dtype}")
 
@@ -132,9 +129,10 @@ def _trained(name: str) -> str:
     return f"{name[:-1]}, trained further)" if name.endswith(")") else f"{name} (trained further)"
 
 
-def _mirrored(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Images (B, C, F, 3, H, W) with left and right changed; audio (B, C, 1, M, S) as it is."""
-    return {k: x.flip(-1) if x.ndim == 6 else x for k, x in inputs.items()}
+def _mirrored(inputs: Mapping[str, Tensor], spec: ClipSpec) -> dict[str, Tensor]:
+    """The inputs with left and right changed, where their stream knows these."""
+    mirrors = {k: s.kind.mirror for k, s in spec.streams.items()}
+    return {k: mirror(x) if (mirror := mirrors.get(k)) else x for k, x in inputs.items()}
 
 
 def _mean(a: Output, b: Output) -> Output:
@@ -266,11 +264,11 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
         if masks is not None and not isinstance(masks, Mapping):
             raise UsageError(f"masks are one for each stream, {{'{streams[0]}': (B, C, F) of true = real}}, or None")
         for name, stream in self.spec.streams.items():
-            _check_stream(name, batch[name], audio=stream.source == "audio")
+            _check_stream(name, batch[name], stream.kind)
         with self._precision():
             inputs = self._cast(batch)
             out: Output = self.net(inputs, masks)
-            return _mean(out, self.net(_mirrored(inputs), masks)) if self._flips() else out
+            return _mean(out, self.net(_mirrored(inputs, self.spec), masks)) if self._flips() else out
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The network's features for a batch. Stills, whose frames are all one image, are encoded once."""
@@ -295,7 +293,8 @@ class EmotionModule(L.LightningModule, ModelHubMixin):
             out: Output = net.head(self.encode(batch), batch.masks)
             if not self._flips():
                 return out
-            return _mean(out, net.head(self.encode(replace(batch, inputs=_mirrored(batch.inputs))), batch.masks))
+            mirrored = replace(batch, inputs=_mirrored(batch.inputs, self.spec))
+            return _mean(out, net.head(self.encode(mirrored), batch.masks))
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Sums and softmax in float32, as under mixed precision, where the parameters themselves are in 16 bits."""

@@ -6,7 +6,7 @@ Legend: C = clips in one prediction, F = images in a clip, H, W = pixels, M = me
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Kinetics statistics that torchvision's video networks were trained with.
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
-SOURCES = ("face", "context", "frame", "audio")
 SAMPLINGS = ("overlap", "segments", "trailing")
 POSITIONS = ("all", "center")
 AUDIO_KINDS = ("log_mel", "waveform")
@@ -24,6 +23,64 @@ AUDIO_KINDS = ("log_mel", "waveform")
 # Spelling of specs that were stored before these names: fields, and values that only one field has.
 _OLD_FIELDS = {"place": "position", "centre": "cmn"}
 _OLD_VALUES = {"centre": "center", "trail": "trailing"}
+
+
+@dataclass(frozen=True)
+class StreamKind:
+    """What all streams of one source have in common, as plain data; how they are read: :mod:`emozoo.data.streams`.
+
+    ``axes``: letter to word of each axis of an input after batch and clips. The first are the frames, the last two
+    ``StreamSpec.size``; a digit is a fixed length. ``needs_images``: its moments are frames of the file.
+    ``needs_audio``: it is made from the audio track, so its spec has audio settings. At least one of the two holds.
+    ``is_image``: it holds RGB images. ``crops_face``: it shows the face alone. ``hides_face``: it shows all but the
+    face. ``mirror``: takes inputs (B, C, F, ...) and returns them with left and right changed; None where they have
+    no sides.
+
+    Raises UsageError where neither images nor audio are needed.
+    """
+
+    axes: Mapping[str, str]
+    needs_images: bool = False
+    needs_audio: bool = False
+    is_image: bool = False
+    crops_face: bool = False
+    hides_face: bool = False
+    mirror: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.needs_images or self.needs_audio):
+            raise UsageError("a kind of stream needs images or audio: they say which moments a clip is made of")
+
+    @property
+    def needs_face(self) -> bool:
+        """Whether a face has to be looked for."""
+        return self.crops_face or self.hides_face
+
+    def item_shape(self, size: tuple[int, int]) -> tuple[int, ...]:
+        """Shape of one frame of an input, for a stream of that ``size``."""
+        return *(int(axis) for axis in list(self.axes)[1:-2]), *size
+
+    def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises UsageError where that is not the shape of an input, the tensor of the stream ``name``."""
+        axes, words = ("B", "C", *self.axes), ("batch", "clips", *self.axes.values())
+        if len(shape) != len(axes) or any(a.isdigit() and int(a) != n for a, n in zip(axes, shape, strict=True)):
+            text = f"({', '.join(axes)}): {', '.join(words)}"
+            raise UsageError(f"stream '{name}' must be {text}; got {tuple(shape)}")
+
+
+def _flip_width(x: Any) -> Any:
+    return x.flip(-1)
+
+
+_RGB = {"F": "frames", "3": "RGB", "H": "height", "W": "width"}
+
+# Every source that a StreamSpec may name; emozoo.data.streams.register adds others.
+KINDS: dict[str, StreamKind] = {
+    "face": StreamKind(_RGB, needs_images=True, is_image=True, crops_face=True, mirror=_flip_width),
+    "context": StreamKind(_RGB, needs_images=True, is_image=True, hides_face=True, mirror=_flip_width),
+    "frame": StreamKind(_RGB, needs_images=True, is_image=True, mirror=_flip_width),
+    "audio": StreamKind({"1": "1", "M": "bins", "S": "steps"}, needs_audio=True),
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +116,8 @@ class AudioSpec:
 class StreamSpec:
     """One named input.
 
-    ``source``: ``face`` (crop), ``context`` (whole image, face blacked out), ``frame`` (whole image) or ``audio``.
+    ``source``: ``face`` (crop), ``context`` (whole image, face blacked out), ``frame`` (whole image), ``audio``, or a
+    name given to :func:`emozoo.data.streams.register`.
     ``frames`` = F. ``size`` = (H, W), for audio (M, S), for a waveform (1, ``seconds * rate``). ``position``: ``all`` =
     the clip's F sampled frames, ``center`` = its middle frame. Images are scaled to [0, 1], then ``(x - mean) / std``
     per channel; audio is ``(x - mean) / std`` with one number each, x in dB or samples (speech models normalise each
@@ -75,16 +133,24 @@ class StreamSpec:
     audio: AudioSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES or self.position not in POSITIONS:
-            raise UsageError(
-                f"source must be one of {SOURCES}, position one of {POSITIONS}; got {self.source!r}, {self.position!r}"
-            )
-        if (self.source == "audio") != (self.audio is not None):
-            raise UsageError("a stream has audio settings exactly when its source is 'audio'")
+        if self.position not in POSITIONS:
+            raise UsageError(f"position must be one of {POSITIONS}, got {self.position!r}")
+        if self.kind.needs_audio != (self.audio is not None):
+            raise UsageError("a stream has audio settings exactly when its source needs audio")
         if self.audio is not None and self.audio.kind == "waveform":
             samples = round(self.audio.seconds * self.audio.rate)
             if tuple(self.size) != (1, samples):
                 raise UsageError(f"a waveform stream has size (1, seconds * rate) = (1, {samples}), got {self.size}")
+
+    @property
+    def kind(self) -> StreamKind:
+        """What its source is. Raises UsageError for a source that nobody registered in this process."""
+        if self.source not in KINDS:
+            raise UsageError(
+                f"no source '{self.source}': there are {', '.join(KINDS)}; import the file that registers another "
+                "(emozoo.data.streams.register)"
+            )
+        return KINDS[self.source]
 
 
 @dataclass(frozen=True)
@@ -122,15 +188,17 @@ class ClipSpec:
     @property
     def needs_face(self) -> bool:
         """Whether a face has to be looked for at all."""
-        return any(s.source in ("face", "context") for s in self.streams.values())
+        return any(s.kind.needs_face for s in self.streams.values())
 
     @property
     def needs_audio(self) -> bool:
-        return any(s.source == "audio" for s in self.streams.values())
+        """Whether the audio track is read."""
+        return any(s.kind.needs_audio for s in self.streams.values())
 
     @property
     def needs_images(self) -> bool:
-        return any(s.source != "audio" for s in self.streams.values())
+        """Whether frames are read."""
+        return any(s.kind.needs_images for s in self.streams.values())
 
     def windows(self, start: float, end: float) -> list[float]:
         """Where windows of ``window_s`` begin that cover ``start`` to ``end`` seconds; the last one ends with the media
@@ -173,3 +241,13 @@ def _renamed(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored spec under their present names."""
     values = {k: _OLD_VALUES.get(v, v) if isinstance(v, str) else v for k, v in stored.items()}
     return {_OLD_FIELDS.get(k, k): v for k, v in values.items()}
+
+
+def stored_names(settings: object) -> str:
+    """``repr`` of settings that hold specs, under the first names of their fields: keys of cached features stay."""
+    text = repr(settings)
+    for old, new in _OLD_FIELDS.items():
+        text = text.replace(f"'{new}': ", f"'{old}': ").replace(f"{new}=", f"{old}=")
+    for old, new in _OLD_VALUES.items():
+        text = text.replace(f"'{new}'", f"'{old}'")
+    return text

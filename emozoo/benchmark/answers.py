@@ -308,7 +308,7 @@ def _ask(
     before = 0  # items at the start that are only shown, not asked about
     if any(v.control == "shuffled-context" for v in voices):
         # Everybody gets the context of the one before; the first is asked about last.
-        order = [order[i] for i in controls.dealt(len(order))]
+        order = [order[i] for i in controls.shuffled(len(order))]
         order, before = [order[-1], *order], 1
     done, file = store.open(_key(voices, dm, order)) if store else ([], None)
     spent = sum(d.get("seconds", 0.0) for d in done)
@@ -345,7 +345,7 @@ def _batches(
     """Answers to ``rows[before:]``, a batch at a time in their order, and the seconds that it took."""
     for module in {id(v.module): v.module for v in voices}.values():
         module.to(device)
-    changes = iter(controls.shown(dm.spec, [v.control for v in voices if v.control]))
+    changes = iter(controls.changes_of(dm.spec, [v.control for v in voices if v.control]))
     change = [next(changes) if v.control else None for v in voices]
     at, clock = 0, time.monotonic()
     with torch.inference_mode():
@@ -374,7 +374,7 @@ def _batches(
 
 def _of(voice: Voice, change: Any, batch: Batch, device: str) -> tuple[np.ndarray | None, np.ndarray | None]:
     """A voice's logits (B, K) and valence and arousal (B, C, 2) for a batch, or None."""
-    seen = controls.Seen(batch) if change is None else change(batch)
+    seen = controls.ControlledBatch(batch) if change is None else change(batch)
     out = voice.module.predict_step(seen.batch.to(device))
     logits, va = (None if x is None else x.float().cpu() for x in (out["logits"], out["va"]))
     if va is not None and seen.back is not None:
@@ -384,8 +384,8 @@ def _of(voice: Voice, change: Any, batch: Batch, device: str) -> tuple[np.ndarra
 
 def _answer(row: Row, batch: Batch, n: int, said: Sequence[Any], spec: ClipSpec) -> dict[str, Any]:
     """What all voices said of one piece, as plain data. ``frames``: the labelled frame of each clip, -1 = unknown."""
-    image = next((k for k, s in spec.streams.items() if s.source != "audio" and s.position == "all"), None)
-    image = image or next((k for k, s in spec.streams.items() if s.source != "audio"), None)
+    image = next((k for k, s in spec.streams.items() if s.kind.needs_images and s.position == "all"), None)
+    image = image or next((k for k, s in spec.streams.items() if s.kind.needs_images), None)
     frames = np.full(spec.clips, -1)
     if image is not None:
         kept = batch.meta["frames"][image][n].numpy()

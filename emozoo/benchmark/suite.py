@@ -21,7 +21,7 @@ from emozoo import files, registry, synthemo
 from emozoo.benchmark import report
 from emozoo.benchmark import run as benchmark
 from emozoo.benchmark.answers import Store
-from emozoo.benchmark.controls import INPUT_CONTROLS, missing
+from emozoo.benchmark.controls import INPUT_CONTROLS, problem
 from emozoo.benchmark.run import Result
 from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
@@ -77,7 +77,7 @@ def measure(
         raise UsageError(
             "there are no weights trained on SynthEmo yet: train some, or name --dataset, --root and --model"
         )
-    chosen = {n: [c for c in control if c not in INPUT_CONTROLS or not missing(_spec(n), c)] for n in names}
+    chosen = {n: [c for c in control if c not in INPUT_CONTROLS or not problem(_spec(n), c)] for n in names}
     lost = [c for c in control if not any(c in x for x in chosen.values())]
     if lost:
         raise UsageError(f"none of {', '.join(names)} has a control '{lost[0]}'")

@@ -294,7 +294,7 @@ def _decode_stored(
     images, warnings = store.images_of(item, prepared.cover)
     if images is None:
         return sha256, None, [], warnings
-    kept = images.kept
+    kept = images.stored
     places = np.unique(kept[np.array([1, 2, 3]) * (len(kept) - 1) // 4])
     return sha256, images.size, list(images.frames(places)), warnings
 
