@@ -1,4 +1,4 @@
-"""ClipSpec: the named streams that a model eats. Pure data; imports no torch.
+"""ClipSpec: the named streams that a model reads. Pure data; imports no torch.
 
 Legend: C = clips in one prediction, F = images in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
 """
@@ -85,7 +85,7 @@ KINDS: dict[str, StreamKind] = {
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """How the audio of a window is shown to a network.
+    """How a stream turns the audio of a window into numbers.
 
     ``kind``: ``log_mel`` = an image of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
     speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
@@ -155,7 +155,7 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What one prediction of a model looks at.
+    """The streams that one prediction of a model reads, and how their moments are sampled.
 
     ``streams`` by name, in the order that the model documents. ``clips`` = C. ``window_s`` = seconds of media that one
     prediction covers (``predict`` cuts longer files into such windows; ``benchmark`` samples a labelled clip whole).
@@ -167,8 +167,9 @@ class ClipSpec:
       * ``trailing`` (Aff-Wild2): C clips of ``clip_s`` seconds one after the other, F frames spread backwards from each
         clip's last; the label of a clip is that of its last frame. Clips that the media does not reach are masked.
 
-    ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = share of the
-    face box's longer side added on each side of the square crop. ``detector``, ``interpolation`` belong to the weights.
+    ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = the fraction
+    of the face box's longer side that is added on each side of the square crop. ``detector``, ``interpolation`` belong
+    to the weights.
     """
 
     streams: Mapping[str, StreamSpec]
@@ -212,7 +213,7 @@ class ClipSpec:
         return [start, end - length] if self.sampling == "trailing" and end - start > length else [start]
 
     def with_detector(self, detector: str) -> ClipSpec:
-        """The same spec read with another face detector (which every result then names)."""
+        """The same spec with another face detector, which every result then names."""
         return replace(self, detector=detector)
 
     def to_dict(self) -> dict[str, Any]:

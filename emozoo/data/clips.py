@@ -1,4 +1,4 @@
-"""One media file under one ClipSpec → clip → batch: the one place where the data rooms meet.
+"""One media file under one ClipSpec → clip → batch: where reading, sampling, faces and streams meet.
 
 Training, benchmark, prediction and export all read through :meth:`ClipReader.read` and :func:`to_batch`.
 Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps, K = classes.
@@ -46,7 +46,7 @@ AUDIO_TICK = 0.01  # seconds: audio without images is sampled as if it had 100 f
 
 @contextmanager
 def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What the system or FFmpeg throws while a file is read, of a disk that is gone say, becomes a VideoError of it."""
+    """Turns what the system or FFmpeg throws while a file is read, after a disk was removed say, into a VideoError."""
     try:
         yield
     except EmozooError:
@@ -57,7 +57,7 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @dataclass
 class RawClip:
-    """Decoded, cropped and resized, but neither augmented nor normalised.
+    """A clip that is decoded, cropped and resized, but neither augmented nor normalised.
 
     Attributes:
         streams: images uint8 (C, F, H, W, 3) RGB; audio float32 (C, 1, M, S) in dB, of a waveform (C, 1, 1, S)
@@ -79,17 +79,17 @@ class RawClip:
 
 
 class ClipReader:
-    """One open media file (video, audio, image or folder of frames), or item of a prepared store, under one spec.
+    """Reads clips of one media file (video, audio, image, folder of frames), or item of a prepared store, by one spec.
 
     A context manager.
 
     ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for audio alone), ``size`` = (width,
-    height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: what
-    was opened of it, or None.
+    height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: its open
+    frames and audio track, None where it has none or the spec needs none.
 
     Args:
-        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole image says that it
-            is a face crop already, four zeros that there is no face.
+        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. A box of the whole image means
+            that it is a face crop already, four zeros mean that there is no face.
         beside: another media file with the audio that belongs to the images; to those of a folder also the video
             that they were taken from, whose frame rate is then theirs. A still image has no audio.
         images: frames that are there already; ``path`` is their name then, and nothing is opened.
@@ -198,7 +198,7 @@ class ClipReader:
         audio: Callable[[], AudioTrack | store.StoredAudio | None],
         still: bool,
     ) -> None:
-        """Opens what the spec looks at; refuses a file without it, and says what the model must do without."""
+        """Opens what the spec needs; refuses a file without any of it, warns of what is missing."""
         spec = self.spec
         if still and not spec.needs_images:
             raise VideoError(self.path, "is an image; this model needs audio", "no_audio")

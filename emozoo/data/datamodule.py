@@ -33,11 +33,12 @@ from emozoo.data.clips import ClipReader, RawClip, file_errors, to_batch
 from emozoo.data.manifest import Manifest, Row, read_va
 from emozoo.data.media import is_image
 from emozoo.data.splits import fold_of as fold_of
+from emozoo.data.streams import streams_of
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.files import resolve_path
 from emozoo.labels import canonical, circumplex_point, class_mapping
-from emozoo.spec import ClipSpec
+from emozoo.spec import ClipSpec, stored_names
 
 
 def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -> RawClip:
@@ -972,13 +973,15 @@ class EmotionDataModule(L.LightningDataModule):
         looks = [_changed(x) for x in (self.spec, *(self.spec.streams.values()), *(self.augment or {}).values())]
         names = (list(self.spec.streams), list(self.augment or {}))
         settings = (looks, names, self.motion_share, self.features, self.seed, self.teacher_files, self.circumplex)
-        key = hashlib.sha256(repr(settings).encode())
+        key = hashlib.sha256(stored_names(settings).encode())
+        streams = streams_of(self.spec).values()
         for name, value in net.state_dict().items():
             if name.partition(".")[0] in net.encoding:
                 key.update(name.encode() + value.cpu().numpy().tobytes())
         for row in rows:
             file = Path(row.path)
             beside = [Path(row.extra[k]) for k in ("sound", "va_file") if k in row.extra]
+            beside += [f for s in streams for f in s.files(row.path)]
             images = sorted(file.iterdir()) if file.is_dir() else ()
             states = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (file, *beside, *images) if f.exists()]
             taught = None if self.labels.teacher is None else self.labels.teacher.get(_file_of(row))

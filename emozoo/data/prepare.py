@@ -45,7 +45,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Result:
-    """``folder`` of the store (where it was made, if it was uploaded then), its items, failed ones, hash of content."""
+    """A finished store.
+
+    ``folder``: of the store, or the address that it was uploaded to; ``items``: how many; ``failed``: file and reason
+    of each item that could not be read; ``content_sha256``: of all items, in whatever order.
+    """
 
     folder: str
     items: int
@@ -72,7 +76,7 @@ class _Part:
 
     @property
     def at_work(self) -> Path:
-        """Says which row is being read, for the one who finds the process dead."""
+        """The file that holds the number of the row being read, should the process die of it."""
         return Path(self.work, f"row-{socket.gethostname()}-{self.number:05d}")
 
 
@@ -239,7 +243,7 @@ def prepare(
         out: a folder, or an address (``s3://…``, ``gs://…``) that the store is copied to when it is finished.
         workers: processes to start; None = one for each processor, 1 = this process alone, which then dies of
             an item that crashes a decoder.
-        progress: told how many items of how many are there.
+        progress: called with the number of finished items and of all.
 
     Returns:
         What was made; None in the processes that only help (rank > 0).

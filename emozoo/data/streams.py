@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -132,6 +133,10 @@ class Stream:
     def read(self, media: Media, moments: Moments) -> Reading:
         """The values at the moments of a clip (``moments.of(self)``); zeros and a false mask where there are none."""
         raise NotImplementedError
+
+    def files(self, path: str) -> list[Path]:
+        """The files beside the media file ``path`` that values come from; cached features follow their changes."""
+        return []
 
     def missing(self) -> Reading:
         """What stands for a clip of a file that has no such thing: zeros, none of them real."""

@@ -1,4 +1,4 @@
-"""Augmentation: one draw for all frames of a clip, shared by the streams where they see the same scene.
+"""Augmentation: one draw for all frames of a clip, shared by the image streams.
 
 Geometry is one affine warp a frame (one resampling, whatever is asked for), which also carries the camera path that
 turns a still into a pseudo-clip; light, blur, noise, compression and erasing are albumentations'. Every draw follows
@@ -28,7 +28,7 @@ PATH = np.array([0.06, 0.06, 0.08, 0.10, 0.04, 0.04, 0.15])
 
 @dataclass(frozen=True)
 class Augment:
-    """What training draws at random; every default is off.
+    """What training changes at random; every default is off.
 
     Images: ``flip``, ``tint``, ``blur``, ``noise``, ``compress``, ``erase`` are probabilities; ``rotate`` is the
     largest angle in degrees, ``scale`` and ``shift`` the largest change as a fraction of the size, ``light`` that of
