@@ -34,15 +34,18 @@ def follow(section: str, folder: Path, after: str = "") -> str:
     (folder / "program.py").write_text(program + after, encoding="utf-8")
     path = os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=folder, env={**os.environ, "PYTHONPATH": path},
-        capture_output=True, text=True,
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path, "EMOZOO_HOME": str(folder / "home")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 POSE_CHECKS = """
-import numpy as np, torch
+import os
+from pathlib import Path
+
+import torch
 from emozoo.data.clips import ClipReader, to_batch
 from emozoo.data.transforms import Augment
 from emozoo.errors import VideoError
@@ -65,6 +68,21 @@ with ClipReader("bare.mp4", model.spec) as reader:
         reader.read()
     except VideoError as error:
         print("bare:", error)
+
+
+def cached():
+    frozen = EmotionModule("pose_mean", lr_scale={"encoder": 0.0})
+    frozen.load_state_dict(model.state_dict())
+    clips = emozoo.EmotionDataModule("folder", "clips", spec=model.spec, classes=["calm", "excited"], features=1)
+    L.Trainer(max_steps=1, logger=False, enable_checkpointing=False).fit(frozen, datamodule=clips)
+    return len(list(Path("home/features").iterdir()))
+
+
+assert (cached(), cached()) == (1, 1)
+for table in Path("clips").rglob("*.csv"):
+    table.write_text(table.read_text().replace("0.04,", "0.05,"))
+    os.utime(table, (1, 1))
+assert cached() == 2, "poses have changed, so their features are others"
 """
 
 
