@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emozoo import hub, registry
-from emozoo.spec import ClipSpec
+from emozoo.spec import KINDS
 
 _HUB_LICENCES = {"ODbL-1.0": "odbl"}  # where the hub's name is not the SPDX one in small letters
 
@@ -21,7 +21,8 @@ def card(config: Mapping[str, Any]) -> str:
     """
     name = f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"]
     spec = registry.model(config["arch"])
-    looks = ClipSpec.from_dict(config["spec"]).needs_face
+    sources = [s.get("source") for s in config["spec"]["streams"].values()]
+    looks = any(KINDS[s].needs_face for s in sources if s in KINDS)
     versions = ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items())
     used = ["- Research on and teaching of emotion recognition from video, and the comparison of methods."]
     if config.get("control_of"):
