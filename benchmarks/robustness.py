@@ -144,7 +144,7 @@ class Altered:
         inputs = dict(batch.inputs)
         for name, x in inputs.items():
             stream = self._module.spec.streams[name]
-            if stream.source == "audio":
+            if not stream.kind.is_image:
                 continue
             mean, std = (torch.tensor(v)[:, None, None] for v in (stream.mean, stream.std))
             first = x[:, :1, :1] if batch.one_image else x

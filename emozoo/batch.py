@@ -24,8 +24,8 @@ class Batch:
     """B samples as tensors.
 
     Attributes:
-        inputs: by stream, float32 (B, C, F, 3, H, W) normalised; audio (B, C, 1, M, S). Zeros where masked. Where
-            ``encoded``, the features of a frozen encoder instead.
+        inputs: by stream, float32 (B, C, F, 3, H, W) normalised; audio (B, C, 1, M, S); others as their
+            :class:`~emozoo.spec.StreamKind` says. Zeros where masked. If ``encoded``, features of a frozen encoder.
         masks: by stream, bool (B, C, F): true = real.
         targets: ``emotion`` (B,) int64 (-100 = unlabelled) or (B, K) float votes; ``va`` (B, C, 2) in [-1, 1] with
             ``va_mask`` (B, C) bool; ``teacher`` (B, K) probabilities, NaN where there are none.
@@ -109,13 +109,10 @@ def check_inputs(inputs: Any, masks: Any, spec: ClipSpec, arch: str) -> None:
         first = next(iter(spec.streams))
         raise UsageError(f"masks are one for each stream, {{'{first}': (B, C, F) of true = real}}, or None")
     for name, stream in spec.streams.items():
-        x, audio = inputs[name], stream.source == "audio"
+        x = inputs[name]
         if not isinstance(x, Tensor):
             raise UsageError(f"stream '{name}' is a {type(x).__name__}, not a tensor: convert it with torch.as_tensor")
-        axes = "(B, C, 1, M, S)" if audio else "(B, C, F, 3, H, W)"
-        if x.ndim != axes.count(",") + 1 or (not audio and x.shape[3] != 3):
-            words = "batch, clips, 1, bins, steps" if audio else "batch, clips, frames, RGB, height, width"
-            raise UsageError(f"stream '{name}' must be {axes}: {words}; got {tuple(x.shape)}")
+        stream.kind.check_shape(name, tuple(x.shape))
         if not x.is_floating_point():
             raise UsageError(f"stream '{name}' must be floating point, normalised as the spec says; got {x.dtype}")
 
@@ -123,9 +120,10 @@ def check_inputs(inputs: Any, masks: Any, spec: ClipSpec, arch: str) -> None:
 # -- what training changes -----------------------------------------------------------------------------------------
 
 
-def mirrored(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs with left and right of every image (B, C, F, 3, H, W) exchanged; audio (B, C, 1, M, S) stays."""
-    return {k: x.flip(-1) if x.ndim == 6 else x for k, x in inputs.items()}
+def mirrored(inputs: Mapping[str, Tensor], spec: ClipSpec) -> dict[str, Tensor]:
+    """Inputs with left and right exchanged in each stream that has these; the others, as audio, stay."""
+    mirrors = {k: s.kind.mirror for k, s in spec.streams.items()}
+    return {k: mirror(x) if (mirror := mirrors.get(k)) else x for k, x in inputs.items()}
 
 
 def mix(batch: Batch, alpha: float, num_classes: int) -> Batch:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emozoo import hub, registry
+from emozoo.spec import KINDS
 
 _HUB_LICENCES = {"ODbL-1.0": "odbl"}  # where the hub's name is not the SPDX one in small letters
 
@@ -26,6 +27,7 @@ def card(config: Mapping[str, Any]) -> str:
         loader=PackageLoader("emozoo", ""), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         undefined=StrictUndefined, autoescape=False,
     ).get_template("card.md.j2")  # fmt: skip
+    sources = [s.get("source") for s in config["spec"]["streams"].values()]
     absent = dict.fromkeys(("control_of", "control", "train_seconds", "resumed"))
     return template.render(
         {
@@ -35,7 +37,7 @@ def card(config: Mapping[str, Any]) -> str:
             "name": f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"],
             "licence_id": _HUB_LICENCES.get(licence, licence.lower()),
             "about": f"{spec.title}. {spec.paper}. {spec.note}".strip(),
-            "needs_faces": any(s.get("source") in ("face", "context") for s in config["spec"]["streams"].values()),
+            "needs_faces": any(KINDS[s].needs_face for s in sources if s in KINDS),
             "recipe_line": _recipe(config),
             "parts": hub.parts(config),
             "versions": ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items()),

@@ -315,7 +315,7 @@ class Predictor:
             texts["no_face"] = no_face
         elif tracks and (turned := self._turned(file, tracks[0])):
             texts["turned"] = turned
-        if "no_audio" in texts and any(self.spec.streams[s].source == "audio" for s in file.used):
+        if "no_audio" in texts and any(self.spec.streams[s].kind.needs_audio for s in file.used):
             texts.setdefault("short_audio", "a part of the file has no audio")
             del texts["no_audio"]
         if file.skipped and file.windows > file.skipped:
@@ -334,7 +334,7 @@ class Predictor:
 
     def _no_face(self, file: _OpenFile, tracks: list[Track]) -> str | None:
         """The warning for a file in which a model that needs a face used none; None for any other file."""
-        faceless = not any(s.source == "face" and n in file.used for n, s in self.spec.streams.items())
+        faceless = not any(s.kind.crops_face and n in file.used for n, s in self.spec.streams.items())
         if not (self.spec.needs_face and faceless and file.reader.size != (0, 0)):
             return None
         others = [s for s in self.spec.streams if s in file.used]
@@ -373,7 +373,7 @@ class Predictor:
         failure: _ReadError | None = None
         predicted = 0
         others = any(
-            file.reader.audio is not None if s.source == "audio" else s.source != "face"
+            file.reader.audio is not None if s.kind.needs_audio else not s.kind.crops_face
             for s in self.spec.streams.values()
         )
         shown = [w for w in windows if face is None or others or len(windows) == 1 or shows_face(face, w)]
@@ -389,7 +389,7 @@ class Predictor:
                 file.warnings += [w for w in raw.warnings if w not in file.warnings]
                 if raw.no_face:
                     for name, s in self.spec.streams.items():
-                        if s.source == "face":  # it holds the whole image, from which no person is predicted
+                        if s.kind.crops_face:  # it holds the whole image, from which no person is predicted
                             raw.masks[name] = np.zeros_like(raw.masks[name])
                 real = {name for name, mask in raw.masks.items() if mask.any()}
                 if real:
@@ -437,7 +437,5 @@ class Predictor:
 
 def _batch_size(spec: ClipSpec) -> int:
     """Windows in a batch whose input takes at most ``BATCH_BYTES``."""
-    floats = sum(
-        spec.clips * s.frames * math.prod(s.size) * (1 if s.source == "audio" else 3) for s in spec.streams.values()
-    )
+    floats = sum(spec.clips * s.frames * math.prod(s.kind.item_shape(s.size)) for s in spec.streams.values())
     return min(16, max(1, BATCH_BYTES // (4 * floats)))

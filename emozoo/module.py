@@ -133,7 +133,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         with self._precision():
             inputs = self._cast(batch)
             out: Output = self.net(inputs, masks)
-            return _mean(out, self.net(mirrored(inputs), masks)) if self._flips() else out
+            return _mean(out, self.net(mirrored(inputs, self.spec), masks)) if self._flips() else out
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The network's features for a batch. Stills, whose frames are all one image, are encoded once."""
@@ -156,7 +156,8 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
             out = self.net.head(self.encode(batch), batch.masks)
             if not self._flips():
                 return out
-            return _mean(out, self.net.head(self.encode(replace(batch, inputs=mirrored(batch.inputs))), batch.masks))
+            other = replace(batch, inputs=mirrored(batch.inputs, self.spec))
+            return _mean(out, self.net.head(self.encode(other), batch.masks))
 
     def _precision(self) -> AbstractContextManager[Any]:
         """Sums and softmax in float32, as under mixed precision, where the parameters themselves are in 16 bits."""

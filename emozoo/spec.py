@@ -1,4 +1,4 @@
-"""ClipSpec: the named streams that a model eats. Pure data; imports no torch.
+"""ClipSpec: the named streams that a model reads. Pure data; imports no torch.
 
 Legend: C = clips in one prediction, F = images in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
 """
@@ -6,7 +6,7 @@ Legend: C = clips in one prediction, F = images in a clip, H, W = pixels, M = me
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Kinetics statistics that torchvision's video networks were trained with.
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
-SOURCES = ("face", "context", "frame", "audio")
 SAMPLINGS = ("overlap", "segments", "trailing")
 POSITIONS = ("all", "center")
 AUDIO_KINDS = ("log_mel", "waveform")
@@ -27,8 +26,66 @@ _OLD_VALUES = {"centre": "center", "trail": "trailing"}
 
 
 @dataclass(frozen=True)
+class StreamKind:
+    """What all streams of one source have in common, as plain data; how they are read: :mod:`emozoo.data.streams`.
+
+    ``axes``: letter to word of each axis of an input after batch and clips. The first are the frames, the last two
+    ``StreamSpec.size``; a digit is a fixed length. ``needs_images``: its moments are frames of the file.
+    ``needs_audio``: it is made from the audio track, so its spec has audio settings. At least one of the two holds.
+    ``is_image``: it holds RGB images. ``crops_face``: it shows the face alone. ``hides_face``: it shows all but the
+    face. ``mirror``: takes inputs (B, C, F, ...) and returns them with left and right changed; None where they have
+    no sides.
+
+    Raises UsageError where neither images nor audio are needed.
+    """
+
+    axes: Mapping[str, str]
+    needs_images: bool = False
+    needs_audio: bool = False
+    is_image: bool = False
+    crops_face: bool = False
+    hides_face: bool = False
+    mirror: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.needs_images or self.needs_audio):
+            raise UsageError("a kind of stream needs images or audio: they say which moments a clip is made of")
+
+    @property
+    def needs_face(self) -> bool:
+        """Whether a face has to be looked for."""
+        return self.crops_face or self.hides_face
+
+    def item_shape(self, size: tuple[int, int]) -> tuple[int, ...]:
+        """Shape of one frame of an input, for a stream of that ``size``."""
+        return *(int(axis) for axis in list(self.axes)[1:-2]), *size
+
+    def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises UsageError where that is not the shape of an input, the tensor of the stream ``name``."""
+        axes, words = ("B", "C", *self.axes), ("batch", "clips", *self.axes.values())
+        if len(shape) != len(axes) or any(a.isdigit() and int(a) != n for a, n in zip(axes, shape, strict=True)):
+            text = f"({', '.join(axes)}): {', '.join(words)}"
+            raise UsageError(f"stream '{name}' must be {text}; got {tuple(shape)}")
+
+
+def _flip_width(x: Any) -> Any:
+    return x.flip(-1)
+
+
+_RGB = {"F": "frames", "3": "RGB", "H": "height", "W": "width"}
+
+# Every source that a StreamSpec may name; emozoo.data.streams.register adds others.
+KINDS: dict[str, StreamKind] = {
+    "face": StreamKind(_RGB, needs_images=True, is_image=True, crops_face=True, mirror=_flip_width),
+    "context": StreamKind(_RGB, needs_images=True, is_image=True, hides_face=True, mirror=_flip_width),
+    "frame": StreamKind(_RGB, needs_images=True, is_image=True, mirror=_flip_width),
+    "audio": StreamKind({"1": "1", "M": "bins", "S": "steps"}, needs_audio=True),
+}
+
+
+@dataclass(frozen=True)
 class AudioSpec:
-    """How the audio of a window is shown to a network.
+    """How a stream turns the audio of a window into numbers.
 
     ``kind``: ``log_mel`` = an image of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
     speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
@@ -59,7 +116,8 @@ class AudioSpec:
 class StreamSpec:
     """One named input.
 
-    ``source``: ``face`` (crop), ``context`` (whole image, face blacked out), ``frame`` (whole image) or ``audio``.
+    ``source``: ``face`` (crop), ``context`` (whole image, face blacked out), ``frame`` (whole image), ``audio``, or a
+    name given to :func:`emozoo.data.streams.register`.
     ``frames`` = F. ``size`` = (H, W), for audio (M, S), for a waveform (1, ``seconds * rate``). ``position``: ``all`` =
     the clip's F sampled frames, ``center`` = its middle frame. Images are scaled to [0, 1], then ``(x - mean) / std``
     per channel; audio is ``(x - mean) / std`` with one number each, x in dB or samples (speech models normalise each
@@ -75,21 +133,29 @@ class StreamSpec:
     audio: AudioSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.source not in SOURCES or self.position not in POSITIONS:
-            raise UsageError(
-                f"source must be one of {SOURCES}, position one of {POSITIONS}; got {self.source!r}, {self.position!r}"
-            )
-        if (self.source == "audio") != (self.audio is not None):
-            raise UsageError("a stream has audio settings exactly when its source is 'audio'")
+        if self.position not in POSITIONS:
+            raise UsageError(f"position must be one of {POSITIONS}, got {self.position!r}")
+        if self.kind.needs_audio != (self.audio is not None):
+            raise UsageError("a stream has audio settings exactly when its source needs audio")
         if self.audio is not None and self.audio.kind == "waveform":
             samples = round(self.audio.seconds * self.audio.rate)
             if tuple(self.size) != (1, samples):
                 raise UsageError(f"a waveform stream has size (1, seconds * rate) = (1, {samples}), got {self.size}")
 
+    @property
+    def kind(self) -> StreamKind:
+        """What its source is. Raises UsageError for a source that nobody registered in this process."""
+        if self.source not in KINDS:
+            raise UsageError(
+                f"no source '{self.source}': there are {', '.join(KINDS)}; import the file that registers another "
+                "(emozoo.data.streams.register)"
+            )
+        return KINDS[self.source]
+
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What one prediction of a model looks at.
+    """The streams that one prediction of a model reads, and how their moments are sampled.
 
     ``streams`` by name, in the order that the model documents. ``clips`` = C. ``window_s`` = seconds of media that one
     prediction covers (``predict`` cuts longer files into such windows; ``benchmark`` samples a labelled clip whole).
@@ -101,8 +167,9 @@ class ClipSpec:
       * ``trailing`` (Aff-Wild2): C clips of ``clip_s`` seconds one after the other, F frames spread backwards from each
         clip's last; the label of a clip is that of its last frame. Clips that the media does not reach are masked.
 
-    ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = share of the
-    face box's longer side added on each side of the square crop. ``detector``, ``interpolation`` belong to the weights.
+    ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = the fraction
+    of the face box's longer side that is added on each side of the square crop. ``detector``, ``interpolation`` belong
+    to the weights.
     """
 
     streams: Mapping[str, StreamSpec]
@@ -122,15 +189,17 @@ class ClipSpec:
     @property
     def needs_face(self) -> bool:
         """Whether a face has to be looked for at all."""
-        return any(s.source in ("face", "context") for s in self.streams.values())
+        return any(s.kind.needs_face for s in self.streams.values())
 
     @property
     def needs_audio(self) -> bool:
-        return any(s.source == "audio" for s in self.streams.values())
+        """Whether the audio track is read."""
+        return any(s.kind.needs_audio for s in self.streams.values())
 
     @property
     def needs_images(self) -> bool:
-        return any(s.source != "audio" for s in self.streams.values())
+        """Whether frames are read."""
+        return any(s.kind.needs_images for s in self.streams.values())
 
     def windows(self, start: float, end: float) -> list[float]:
         """Where windows of ``window_s`` begin that cover ``start`` to ``end`` seconds; the last one ends with the media
@@ -144,7 +213,7 @@ class ClipSpec:
         return [start, end - length] if self.sampling == "trailing" and end - start > length else [start]
 
     def with_detector(self, detector: str) -> ClipSpec:
-        """The same spec read with another face detector (which every result then names)."""
+        """The same spec with another face detector, which every result then names."""
         return replace(self, detector=detector)
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,3 +242,13 @@ def _renamed(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored spec under their present names."""
     values = {k: _OLD_VALUES.get(v, v) if isinstance(v, str) else v for k, v in stored.items()}
     return {_OLD_FIELDS.get(k, k): v for k, v in values.items()}
+
+
+def stored_names(settings: object) -> str:
+    """``repr`` of settings that hold specs, under the first names of their fields: keys of cached features stay."""
+    text = repr(settings)
+    for old, new in _OLD_FIELDS.items():
+        text = text.replace(f"'{new}': ", f"'{old}': ").replace(f"{new}=", f"{old}=")
+    for old, new in _OLD_VALUES.items():
+        text = text.replace(f"'{new}'", f"'{old}'")
+    return text

@@ -282,7 +282,7 @@ def finetune(
         )
     stills = all(is_image(r.path) for r in manifest.rows)
     augment = {
-        s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.source != "audio"
+        s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.kind.needs_images
     }
     dm = EmotionDataModule(
         kind, data, spec=start.spec, classes=manifest.classes, val_share=0.0, augment=augment, batch_size=batch_size,

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from emozoo.batch import Batch
 from emozoo.errors import UsageError
-from emozoo.spec import ClipSpec
+from emozoo.spec import KINDS, ClipSpec, StreamKind
 
-# name -> sources of the streams that are left
-KEEPS: dict[str, tuple[str, ...]] = {
-    "face-only": ("face",),
-    "context-only": ("context",),
-    "audio-only": ("audio",),
-    "video-only": ("face", "context", "frame"),
+# name -> whether a stream of that kind is left
+LEFT: dict[str, Callable[[StreamKind], bool]] = {
+    "face-only": lambda kind: kind.crops_face,
+    "context-only": lambda kind: kind.hides_face,
+    "audio-only": lambda kind: kind.needs_audio,
+    "video-only": lambda kind: kind.needs_images,
 }
-INPUT_CONTROLS = (*KEEPS, "shuffled-context", "shuffled-time")
+INPUT_CONTROLS = (*LEFT, "shuffled-context", "shuffled-time")
 
 
 @dataclass
@@ -41,16 +41,21 @@ class ControlledBatch:
 Change = Callable[[Batch], ControlledBatch]
 
 
-def missing(spec: ClipSpec, control: str) -> str | None:
+def left_streams(spec: ClipSpec, control: str) -> list[str]:
+    """Names of the streams that a control of :data:`LEFT` leaves."""
+    return [n for n, s in spec.streams.items() if LEFT[control](s.kind)]
+
+
+def problem(spec: ClipSpec, control: str) -> str | None:
     """Why a control does not apply to a model with this ``spec``; None where it applies."""
-    sources = {s.source for s in spec.streams.values()}
-    if control in KEEPS:
-        kept = sources & set(KEEPS[control])
-        if not kept:
-            return f"it has no {' or '.join(KEEPS[control])} stream"
-        return "it has nothing else to take away" if kept == sources else None
+    if control in LEFT:
+        if not (left := left_streams(spec, control)):
+            return f"it has no {' or '.join(n for n, kind in KINDS.items() if LEFT[control](kind))} stream"
+        return "it has nothing else to take away" if len(left) == len(spec.streams) else None
     if control == "shuffled-context":
-        return None if "context" in sources and len(sources) > 1 else "it has no context stream beside others"
+        scenes = [s.source for s in spec.streams.values() if s.kind.hides_face]
+        others = {s.source for s in spec.streams.values()} - set(scenes)
+        return None if scenes and others else "it has no context stream beside others"
     if spec.clips == 1 and all(s.frames == 1 for s in spec.streams.values()):
         return "it looks at one moment only"
     return None
@@ -60,26 +65,26 @@ def of(spec: ClipSpec) -> list[str]:
     """The controls that apply to a model with this ``spec``, each once."""
     found: dict[object, str] = {}
     for c in INPUT_CONTROLS:
-        if missing(spec, c) is None:
-            left = frozenset(n for n, s in spec.streams.items() if s.source in KEEPS[c]) if c in KEEPS else c
-            found.setdefault(left, c)  # where the face is all there is to see, face-only and video-only are one
+        if problem(spec, c) is None:
+            # Where the face is all there is to see, face-only and video-only are one.
+            found.setdefault(frozenset(left_streams(spec, c)) if c in LEFT else c, c)
     return list(found.values())
 
 
 def check(spec: ClipSpec, control: str, name: str) -> None:
     """Raises UsageError where ``control`` does not apply to the model ``name`` with this ``spec``."""
-    if why := missing(spec, control):
+    if why := problem(spec, control):
         there = ", ".join(of(spec)) or "none of its input"
         raise UsageError(f"{name} has no control '{control}': {why}; there are {there}")
 
 
-def keep(spec: ClipSpec, control: str) -> Change:
-    """Masks every stream but those of the control's sources."""
-    removed = [n for n, s in spec.streams.items() if s.source not in KEEPS[control]]
+def leave_only(spec: ClipSpec, control: str) -> Change:
+    """Masks every stream but those that the control leaves."""
+    left = left_streams(spec, control)
 
     def apply(batch: Batch) -> ControlledBatch:
-        inputs = {k: torch.zeros_like(x) if k in removed else x for k, x in batch.inputs.items()}
-        masks = {k: torch.zeros_like(m) if k in removed else m for k, m in batch.masks.items()}
+        inputs = {k: x if k in left else torch.zeros_like(x) for k, x in batch.inputs.items()}
+        masks = {k: m if k in left else torch.zeros_like(m) for k, m in batch.masks.items()}
         return ControlledBatch(replace(batch, inputs=inputs, masks=masks))
 
     return apply
@@ -95,17 +100,15 @@ def shuffle_time(batch: Batch) -> ControlledBatch:
     clips = next(iter(batch.masks.values())).shape[1]
     draws = [np.random.default_rng(_seed(i)) for i in names]
     order = torch.from_numpy(np.stack([r.permutation(clips) for r in draws]))
+    at, clip = torch.arange(len(names))[:, None, None], order[:, :, None]
     inputs, masks = {}, {}
     frames: dict[int, Tensor] = {}  # streams with as many frames move alike
     for k, x in batch.inputs.items():
         f = batch.masks[k].shape[2]
         if f not in frames:
             frames[f] = torch.from_numpy(np.stack([[r.permutation(f) for _ in range(clips)] for r in draws]))
-        at = torch.arange(len(names))[:, None, None]
-        clip, frame = order[:, :, None], frames[f]
-        masks[k] = batch.masks[k][at, clip, frame]
-        # Audio has one window a clip, (B, C, 1, M, S); images have (B, C, F, 3, H, W).
-        inputs[k] = x[at, clip, frame] if x.ndim == 6 else x[at[:, :, 0], order]
+        masks[k] = batch.masks[k][at, clip, frames[f]]
+        inputs[k] = x[at, clip, frames[f]]
     return ControlledBatch(replace(batch, inputs=inputs, masks=masks), order.argsort(1))
 
 
@@ -120,7 +123,7 @@ class OthersContext:
     """
 
     def __init__(self, spec: ClipSpec) -> None:
-        self.streams = [n for n, s in spec.streams.items() if s.source == "context"]
+        self.streams = [n for n, s in spec.streams.items() if s.kind.hides_face]
         self.held: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
 
     def __call__(self, batch: Batch) -> ControlledBatch:
@@ -141,6 +144,10 @@ def shuffled(count: int) -> list[int]:
 def changes(spec: ClipSpec, controls: Sequence[str]) -> list[Change]:
     """The change that each control makes to a batch, in the order of ``controls``."""
     return [
-        OthersContext(spec) if c == "shuffled-context" else shuffle_time if c == "shuffled-time" else keep(spec, c)
+        OthersContext(spec)
+        if c == "shuffled-context"
+        else shuffle_time
+        if c == "shuffled-time"
+        else leave_only(spec, c)
         for c in controls
     ]

@@ -356,8 +356,8 @@ def _prediction(row: Row, batch: Batch, n: int, outputs: Sequence[Any], spec: Cl
     ``frames``: the frame of the file that carries the label of each clip, -1 = unknown. ``real``: whether a clip holds
     anything at all.
     """
-    image = next((k for k, s in spec.streams.items() if s.source != "audio" and s.position == "all"), None)
-    image = image or next((k for k, s in spec.streams.items() if s.source != "audio"), None)
+    image = next((k for k, s in spec.streams.items() if s.kind.needs_images and s.position == "all"), None)
+    image = image or next((k for k, s in spec.streams.items() if s.kind.needs_images), None)
     frames = np.full(spec.clips, -1)
     if image is not None:
         sampled = batch.meta["frames"][image][n].numpy()

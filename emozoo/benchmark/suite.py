@@ -14,7 +14,7 @@ from pathlib import Path
 
 from emozoo import files, registry, synthemo
 from emozoo.benchmark import run
-from emozoo.benchmark.controls import INPUT_CONTROLS, missing
+from emozoo.benchmark.controls import INPUT_CONTROLS, problem
 from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.errors import UsageError
@@ -63,7 +63,7 @@ def measure(
         raise UsageError(
             "there are no weights trained on SynthEmo yet: train some, or name --dataset, --root and --model"
         )
-    chosen = {n: [c for c in control if c not in INPUT_CONTROLS or not missing(_spec(n), c)] for n in names}
+    chosen = {n: [c for c in control if c not in INPUT_CONTROLS or not problem(_spec(n), c)] for n in names}
     lost = [c for c in control if not any(c in x for x in chosen.values())]
     if lost:
         raise UsageError(f"none of {', '.join(names)} has a control '{lost[0]}'")

@@ -1,4 +1,4 @@
-"""Windows of audio as a network sees them: log-mel images (HTK mel scale, power spectrum, dB with reference 1.0), or
+"""Windows of audio as networks take them: log-mel images (HTK mel scale, power spectrum, dB with reference 1.0), or
 the samples themselves.
 
 The arithmetic is that of torchaudio's ``MelSpectrogram`` and ``AmplitudeToDB("power")`` with their defaults (periodic
@@ -49,7 +49,7 @@ def windows(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.nda
 def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.ndarray:
     """dB of each window: float32 (C, samples) → (C, 1, M, S) for ``size`` = (M, S), finite on silence too.
 
-    Cut ``top_db`` below the loudest step of the window; of more than S steps the last S are kept, so that the window
+    Cut ``top_db`` below the loudest step of the window; of more than S steps the last S are taken, so that the window
     still ends where its clip ends.
     """
     mels, steps = size

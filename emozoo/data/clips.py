@@ -1,4 +1,4 @@
-"""One media file under one ClipSpec → clip → batch: the one place where the data rooms meet.
+"""One media file under one ClipSpec → clip → batch: where reading, sampling, faces and streams meet.
 
 Training, benchmark, prediction and export all read through :meth:`ClipReader.read` and :func:`to_batch`.
 Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps, K = classes.
@@ -18,7 +18,6 @@ from av.error import FFmpegError
 
 from emozoo.batch import Batch
 from emozoo.data import faces, sampling, store, views
-from emozoo.data.audio import mean_spectrum, window_samples, windows
 from emozoo.data.container import check_file
 from emozoo.data.faces import Track
 from emozoo.data.manifest import Row
@@ -34,21 +33,20 @@ from emozoo.data.media import (
     open_image,
     read_header,
 )
-from emozoo.data.transforms import Augment, augment_streams
+from emozoo.data.streams import ImageStream, Moments, augment_clip, read_images, streams_of
+from emozoo.data.transforms import Augment
 from emozoo.errors import EmozooError, VideoError
-from emozoo.spec import ClipSpec, StreamSpec
+from emozoo.spec import ClipSpec
 
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
 AUDIO_TICK = 0.01  # seconds: audio without images is sampled as if it had 100 frames a second
-SHORT_AUDIO_S = 0.5  # audio that starts so late, ends so early or has such a hole is mentioned
-LEAST_AUDIO_S = 0.1  # a clip with less audio in its window counts as silent
 
 
 @contextmanager
 def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What the system or FFmpeg throws while a file is read, of a disk that is gone say, becomes a VideoError of it."""
+    """Turns what the system or FFmpeg throws while a file is read, after a disk was removed say, into a VideoError."""
     try:
         yield
     except EmozooError:
@@ -59,11 +57,11 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @dataclass
 class RawClip:
-    """Decoded, cropped and resized, but neither augmented nor normalised.
+    """A clip that is decoded, cropped and resized, but neither augmented nor normalised.
 
     Attributes:
         streams: images uint8 (C, F, H, W, 3) RGB; audio float32 (C, 1, M, S) in dB, of a waveform (C, 1, 1, S)
-            samples.
+            samples; what other sources give, (C, F, ...).
         masks: bool (C, F): true = real. What is false holds zeros.
         times: float64 (C,) seconds: the clip's middle frame; with ``trailing`` sampling its last.
         frames: int64 (C, F) indices into the file; -1 for audio.
@@ -81,17 +79,17 @@ class RawClip:
 
 
 class ClipReader:
-    """One open media file (video, audio, image or folder of frames), or item of a prepared store, under one spec.
+    """Reads clips of one media file (video, audio, image, folder of frames), or item of a prepared store, by one spec.
 
     A context manager.
 
     ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for audio alone), ``size`` = (width,
-    height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: what
-    was opened of it, or None.
+    height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: its open
+    frames and audio track, None where it has none or the spec needs none.
 
     Args:
-        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. The whole image says that it
-            is a face crop already, four zeros that there is no face.
+        box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. A box of the whole image means
+            that it is a face crop already, four zeros mean that there is no face.
         beside: another media file with the audio that belongs to the images; to those of a folder also the video
             that they were taken from, whose frame rate is then theirs. A still image has no audio.
         images: frames that are there already; ``path`` is their name then, and nothing is opened.
@@ -200,7 +198,7 @@ class ClipReader:
         audio: Callable[[], AudioTrack | store.StoredAudio | None],
         still: bool,
     ) -> None:
-        """Opens what the spec looks at; refuses a file without it, and says what the model must do without."""
+        """Opens what the spec needs; refuses a file without any of it, warns of what is missing."""
         spec = self.spec
         if still and not spec.needs_images:
             raise VideoError(self.path, "is an image; this model needs audio", "no_audio")
@@ -321,9 +319,7 @@ class ClipReader:
         """
         spec = self.spec
         start, end = self.start if start is None else start, self.end if end is None else end
-        image_streams = {n: s for n, s in spec.streams.items() if s.source != "audio"}
-        most = max((s.frames for s in image_streams.values() if s.position == "all"), default=0)
-        most = max(most, max(s.frames for s in spec.streams.values()))
+        most = max(s.frames for s in spec.streams.values())
         if self.images is not None:
             offered = self.offered(start, end)
             stamps = self.images.stamps[offered]
@@ -341,122 +337,42 @@ class ClipReader:
             no_face=False,
             warnings=[],
         )
-        found = None
+        face = None
         if spec.needs_face and self.images is not None:
-            found = next(iter(self.tracks), None) if track is MAIN else track
-            if found is None or all(found.box_at(t) is None for t in set(seconds[plan.mask].tolist())):
-                found, raw.no_face = None, True
+            face = next(iter(self.tracks), None) if track is MAIN else track
+            if face is None or all(face.box_at(t) is None for t in set(seconds[plan.mask].tolist())):
+                face, raw.no_face = None, True
                 raw.warnings.append(Warn("no_face", "no face was found; the whole frame was used in its place"))
             else:
-                boxes = [found.box_at(t) for t in raw.times]
+                boxes = [face.box_at(t) for t in raw.times]
                 raw.boxes = np.array([np.full(4, np.nan) if b is None else b for b in boxes], dtype=np.float32)
-        if self.images is not None:
-            self._read_images(raw, image_streams, offered, plan, most, found)
-        else:
-            for name, s in image_streams.items():
-                raw.streams[name] = np.broadcast_to(np.uint8(0), (spec.clips, s.frames, *s.size, 3))
-                raw.masks[name] = np.zeros((spec.clips, s.frames), dtype=bool)
-                raw.frames[name] = np.full((spec.clips, s.frames), -1, dtype=np.int64)
-        for name, s in spec.streams.items():
-            if s.source == "audio":
-                self._read_audio(raw, name, s, seconds[:, -1], plan.mask[:, -1])
+        frames = offered[plan.indices] if self.images is not None else np.full_like(plan.indices, -1)
+        self._read_streams(raw, Moments(seconds, frames, plan.mask, face, raw.no_face))
         if not any(m.any() for m in raw.masks.values()):
             code = "no_video" if spec.needs_images else "no_audio"
             raise VideoError(
                 self.path, f"from {start:.2f} to {end:.2f} s there is nothing that the model can look at", code
             )
-        raw.streams = {n: raw.streams[n] for n in spec.streams}
         raw.warnings = self.warnings + raw.warnings
         return raw
 
-    def _read_images(
-        self,
-        raw: RawClip,
-        streams: Mapping[str, StreamSpec],
-        offered: np.ndarray,
-        plan: sampling.Plan,
-        most: int,
-        track: Track | None,
-    ) -> None:
-        """Decode each needed frame once and cut every stream's view from it."""
-        assert self.images is not None
-        how = self.spec.interpolation
-        for name, s in streams.items():
-            taken = sampling.subset(most, s.frames, s.position)
-            raw.frames[name] = offered[plan.indices[:, taken]]
-            raw.masks[name] = plan.mask[:, taken]
-        if len(offered) == 1:
-            needed = offered
-        else:
-            needed = np.unique(np.concatenate([raw.frames[n][raw.masks[n]] for n in streams]))
-        seen: dict[str, dict[int, np.ndarray | None]] = {name: {} for name in streams}
-        for index, shot in zip(needed.tolist(), self.shots(needed), strict=True):
-            box = track.box_at(float(self.images.stamps[index])) if track else None
-            whole = box is not None and views.covers(box, *self.size)
-            for name, s in streams.items():
-                view: np.ndarray | None
-                if s.source == "frame" or raw.no_face:
-                    view = shot.frame(s.size, how)
-                elif s.source == "face":
-                    view = None if box is None else shot.face(box, s.size, self.spec.margin, how)
-                else:
-                    view = None if whole else shot.context(box, s.size, how)
-                seen[name][index] = view
-        for name, s in streams.items():
-            mask, frames = raw.masks[name], raw.frames[name]
-            lost = [i for i, view in seen[name].items() if view is None]
-            if lost:
-                mask = raw.masks[name] = mask & ~np.isin(frames, lost)
-            shape = (*frames.shape, *s.size, 3)
-            if len(needed) == 1 and mask.all():  # a still: one image, seen C x F times
-                raw.streams[name] = np.broadcast_to(np.asarray(seen[name][int(needed[0])]), shape)
-                continue
-            out = np.zeros(shape, dtype=np.uint8)
-            for at in zip(*np.nonzero(mask), strict=True):
-                out[at] = seen[name][int(frames[at])]
-            raw.streams[name] = out
-
-    def _read_audio(self, raw: RawClip, name: str, s: StreamSpec, ends: np.ndarray, reached: np.ndarray) -> None:
-        clips, (mels, steps), a = self.spec.clips, s.size, s.audio
-        assert a is not None
-        raw.frames[name] = np.full((clips, 1), -1, dtype=np.int64)
-        mask = np.zeros(clips, dtype=bool)
-        audio = np.zeros((clips, 1, mels, steps), dtype=np.float32)
-        if self.audio is not None:
-            samples = window_samples(a, steps)
-            length = samples / a.rate
-            first = max(self.start, self.audio.offset)
-            last = min(self.end, self.audio.offset + self.audio.duration)
-            heard = np.minimum(ends, last) - np.maximum(ends - length, first)
-            for lost_from, lost_to in self.audio.holes:
-                heard -= np.clip(np.minimum(ends, lost_to) - np.maximum(ends - length, lost_from), 0, None)
-            mask = reached & (heard >= min(LEAST_AUDIO_S, a.seconds / 2))
-            if mask.any():
-                waves = np.zeros((clips, samples), dtype=np.float32)
-                for c in np.flatnonzero(mask):
-                    begin = max(ends[c] - length, self.start)
-                    wave = self.audio.read(begin, float(ends[c]))[-samples:]
-                    waves[c, samples - len(wave) :] = wave
-                audio[mask] = windows(waves[mask], a, s.size)
-                if a.cmn:
-                    span = self.audio.read(max(float(ends[mask].min()) - length, first), min(float(ends.max()), last))
-                    audio[mask] -= mean_spectrum(span, a, mels)[:, None]
-            if not mask.any():
-                raw.warnings.append(Warn("no_audio", "no audio in this part; the model went by the images alone"))
-            elif reached.any():
-                masked = (reached & ~mask & (ends > last)).any()
-                begin, end = max(float(ends[reached].min()) - length, self.start), float(ends[reached].max())
-                if first - begin > SHORT_AUDIO_S:
-                    text = f"the audio starts at {first:.2f} s, after the images"
-                    raw.warnings.append(Warn("short_audio", text))
-                elif masked or end - last > SHORT_AUDIO_S:
-                    raw.warnings.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the images"))
-                for lost_from, lost_to in self.audio.holes:
-                    if min(lost_to, end) - max(lost_from, begin) > SHORT_AUDIO_S:
-                        text = f"there is no audio from {lost_from:.2f} to {lost_to:.2f} s"
-                        raw.warnings.append(Warn("short_audio", text))
-                        break
-        raw.streams[name], raw.masks[name] = audio, mask[:, None]
+    def _read_streams(self, raw: RawClip, moments: Moments) -> None:
+        """Reads every stream of the spec at those moments, frames that several image streams show only once."""
+        images: list[ImageStream] = []
+        readings = {}
+        for name, stream in streams_of(self.spec).items():
+            if stream.spec.kind.needs_images and self.images is None:
+                readings[name] = stream.missing()
+            elif isinstance(stream, ImageStream):
+                images.append(stream)
+            else:
+                readings[name] = stream.read(self, moments)
+        if images:
+            readings |= read_images(images, self, moments)
+        for name in self.spec.streams:
+            found = readings[name]
+            raw.streams[name], raw.masks[name], raw.frames[name] = found.values, found.mask, found.frames
+            raw.warnings += found.warnings
 
 
 def to_batch(
@@ -473,23 +389,17 @@ def to_batch(
         seeds: one per sample, from which all of its augmentation follows; drawn from torch's generator when absent.
         ids: names of the samples; their positions when absent.
     """
+    made = streams_of(spec)
+    streams: Sequence[Mapping[str, np.ndarray]] = [r.streams for r in raws]
     if augment is not None:
         if seeds is None:
             seeds = torch.randint(2**31, (len(raws),)).tolist()
-        streams = [augment_streams(r.streams, augment, int(s)) for r, s in zip(raws, seeds, strict=True)]
-    else:
-        streams = [r.streams for r in raws]
+        streams = [augment_clip(made, v, augment, int(s)) for v, s in zip(streams, seeds, strict=True)]
     inputs, masks = {}, {}
-    for name, s in spec.streams.items():
+    for name, stream in made.items():
         mask = torch.from_numpy(np.stack([r.masks[name] for r in raws]))
         still = bool(mask.all()) and all(_one_image(v[name]) for v in streams)
-        x = torch.from_numpy(np.stack([v[name][:1, :1] if still else v[name] for v in streams]))
-        if s.source == "audio":
-            x = (x - s.mean[0]) / s.std[0]
-        else:
-            x = x.permute(0, 1, 2, 5, 3, 4).to(torch.float32, memory_format=torch.contiguous_format)
-            mean, std = torch.tensor(s.mean)[:, None, None], torch.tensor(s.std)[:, None, None]
-            x = x.mul_(1 / (255 * std)).sub_(mean / std)
+        x = stream.to_tensor(np.stack([v[name][:1, :1] if still else v[name] for v in streams]))
         if still:  # one image in memory, however often it is shown
             x = x.expand(-1, *mask.shape[1:], *x.shape[3:])
         elif not mask.all():
@@ -503,7 +413,7 @@ def to_batch(
         "no_face": torch.tensor([r.no_face for r in raws]),
         "warnings": [r.warnings for r in raws],
     }
-    seen = [n for n, s in spec.streams.items() if s.source != "audio"]
+    seen = [n for n, s in spec.streams.items() if s.kind.needs_images]
     return Batch(inputs, masks, meta=meta, one_image=all(_one_image(v[n]) for v in streams for n in seen))
 
 

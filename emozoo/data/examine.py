@@ -169,7 +169,7 @@ def _decode_stored(
     images, warnings = store.images_of(item, prepared.cover)
     if images is None:
         return sha256, None, [], warnings
-    stored = images.kept
+    stored = images.stored
     chosen = np.unique(stored[np.array([1, 2, 3]) * (len(stored) - 1) // 4])
     return sha256, images.size, list(images.frames(chosen)), warnings
 

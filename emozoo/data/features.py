@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 
 from emozoo.batch import Batch
 from emozoo.data.manifest import Row
+from emozoo.data.streams import streams_of
 from emozoo.data.targets import Labels, media_file
 from emozoo.data.transforms import Augment
-from emozoo.spec import ClipSpec
+from emozoo.spec import ClipSpec, stored_names
 
 Tensors = dict[str, Tensor]
 
@@ -99,12 +100,14 @@ def feature_key(
     """
     changed = [_changed_fields(x) for x in (spec, *spec.streams.values(), *augment.values())]
     names = (list(spec.streams), list(augment))
-    key = hashlib.sha256(repr((changed, names, *settings)).encode())
+    key = hashlib.sha256(stored_names((changed, names, *settings)).encode())
+    streams = streams_of(spec).values()
     for name, value in encoder.items():
         key.update(name.encode() + value.cpu().numpy().tobytes())
     for row in rows:
         file = Path(row.path)
         beside = [Path(row.extra[k]) for k in ("sound", "va_file") if k in row.extra]
+        beside += [f for s in streams for f in s.files(row.path)]
         images = sorted(file.iterdir()) if file.is_dir() else ()
         states = [(f.stat().st_size, f.stat().st_mtime_ns) for f in (file, *beside, *images) if f.exists()]
         taught = None if labels.teacher is None else labels.teacher.get(media_file(row))

@@ -163,8 +163,8 @@ def _shrink_still(raw: RawClip | VideoError) -> RawClip | VideoError:
     if isinstance(raw, RawClip):
         for name, x in raw.streams.items():
             seen = raw.frames[name][raw.masks[name]]
-            full = x.dtype == np.uint8 and raw.masks[name].all() and x.strides[:2] != (0, 0)
-            if full and (seen == seen.flat[0]).all():
+            full = raw.masks[name].all() and x.strides[:2] != (0, 0)
+            if full and seen.flat[0] >= 0 and (seen == seen.flat[0]).all():
                 raw.streams[name] = np.broadcast_to(x[:1, :1].copy(), x.shape)
     return raw
 

@@ -25,22 +25,18 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emozoo import files, hub, registry
-from emozoo.data import datasets, faces, store, views
-from emozoo.data.clips import ClipReader
+from emozoo.data import datasets, faces, store
 from emozoo.data.manifest import Row
-from emozoo.data.sampling import nearest
-from emozoo.data.store import Cover, Spoken
+from emozoo.data.pack import pack
+from emozoo.data.store import Cover
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
-from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+from emozoo.spec import ClipSpec
 
 WORK = ".prepare"  # folder of parts, inside the store until it is finished
 PLAN = "plan.json"
 PARTS = 256  # how many parts a data set is cut into, where it has more rows
 CHUNK_BYTES = 64 << 20
-MOST_BYTES = 3 << 30  # of one item: litdata counts bytes in 32 bits
 SILENT_S = 3600.0  # rank 0 waits this long for the next part of the others
 _WAIT_S = 0.5
 
@@ -49,113 +45,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Result:
-    """``folder`` of the store (where it was made, if it was uploaded then), its items, failed ones, hash of content."""
+    """A finished store.
+
+    ``folder``: of the store, or the address that it was uploaded to; ``items``: how many; ``failed``: file and reason
+    of each item that could not be read; ``content_sha256``: of all items, in whatever order.
+    """
 
     folder: str
     items: int
     failed: list[tuple[str, str]]
     content_sha256: str
-
-
-# -- one item ------------------------------------------------------------------------------------------------------
-
-
-def _spec(cover: Cover) -> ClipSpec:
-    """A spec under which ``ClipReader`` finds all that is to be kept."""
-    streams = {}
-    if cover.face is not None:
-        streams["face"] = StreamSpec("face", (cover.face, cover.face))
-    if cover.frame is not None:
-        streams["frame"] = StreamSpec("frame", cover.frame)
-    if cover.audio:
-        rate = cover.audio[0]
-        streams["sound"] = StreamSpec("audio", (1, rate), audio=AudioSpec(rate=rate, kind="waveform"))
-    return ClipSpec(
-        streams, clips=1, sampling="segments", window_s=1.0, detector=cover.detector or "cascade",
-        interpolation=cover.interpolation,
-    )  # fmt: skip
-
-
-def pack(row: Row, cover: Cover) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The item of a row, and what the table says of it. Raises VideoError."""
-    with ClipReader.of(row, _spec(cover)) as reader:
-        item = dict.fromkeys(store.LEAVES, b"")
-        head: dict[str, Any] = {"size": reader.size, "still": False, "warnings": [], "step": 0.0, "sound": []}
-        facts: dict[str, Any] = {"frames": 0, "no_face": False}
-        if reader.images is not None:
-            _pack_images(reader, cover, item, head, facts)
-        if reader.audio is not None:
-            _pack_audio(reader, cover, item, head)
-        item["head"] = json.dumps(head, sort_keys=True).encode()
-        size = sum(map(len, item.values()))
-        if size > MOST_BYTES:
-            raise VideoError(
-                row.path, f"an item of {size / 2**30:.1f} GiB is too long: give it start and end, or --rate", "too_long"
-            )
-        facts["warnings"] = [list(w) for w in reader.warnings]
-        return item, facts
-
-
-def _pack_images(
-    reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any], facts: dict[str, Any]
-) -> None:
-    assert reader.images is not None
-    stamps = reader.images.stamps
-    kept = reader.offered(reader.start, reader.end)
-    if cover.rate and len(kept) > 1:
-        wanted = np.arange(stamps[kept[0]], stamps[kept[-1]] + 1e-6, 1 / cover.rate)
-        kept = kept[np.unique(nearest(stamps[kept], wanted))]
-    track = next(iter(reader.tracks), None) if cover.detector is not None else None
-    images, spans, at = bytearray(), np.zeros((len(kept), len(store.VIEWS), 2), np.int64), 0
-    known: dict[bytes, tuple[int, int]] = {}
-    found = 0
-    for number, (index, shot) in enumerate(zip(kept.tolist(), reader.shots(kept), strict=True)):
-        box = track.box_at(float(stamps[index])) if track else None
-        found += box is not None
-        known.clear()  # two views of one frame may be one image
-        for view, most in (("face", cover.face and (cover.face, cover.face)), ("frame", cover.frame)):
-            if not most:
-                continue
-            image = shot.image
-            if view == "face" and box is not None:
-                image = views.cut(image, box, cover.margin)
-            data = store.encode(image, most, cover.interpolation)
-            if data not in known:
-                known[data] = (at, at + len(data))
-                images += data
-                at += len(data)
-            spans[number, store.VIEWS.index(view)] = known[data]
-    head["warnings"] = [list(w) for w in reader.images.warnings]
-    head["still"] = type(reader.images).__name__ == "Still"
-    if track is not None:
-        head["step"] = track.step
-        item["track_times"] = np.asarray(track.times, np.float64).tobytes()
-        item["track_boxes"] = np.asarray(track.boxes, np.float32).tobytes()
-    item["stamps"], item["kept"] = np.asarray(stamps, np.float64).tobytes(), kept.astype(np.int64).tobytes()
-    item["spans"], item["pictures"] = spans.tobytes(), bytes(images)
-    facts["frames"], facts["no_face"] = len(kept), cover.detector is not None and not found
-
-
-def _pack_audio(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: dict[str, Any]) -> None:
-    assert reader.audio is not None
-    parts = []
-    warnings: list[Any] = []
-    for rate in cover.audio:
-        audio = reader.audio if reader.audio.rate == rate else reader.audio_at(rate)
-        # Of a labelled part that part; of the whole all of it, also where it is longer than the images.
-        start, end = audio.offset, audio.offset + audio.duration
-        if reader.start > 0:
-            start = max(reader.start, start)
-        if reader.end < reader.duration - 1e-6:
-            end = min(reader.end, end)
-        end = max(start, end + 1 / rate)
-        samples = audio.read(start, end)
-        first = round((start - audio.offset) * rate)
-        parts.append(samples.astype(np.float32).tobytes())
-        head["sound"].append(list(Spoken(rate, first, len(samples), float(audio.offset), float(audio.duration))))
-        warnings = [list(w) for w in audio.warnings]
-    head["sound_warnings"] = warnings
-    item["sound"] = b"".join(parts)
 
 
 # -- one part ------------------------------------------------------------------------------------------------------
@@ -177,7 +76,7 @@ class _Part:
 
     @property
     def at_work(self) -> Path:
-        """Says which row is being read, for the one who finds the process dead."""
+        """The file that holds the number of the row being read, should the process die of it."""
         return Path(self.work, f"row-{socket.gethostname()}-{self.number:05d}")
 
 
@@ -344,7 +243,7 @@ def prepare(
         out: a folder, or an address (``s3://…``, ``gs://…``) that the store is copied to when it is finished.
         workers: processes to start; None = one for each processor, 1 = this process alone, which then dies of
             an item that crashes a decoder.
-        progress: told how many items of how many are there.
+        progress: called with the number of finished items and of all.
 
     Returns:
         What was made; None in the processes that only help (rank > 0).
@@ -420,13 +319,13 @@ def _rows_digest(rows: Sequence[Row]) -> str:
 
 def _agree(folder: Path, plan: dict[str, Any]) -> None:
     """Writes the plan, or compares it with the one that is there."""
-    place = folder / WORK / PLAN
-    there = folder / store.META if (folder / store.META).is_file() else place
+    file = folder / WORK / PLAN
+    there = folder / store.META if (folder / store.META).is_file() else file
     if not there.is_file():
         if folder.is_dir() and any(p.name != WORK for p in folder.iterdir()):
             raise UsageError(f"{folder} holds something else: choose another --out")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(place, json.dumps(plan, indent=1).encode())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(file, json.dumps(plan, indent=1).encode())
         return
     found = json.loads(there.read_text(encoding="utf-8"))
     differ = [

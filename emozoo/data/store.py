@@ -7,7 +7,7 @@ its face, of the whole frame, and its audio, with the times of all frames of the
 the same frames as in the file itself. Images are JPEG (quality 95, full colour), never larger than asked for and
 never enlarged, so a spec of exactly that size reads the very image that the file gives, but for the JPEG.
 
-Legend: N = frames of the file, n = frames kept, T = detections of the track.
+Legend: N = frames of the file, n = frames stored, T = detections of the track.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from emozoo.data import views
 from emozoo.data.faces import Track
 from emozoo.data.manifest import MEDIA, Manifest, Row
 from emozoo.data.media import Warn
+from emozoo.data.streams import Stored, streams_of
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.spec import ClipSpec
 
@@ -38,7 +39,7 @@ SCHEMA = 1
 META, ROWS, LABELS, INDEX = "store.json", "rows.jsonl", "labels", "index.json"
 # The parts of an item, all bytes: what litdata stores, and what its hash goes over, in this order.
 LEAVES = ("head", "stamps", "kept", "track_times", "track_boxes", "spans", "pictures", "sound")
-VIEWS = ("face", "frame")  # columns of ``spans``
+CROP, WHOLE = 0, 1  # columns of ``spans``: the face, or the whole image where there is none, and the whole image
 _ITEM = re.compile(r"(.+)/#(\d+)-[0-9a-f]*(\.\w+)?")  # with the suffix of the file: stills are known by theirs
 _URL = re.compile(r"(s3|gs|r2):/+(?=[^/])")
 
@@ -50,16 +51,16 @@ Item = Mapping[str, Any]  # leaf name → bytes or memoryview
 
 @dataclass(frozen=True)
 class Cover:
-    """What is kept of each item.
+    """What is stored of each item.
 
     ``face``: side in pixels of the square crop, whose ``margin`` is that of a spec; ``frame``: (H, W) of the whole
-    image. Both are upper bounds: what is smaller in the file stays so. ``audio``: rates in Hz. ``rate``: frames kept
+    image. Both are upper bounds: what is smaller in the file stays so. ``audio``: rates in Hz. ``rate``: frames stored
     of each second; 0 = all. ``detector``: of the face; None = boxes came with the data.
     """
 
     face: int | None
     frame: tuple[int, int] | None
-    audio: tuple[int, ...]
+    audio: tuple[int, ...] = field(metadata={"stored": "sound"})  # as stores have always spelled it
     margin: float = 0.0
     rate: float = 0.0
     detector: str | None = "cascade"
@@ -67,26 +68,25 @@ class Cover:
 
     @staticmethod
     def of(specs: Iterable[ClipSpec], *, rate: float = 0.0, detector: str | None = None) -> Cover:
-        """The least that serves all of the specs. Raises UsageError where they cannot share a store."""
+        """The smallest cover that serves all of the specs. Raises UsageError where they cannot share a store."""
         specs = list(specs)
         if detector is not None:
             specs = [s.with_detector(detector) for s in specs]
-        streams = [(s, x) for s in specs for x in s.streams.values()]
-        faces = [(s, x) for s, x in streams if x.source in ("face", "context")]
-        crops = [(s, x) for s, x in streams if x.source == "face"]
-        wholes = [x.size for _, x in streams if x.source in ("frame", "context")]
+        streams = [(s, x, x.stored()) for s in specs for x in streams_of(s).values()]
+        crops = [(s, want.crop) for s, _, want in streams if want and want.crop]
+        wholes = [want.whole for _, _, want in streams if want and want.whole]
         shared = {
-            "detectors": {s.detector for s, _ in faces},
-            "interpolations": {s.interpolation for s, x in streams if x.source != "audio"},
+            "detectors": {s.detector for s in specs if s.needs_face},
+            "interpolations": {s.interpolation for s, x, _ in streams if x.spec.kind.is_image},
         }
         for what, values in shared.items():
             if len(values) > 1:
                 raise UsageError(f"one store cannot serve the {what} {' and '.join(sorted(values))}: prepare two")
         margin = max((s.margin for s, _ in crops), default=0.0)
         cover = Cover(
-            face=max((_side(max(x.size), s.margin, margin) for s, x in crops), default=None),
+            face=max((_side(side, s.margin, margin) for s, side in crops), default=None),
             frame=(max(h for h, _ in wholes), max(w for _, w in wholes)) if wholes else None,
-            audio=tuple(sorted({x.audio.rate for _, x in streams if x.audio})),
+            audio=tuple(sorted({want.rate for _, _, want in streams if want and want.rate})),
             margin=margin,
             rate=rate,
             detector=next(iter(shared["detectors"]), None),
@@ -100,25 +100,9 @@ class Cover:
     def lacks(self, spec: ClipSpec, *, boxes_known: bool = False) -> list[str]:
         """What a spec needs and the store does not have, in words; empty = it is served."""
         found = []
-        for name, s in spec.streams.items():
-            where = f"stream {name}"
-            if s.source == "audio":
-                assert s.audio is not None
-                if s.audio.rate not in self.audio:
-                    found.append(f"{where} needs audio at {s.audio.rate} Hz, the store has {_list(self.audio, ' Hz')}")
-            elif s.source == "face":
-                if self.face is None:
-                    found.append(f"{where} needs face crops, the store has none")
-                elif spec.margin > self.margin:
-                    found.append(f"{where} needs a margin of {spec.margin:g}, the store has {self.margin:g}")
-                elif _side(max(s.size), spec.margin, self.margin) > self.face:
-                    have = round(self.face * (1 + 2 * spec.margin) / (1 + 2 * self.margin))
-                    found.append(f"{where} needs faces of {max(s.size)} pixels, the store has {have}")
-            elif self.frame is None:
-                found.append(f"{where} needs whole frames, the store has none")
-            elif s.size[0] > self.frame[0] or s.size[1] > self.frame[1]:
-                want, have_ = (f"{h} x {w}" for h, w in (s.size, self.frame))
-                found.append(f"{where} needs frames of {want} pixels, the store has {have_}")
+        for name, stream in streams_of(spec).items():
+            if fault := self._fault(stream.stored(), spec.margin):
+                found.append(f"stream {name} {fault}")
         if spec.needs_face and spec.detector != self.detector and not boxes_known:
             found.append(f"faces are to be found by {spec.detector}, the store's were found by {self.detector}")
         if spec.needs_images:
@@ -131,9 +115,31 @@ class Cover:
                 found.append(f"{want} may be asked for, the store has {self.rate:g} a second")
         return found
 
+    def _fault(self, want: Stored | None, margin: float) -> str | None:
+        """Why a stream that wants this of a store is not served; None = it is."""
+        if want is None:
+            return "is of a source that no store holds"
+        if want.rate and want.rate not in self.audio:
+            return f"needs audio at {want.rate} Hz, the store has {_list(self.audio, ' Hz')}"
+        if want.crop:
+            if self.face is None:
+                return "needs face crops, the store has none"
+            if margin > self.margin:
+                return f"needs a margin of {margin:g}, the store has {self.margin:g}"
+            if _side(want.crop, margin, self.margin) > self.face:
+                have = round(self.face * (1 + 2 * margin) / (1 + 2 * self.margin))
+                return f"needs faces of {want.crop} pixels, the store has {have}"
+        if want.whole:
+            if self.frame is None:
+                return "needs whole frames, the store has none"
+            if want.whole[0] > self.frame[0] or want.whole[1] > self.frame[1]:
+                asked, have_ = (f"{h} x {w}" for h, w in (want.whole, self.frame))
+                return f"needs frames of {asked} pixels, the store has {have_}"
+        return None
+
     def to_dict(self) -> dict[str, Any]:
-        data = asdict(self)
-        return {"sound" if k == "audio" else k: v for k, v in data.items()}  # as stores have always spelled it
+        """Plain types only, as ``store.json`` holds them."""
+        return {f.metadata.get("stored", f.name): getattr(self, f.name) for f in fields(self)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Cover:
@@ -154,7 +160,7 @@ def _list(values: Sequence[object], unit: str) -> str:
 # -- items ---------------------------------------------------------------------------------------------------------
 
 
-class Spoken(NamedTuple):
+class AudioSpan(NamedTuple):
     """Where the audio of one rate lies in the item and in time: ``first`` = number of its first sample in the file."""
 
     rate: int
@@ -193,22 +199,23 @@ def _decode(data: Any) -> np.ndarray:
 
 
 class StoredShot(views.Shot):
-    """One kept frame: its views are cut from the stored crop and the stored whole image.
+    """One stored frame: its views are cut from the stored crop and the stored whole image.
 
-    ``box``: of the face at that time, None = there is none, and the face's place holds the whole image.
+    ``read``: decodes ``CROP`` or ``WHOLE``; ``box``: of the face at that time, None = there is none, and the crop is
+    the whole image.
     """
 
-    def __init__(self, read: Callable[[str], np.ndarray | None], size: tuple[int, int], box: Any, cover: Cover) -> None:
+    def __init__(self, read: Callable[[int], np.ndarray | None], size: tuple[int, int], box: Any, cover: Cover) -> None:
         self._read, self._size, self._box, self._cover = read, size, box, cover
 
     def frame(self, size: tuple[int, int], interpolation: str) -> np.ndarray:
-        places = ("face", "frame") if self._box is None else ("frame",)
-        found = [p for p in map(self._read, places) if p is not None]
+        parts = (CROP, WHOLE) if self._box is None else (WHOLE,)
+        found = [p for p in map(self._read, parts) if p is not None]
         exact = [p for p in found if p.shape[:2] == size]
         return views.resize(exact[0] if exact else max(found, key=lambda p: p.size), size, interpolation)
 
     def face(self, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
-        crop = self._read("face")
+        crop = self._read(CROP)
         assert crop is not None
         if margin < self._cover.margin and not views.covers(box, *self._size):
             left, top, side = views.square(box, self._cover.margin)
@@ -219,7 +226,7 @@ class StoredShot(views.Shot):
         return views.resize(crop, size, interpolation)
 
     def context(self, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
-        image = self._read("frame")
+        image = self._read(WHOLE)
         assert image is not None
         if box is not None:  # outwards to whole pixels of the stored image: nothing of the face is left
             by = np.array(image.shape[1::-1]) / self._size
@@ -231,7 +238,9 @@ class StoredShot(views.Shot):
 class StoredFrames:
     """The images of an item, as :class:`emozoo.data.media.FrameSource`; indices are those of the file.
 
-    Frames that were not kept (damaged, outside the labelled part, or left out by ``rate``) count as not whole.
+    ``stored``: indices (n,) of the frames that are there; ``stamps``: seconds (N,) of all frames of the file.
+
+    Frames that were not stored (damaged, outside the labelled part, or left out by ``rate``) count as not whole.
     """
 
     def __init__(self, item: Item, head: Mapping[str, Any], cover: Cover) -> None:
@@ -240,10 +249,10 @@ class StoredFrames:
         self.still = bool(head["still"])
         self.warnings = [Warn(*w) for w in head["warnings"]]
         self.stamps = np.frombuffer(item["stamps"], np.float64)
-        self._kept = np.frombuffer(item["kept"], np.int64)
+        self.stored = np.frombuffer(item["kept"], np.int64)
         self._whole = np.zeros(len(self.stamps), dtype=bool)
-        self._whole[self._kept] = True
-        self._spans = np.frombuffer(item["spans"], np.int64).reshape(-1, len(VIEWS), 2)
+        self._whole[self.stored] = True
+        self._spans = np.frombuffer(item["spans"], np.int64).reshape(-1, 2, 2)
         times = np.frombuffer(item["track_times"], np.float64)
         boxes = np.frombuffer(item["track_boxes"], np.float32).reshape(-1, 4)
         self.tracks = [Track(times, boxes, float(head["step"]))] if len(times) else []
@@ -253,28 +262,23 @@ class StoredFrames:
 
     def shots(self, indices: Sequence[int] | np.ndarray) -> Iterator[StoredShot]:
         """For each of the ascending indices what stands for its image."""
-        for at in np.searchsorted(self._kept, np.asarray(indices)).tolist():
-            time = float(self.stamps[self._kept[at]])
+        for at in np.searchsorted(self.stored, np.asarray(indices)).tolist():
+            time = float(self.stamps[self.stored[at]])
             box = self.tracks[0].box_at(time) if self.tracks else None
-            yield StoredShot(lru_cache(lambda view, at=at: self._read(at, view)), self.size, box, self._cover)
+            yield StoredShot(lru_cache(lambda part, at=at: self._read(at, part)), self.size, box, self._cover)
 
-    def _read(self, at: int, view: str) -> np.ndarray | None:
-        start, end = self._spans[at, VIEWS.index(view)].tolist()
+    def _read(self, at: int, part: int) -> np.ndarray | None:
+        start, end = self._spans[at, part].tolist()
         return _decode(self._item["pictures"][start:end]) if end > start else None
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        """The largest image that is kept of each frame: the whole one, or the face."""
-        for at in np.searchsorted(self._kept, np.asarray(indices)).tolist():
-            found = [p for p in (self._read(at, "frame"), self._read(at, "face")) if p is not None]
+        """The largest image that is stored of each frame: the whole one, or the face."""
+        for at in np.searchsorted(self.stored, np.asarray(indices)).tolist():
+            found = [p for p in (self._read(at, WHOLE), self._read(at, CROP)) if p is not None]
             yield found[0]
 
-    @property
-    def kept(self) -> np.ndarray:
-        """Indices (n,) of the frames that are there."""
-        return self._kept
-
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
 def images_of(item: Item, cover: Cover) -> tuple[StoredFrames | None, list[tuple[str, str]]]:
@@ -287,12 +291,12 @@ def images_of(item: Item, cover: Cover) -> tuple[StoredFrames | None, list[tuple
 class StoredAudio:
     """The audio of an item at one rate, as :class:`emozoo.data.media.AudioTrack`."""
 
-    holes: Sequence[tuple[float, float]] = ()  # they are kept as silence
+    holes: Sequence[tuple[float, float]] = ()  # they are stored as silence
 
     def __init__(self, item: Item, head: Mapping[str, Any], rate: int) -> None:
         start = 0
-        for place in head["sound"]:
-            at = Spoken(*place)
+        for span in head["sound"]:
+            at = AudioSpan(*span)
             if at.rate == rate:
                 break
             start += 4 * at.samples
@@ -301,7 +305,7 @@ class StoredAudio:
         self.warnings = [Warn(*w) for w in head["sound_warnings"]]
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first image; zeros where nothing is kept."""
+        """Samples from ``start`` to ``end`` seconds after the first image; zeros where nothing is stored."""
         n = round((end - start) * self.rate)
         first = round((start - self.offset) * self.rate) - self._first
         out = np.zeros(n, dtype=np.float32)
@@ -331,7 +335,7 @@ def is_store(root: str | Path) -> bool:
 
 
 class Store:
-    """An open store. ``meta``: what ``store.json`` says; ``cover``; ``lines``: one dict a row, as ``rows.jsonl``.
+    """An open store. ``meta``: the content of ``store.json``; ``cover``; ``lines``: one dict a row of ``rows.jsonl``.
 
     Raises DatasetError where it cannot be read, is not finished, or was written under another schema.
     """

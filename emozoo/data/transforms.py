@@ -1,4 +1,4 @@
-"""Augmentation: one draw for all frames of a clip, shared by the streams where they see the same scene.
+"""Augmentation: one draw for all frames of a clip, shared by the image streams.
 
 Geometry is one affine warp a frame (one resampling, whatever is asked for), which also carries the camera path that
 turns a still into a pseudo-clip; light, blur, noise, compression and erasing are albumentations'. Every draw follows
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,23 +22,23 @@ import numpy as np
 from emozoo.errors import UsageError
 
 LUMA = np.array([0.299, 0.587, 0.114])
-# Camera path at motion = 1, as amplitudes of shift (share of the side), log zoom, radians, shear, log aspect, log light
+# Camera path at motion = 1: amplitudes of shift (fraction of the side), log zoom, radians, shear, log aspect, log light
 PATH = np.array([0.06, 0.06, 0.08, 0.10, 0.04, 0.04, 0.15])
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What training draws at random; every default is off.
+    """What training changes at random; every default is off.
 
     Images: ``flip``, ``tint``, ``blur``, ``noise``, ``compress``, ``erase`` are probabilities; ``rotate`` is the
-    largest angle in degrees, ``scale`` and ``shift`` the largest change as a share of the size, ``light`` that of
+    largest angle in degrees, ``scale`` and ``shift`` the largest change as a fraction of the size, ``light`` that of
     brightness and contrast. ``tint`` gives grey images a random colour cast and turns coloured ones grey. ``motion``
     (0 to 1) moves the camera smoothly through the frames, with drifting light.
 
-    Audio: ``gain`` = largest change in dB, ``time_mask`` = largest share of the window that is silenced. On log-mel
-    images alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest share of bins that is silenced,
-    ``pitch`` = largest shift along the mel axis as a share of it (another voice), ``tempo`` = largest change of speed
-    as a share, about the middle of the window.
+    Audio: ``gain`` = largest change in dB, ``time_mask`` = largest fraction of the window that is silenced. On log-mel
+    images alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest fraction of bins that is
+    silenced, ``pitch`` = largest shift along the mel axis as a fraction of it (another voice), ``tempo`` = largest
+    change of speed as a fraction, about the middle of the window.
     """
 
     flip: float = 0.0
@@ -140,8 +139,17 @@ def _colours(a: Augment, draw: _Draw, n: int, first: np.ndarray) -> np.ndarray |
     return base * light[:, None, None]
 
 
-def _images(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarray:
-    """uint8 (C, F, H, W, 3) → the same shape, augmented; a still without motion is worked on once."""
+def is_flipped(a: Augment, seed: int) -> bool:
+    """Whether the images of a sample with that seed change left and right."""
+    return _draw(a, 1, np.random.default_rng(seed)).flip
+
+
+def augment_images(clip: np.ndarray, a: Augment, seed: int) -> np.ndarray:
+    """uint8 (C, F, H, W, 3) → the same shape, augmented; a still without motion is worked on once.
+
+    Image streams of one sample, which share ``seed``, are drawn alike: they flip together and follow the same camera.
+    """
+    draw = _draw(a, clip.shape[0] * clip.shape[1], np.random.default_rng(seed))
     height, width = clip.shape[2:4]
     one = draw.path is None and clip.strides[:2] == (0, 0)
     images = clip[0, :1] if one else clip.reshape(-1, height, width, 3)
@@ -169,10 +177,9 @@ def _images(clip: np.ndarray, a: Augment, draw: _Draw, seed: int) -> np.ndarray:
     return np.asarray(images).reshape(clip.shape)
 
 
-def _audio(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
-    """float32 (C, 1, M, S) in dB → the same; masks lie at the same place in every clip."""
-    if db.shape[2] == 1:
-        return _waveform(db, a, rng)
+def augment_log_mel(db: np.ndarray, a: Augment, seed: int) -> np.ndarray:
+    """float32 (C, 1, M, S) in dB → the same shape, augmented; every clip is masked at the same bins and steps."""
+    rng = np.random.default_rng([seed, 1])
     out = db + np.float32(rng.uniform(-a.gain, a.gain))
     if a.pitch or a.tempo:
         bins, steps = db.shape[2:]
@@ -183,9 +190,9 @@ def _audio(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     quiet = out.min(axis=(1, 2, 3), keepdims=True)
     if a.hiss:
         out = out + rng.normal(0.0, a.hiss, out.shape).astype(np.float32)
-    for axis, share in ((2, a.mel_mask), (3, a.time_mask)):
+    for axis, fraction in ((2, a.mel_mask), (3, a.time_mask)):
         size = db.shape[axis]
-        wide = int(rng.uniform(0, share) * size)
+        wide = int(rng.uniform(0, fraction) * size)
         first = int(rng.integers(0, size - wide + 1))
         part = [slice(None)] * 4
         part[axis] = slice(first, first + wide)
@@ -193,33 +200,16 @@ def _audio(db: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(out, dtype=np.float32)
 
 
-def _waveform(samples: np.ndarray, a: Augment, rng: np.random.Generator) -> np.ndarray:
-    """float32 (C, 1, 1, S) samples → the same; the mask lies at the same place in every clip."""
+def augment_waveform(samples: np.ndarray, a: Augment, seed: int) -> np.ndarray:
+    """float32 (C, 1, 1, S) samples → the same shape, augmented; every clip is masked at the same samples.
+
+    Raises UsageError for what works on log-mel images alone.
+    """
+    rng = np.random.default_rng([seed, 1])
     if a.hiss or a.mel_mask or a.pitch or a.tempo:
         raise UsageError("hiss, mel_mask, pitch and tempo work on log-mel images; a waveform takes gain and time_mask")
     out = samples * np.float32(10.0 ** (rng.uniform(-a.gain, a.gain) / 20.0))
     wide = int(rng.uniform(0, a.time_mask) * samples.shape[3])
     first = int(rng.integers(0, samples.shape[3] - wide + 1))
     out[..., first : first + wide] = 0.0
-    return out
-
-
-def augment_streams(
-    streams: Mapping[str, np.ndarray], augment: Augment | Mapping[str, Augment], seed: int
-) -> dict[str, np.ndarray]:
-    """Augmented copies of a sample's streams (see :class:`~emozoo.data.clips.RawClip`), by ``seed`` alone.
-
-    A mapping gives each named stream its own settings; streams that it does not name stay as they are. Settings that
-    two image streams have in common are drawn alike: they flip together and follow the same camera.
-    """
-    out = {}
-    for name, value in streams.items():
-        a = augment if isinstance(augment, Augment) else augment.get(name)
-        if a is None:
-            out[name] = value
-        elif value.dtype == np.uint8:
-            rng = np.random.default_rng(seed)
-            out[name] = _images(value, a, _draw(a, value.shape[0] * value.shape[1], rng), seed)
-        else:
-            out[name] = _audio(value, a, np.random.default_rng([seed, 1]))
     return out

@@ -1,4 +1,4 @@
-"""Face crop, face-masked context and whole frame: what a stream sees of one image.
+"""Face crop, context with the face blacked out, and whole frame: the views that streams take of one image.
 
 Images are RGB uint8 (H, W, 3); boxes are x1, y1, x2, y2 in pixels of the image, corners included.
 """

@@ -32,7 +32,7 @@ def batch_of(spec, size: int = 3) -> Batch:
 def test_a_stream_that_is_taken_away_is_zeros_and_masked() -> None:
     """Protects face-only, audio-only and the like: nothing of the rest reaches the network."""
     batch = batch_of(FACE_AUDIO)
-    seen = controls.keep(FACE_AUDIO, "audio-only")(batch).batch
+    seen = controls.leave_only(FACE_AUDIO, "audio-only")(batch).batch
     assert not seen.masks["face"].any()
     assert not seen.inputs["face"].any()
     assert torch.equal(seen.inputs["audio"], batch.inputs["audio"])

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from emozoo.data.transforms import Augment, augment_streams
+from emozoo.data.streams import augment_clip, streams_of
+from emozoo.data.transforms import Augment, augment_images, augment_log_mel
+from emozoo.spec import ClipSpec, StreamSpec
 
 ALL = Augment(
     flip=0.5, rotate=10, scale=0.1, shift=0.05, light=0.2, tint=0.3, blur=0.3, noise=0.3, compress=0.3, erase=0.3
@@ -21,7 +23,10 @@ def clip(clips: int = 2, frames: int = 3, size: int = 32, grey: bool = False) ->
 
 
 def one(value: np.ndarray, augment: Augment, seed: int = 0) -> np.ndarray:
-    return augment_streams({"x": value}, augment, seed)["x"]
+    return augment_images(value, augment, seed)
+
+
+SCENE = streams_of(ClipSpec({n: StreamSpec(n, (32, 32)) for n in ("face", "context")}, 2, "segments", 1.0))
 
 
 def test_off_means_untouched():
@@ -47,14 +52,14 @@ def test_face_and_context_flip_together():
     """Protects the scene: streams of one sample share their geometry, whatever their size."""
     face, context = clip(size=32), clip(size=64)
     for seed in range(12):
-        out = augment_streams({"face": face, "context": context}, Augment(flip=0.5), seed)
+        out = augment_clip(SCENE, {"face": face, "context": context}, Augment(flip=0.5), seed)
         flipped = [not np.array_equal(out[n], v) for n, v in (("face", face), ("context", context))]
         assert flipped[0] == flipped[1]
 
 
 def test_streams_may_have_settings_of_their_own():
     """Protects the mapping form: a stream that is not named stays as it is."""
-    out = augment_streams({"face": clip(), "context": clip()}, {"face": Augment(flip=1.0)}, 0)
+    out = augment_clip(SCENE, {"face": clip(), "context": clip()}, {"face": Augment(flip=1.0)}, 0)
     assert np.array_equal(out["face"], clip()[:, :, :, ::-1])
     assert np.array_equal(out["context"], clip())
 
@@ -113,20 +118,20 @@ def test_every_setting_does_something(field):
 def test_audio_is_masked_and_shifted_in_db():
     """Protects audio augmentation: gain shifts all, masks silence bands and steps, all finite."""
     db = np.random.default_rng(0).normal(-30, 10, (2, 1, 64, 100)).astype(np.float32)
-    gained = one(db, Augment(gain=6.0))
+    gained = augment_log_mel(db, Augment(gain=6.0), 0)
     assert np.ptp(gained - db) < 1e-4
     assert abs((gained - db).mean()) <= 6
-    masked = one(db, Augment(time_mask=0.5, mel_mask=0.5), seed=3)
+    masked = augment_log_mel(db, Augment(time_mask=0.5, mel_mask=0.5), seed=3)
     changed = masked != db
     assert 0.05 < changed.mean() < 0.8
     assert masked.dtype == np.float32
-    assert np.isfinite(one(db, Augment(hiss=3.0))).all()
+    assert np.isfinite(augment_log_mel(db, Augment(hiss=3.0), 0)).all()
 
 
 def test_another_voice_shifts_all_windows_alike():
     """Protects pitch and tempo: one draw for all windows of a clip, no silence at the edges."""
     db = np.tile(np.linspace(-60, 0, 64, dtype=np.float32)[:, None], (3, 1, 1, 100))
-    higher = one(db, Augment(pitch=0.2), seed=1)
+    higher = augment_log_mel(db, Augment(pitch=0.2), seed=1)
     assert np.ptp(higher, axis=(0, 3)).max() < 1e-4
     moved = higher[0, 0, 20:40, 0] - db[0, 0, 20:40, 0]
     assert 0.5 < abs(moved.mean()) < 0.2 * 64
@@ -134,7 +139,7 @@ def test_another_voice_shifts_all_windows_alike():
     assert higher.min() >= -60
     click = np.full((2, 1, 64, 101), -60, np.float32)
     click[..., 90] = 0
-    at = one(click, Augment(tempo=0.3), seed=2).argmax(3)
+    at = augment_log_mel(click, Augment(tempo=0.3), seed=2).argmax(3)
     assert (at == at[0, 0, 0]).all()
     assert at[0, 0, 0] != 90
 

@@ -1,0 +1,384 @@
+"""Streams: how each source that a model may look at is read, augmented, normalised and stored. One class a source.
+
+:class:`~emozoo.data.clips.ClipReader` chooses the moments of a clip; every stream of the spec reads its values there;
+:func:`~emozoo.data.clips.to_batch` makes tensors of them. :func:`register` adds a source of your own (docs/extend.md).
+What a network or a control has to know of a source, without reading it, is its :class:`emozoo.spec.StreamKind`.
+
+Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emozoo.data import audio, sampling, views
+from emozoo.data.faces import Track
+from emozoo.data.media import FrameSource, Warn
+from emozoo.data.transforms import Augment, augment_images, augment_log_mel, augment_waveform
+from emozoo.errors import UsageError
+from emozoo.spec import KINDS, AudioSpec, ClipSpec, StreamKind
+
+SHORT_AUDIO_S = 0.5  # audio that starts so late, ends so early or has such a hole is mentioned
+LEAST_AUDIO_S = 0.1  # a clip with less audio in its window counts as silent
+
+
+class Audio(Protocol):
+    """Mono samples at ``rate`` Hz: ``duration`` seconds from ``offset`` seconds after the first image on."""
+
+    @property
+    def rate(self) -> int: ...
+    @property
+    def offset(self) -> float: ...
+    @property
+    def duration(self) -> float: ...
+    @property
+    def holes(self) -> Sequence[tuple[float, float]]:
+        """From when to when nothing was recorded."""
+
+    def read(self, start: float, end: float) -> np.ndarray:
+        """Samples from ``start`` to ``end`` seconds."""
+
+
+class Media(Protocol):
+    """What a stream may ask an open file for: a :class:`~emozoo.data.clips.ClipReader`."""
+
+    path: str
+
+    @property
+    def images(self) -> FrameSource | None: ...
+    @property
+    def audio(self) -> Audio | None: ...
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the images."""
+
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    def shots(self, indices: np.ndarray) -> Iterator[views.Shot]:
+        """The frames with those ascending indices, one at a time."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The moments of one clip of a file.
+
+    Attributes:
+        seconds: float64 (C, F), for the F of the stream with most frames.
+        frames: int64 (C, F) numbers of the file's frames; -1 without images.
+        mask: bool (C, F), false where the file does not reach.
+        face: the face that the clip is about; None = none, or none was looked for.
+        no_face: one was looked for in vain. Whole images stand in for it.
+    """
+
+    seconds: np.ndarray
+    frames: np.ndarray
+    mask: np.ndarray
+    face: Track | None = None
+    no_face: bool = False
+
+    def of(self, stream: Stream) -> Moments:
+        """Those that the stream takes: its own F, and its ``position``."""
+        taken = sampling.subset(self.mask.shape[1], stream.spec.frames, stream.spec.position)
+        seconds, frames, mask = (x[:, taken] for x in (self.seconds, self.frames, self.mask))
+        return replace(self, seconds=seconds, frames=frames, mask=mask)
+
+
+@dataclass
+class Reading:
+    """What a stream read: ``values`` (C, F, ...), ``mask`` bool (C, F), false where they are zeros that mean nothing,
+    ``frames`` int64 (C, F) numbers of the file's frames, -1 for values of no frame."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    frames: np.ndarray
+    warnings: list[Warn] = field(default_factory=list)
+
+
+class Stored(NamedTuple):
+    """What a prepared store has to hold of an item, one of three: face crops with a side of ``crop`` pixels, whole
+    images of ``whole`` = (H, W) pixels, audio at ``rate`` Hz."""
+
+    crop: int | None = None
+    whole: tuple[int, int] | None = None
+    rate: int | None = None
+
+
+class Stream:
+    """One stream of a spec. Subclasses say how its source is read.
+
+    ``kind``: what the source is. ``dtype``: of the values that are read.
+    ``name``, ``spec``: of the stream; ``clip``: the ClipSpec that it belongs to.
+    """
+
+    kind: ClassVar[StreamKind]
+    dtype: ClassVar[type[np.generic]] = np.float32
+
+    def __init__(self, name: str, clip: ClipSpec) -> None:
+        self.name, self.clip, self.spec = name, clip, clip.streams[name]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one frame of the values that are read."""
+        return self.spec.kind.item_shape(self.spec.size)
+
+    def read(self, media: Media, moments: Moments) -> Reading:
+        """The values at the moments of a clip (``moments.of(self)``); zeros and a false mask where there are none."""
+        raise NotImplementedError
+
+    def files(self, path: str) -> list[Path]:
+        """The files beside the media file ``path`` that values come from; cached features follow their changes."""
+        return []
+
+    def missing(self) -> Reading:
+        """What stands for a clip of a file that has no such thing: zeros, none of them real."""
+        shape = (self.clip.clips, self.spec.frames)
+        values = np.broadcast_to(np.zeros((), self.dtype), (*shape, *self.shape))
+        return Reading(values, np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.int64))
+
+    def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
+        """Values (C, F, ...) for training, changed at random by ``seed`` alone; what is masked becomes zero again."""
+        return values
+
+    def to_tensor(self, values: np.ndarray) -> Tensor:
+        """Values (B, C, F, ...) to the inputs of a network: float32, ``(x - mean) / std`` with one number each."""
+        return (torch.from_numpy(values).float() - self.spec.mean[0]) / self.spec.std[0]
+
+    def stored(self) -> Stored | None:
+        """What a store has to hold for it; None = no store serves it."""
+        return None
+
+
+# -- images --------------------------------------------------------------------------------------------------------
+
+
+class Frame(NamedTuple):
+    """A decoded frame. ``box``: of the face in it, or None; ``fills``: the box is the whole image; ``no_face``: as in
+    :class:`Moments`."""
+
+    shot: views.Shot
+    box: np.ndarray | None
+    fills: bool
+    no_face: bool
+
+
+class ImageStream(Stream):
+    """RGB images, uint8 (C, F, H, W, 3): a view of each frame."""
+
+    dtype = np.uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return *self.spec.size, 3
+
+    def view(self, frame: Frame) -> np.ndarray | None:
+        """What the stream shows of a frame; None = nothing."""
+        raise NotImplementedError
+
+    def read(self, media: Media, moments: Moments) -> Reading:
+        return read_images([self], media, moments)[self.name]
+
+    def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
+        return augment_images(values, augment, seed)
+
+    def to_tensor(self, values: np.ndarray) -> Tensor:
+        """uint8 (B, C, F, H, W, 3) → (B, C, F, 3, H, W), scaled to [0, 1], then ``(x - mean) / std`` per channel."""
+        x = torch.from_numpy(values).permute(0, 1, 2, 5, 3, 4)
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = torch.tensor(self.spec.mean)[:, None, None], torch.tensor(self.spec.std)[:, None, None]
+        return x.mul_(1 / (255 * std)).sub_(mean / std)
+
+
+class FrameStream(ImageStream):
+    """The whole image."""
+
+    kind = KINDS["frame"]
+
+    def view(self, frame: Frame) -> np.ndarray | None:
+        return frame.shot.frame(self.spec.size, self.clip.interpolation)
+
+    def stored(self) -> Stored:
+        return Stored(whole=self.spec.size)
+
+
+class FaceStream(ImageStream):
+    """The square around the face, widened by the spec's margin."""
+
+    kind = KINDS["face"]
+
+    def view(self, frame: Frame) -> np.ndarray | None:
+        size, how = self.spec.size, self.clip.interpolation
+        if frame.no_face:
+            return frame.shot.frame(size, how)
+        return None if frame.box is None else frame.shot.face(frame.box, size, self.clip.margin, how)
+
+    def stored(self) -> Stored:
+        return Stored(crop=max(self.spec.size))
+
+
+class ContextStream(ImageStream):
+    """The whole image with the face blacked out; nothing of an image that is all face."""
+
+    kind = KINDS["context"]
+
+    def view(self, frame: Frame) -> np.ndarray | None:
+        size, how = self.spec.size, self.clip.interpolation
+        if frame.no_face:
+            return frame.shot.frame(size, how)
+        return None if frame.fills else frame.shot.context(frame.box, size, how)
+
+    def stored(self) -> Stored:
+        return Stored(whole=self.spec.size)
+
+
+def read_images(streams: Sequence[ImageStream], media: Media, moments: Moments) -> dict[str, Reading]:
+    """Decodes each needed frame once and cuts every stream's view from it. ``media`` has images.
+
+    A clip that shows one frame throughout, as a still does, is one image in memory (strides of 0).
+    """
+    assert media.images is not None
+    taken = {s.name: moments.of(s) for s in streams}
+    needed = np.unique(np.concatenate([t.frames[t.mask] for t in taken.values()]))
+    seen: dict[str, dict[int, np.ndarray | None]] = {s.name: {} for s in streams}
+    for index, shot in zip(needed.tolist(), media.shots(needed), strict=True):
+        box = moments.face.box_at(float(media.images.stamps[index])) if moments.face else None
+        frame = Frame(shot, box, box is not None and views.covers(box, *media.size), moments.no_face)
+        for s in streams:
+            seen[s.name][index] = s.view(frame)
+    found = {}
+    for s in streams:
+        mask, frames, views_ = taken[s.name].mask, taken[s.name].frames, seen[s.name]
+        if lost := [i for i, view in views_.items() if view is None]:
+            mask = mask & ~np.isin(frames, lost)
+        if len(needed) == 1 and mask.all():
+            values = np.broadcast_to(np.asarray(views_[int(needed[0])]), (*frames.shape, *s.shape))
+        else:
+            values = np.zeros((*frames.shape, *s.shape), dtype=np.uint8)
+            for at in zip(*np.nonzero(mask), strict=True):
+                values[at] = views_[int(frames[at])]
+        found[s.name] = Reading(values, mask, frames)
+    return found
+
+
+# -- audio ---------------------------------------------------------------------------------------------------------
+
+
+class AudioStream(Stream):
+    """The audio before the end of each clip, float32: log-mel in dB (C, 1, M, S), or samples (C, 1, 1, S)."""
+
+    kind = KINDS["audio"]
+
+    @property
+    def _settings(self) -> AudioSpec:
+        assert self.spec.audio is not None
+        return self.spec.audio
+
+    def read(self, media: Media, moments: Moments) -> Reading:
+        if media.audio is None:
+            return self.missing()
+        a, (mels, steps) = self._settings, self.spec.size
+        ends, reached = moments.seconds[:, -1], moments.mask[:, -1]
+        samples = audio.window_samples(a, steps)
+        length = samples / a.rate
+        first = max(media.start, media.audio.offset)
+        last = min(media.end, media.audio.offset + media.audio.duration)
+        heard = np.minimum(ends, last) - np.maximum(ends - length, first)
+        for lost_from, lost_to in media.audio.holes:
+            heard -= np.clip(np.minimum(ends, lost_to) - np.maximum(ends - length, lost_from), 0, None)
+        mask = reached & (heard >= min(LEAST_AUDIO_S, a.seconds / 2))
+        values = np.zeros((len(ends), 1, mels, steps), dtype=np.float32)
+        if mask.any():
+            waves = np.zeros((len(ends), samples), dtype=np.float32)
+            for c in np.flatnonzero(mask):
+                begin = max(ends[c] - length, media.start)
+                wave = media.audio.read(begin, float(ends[c]))[-samples:]
+                waves[c, samples - len(wave) :] = wave
+            values[mask] = audio.windows(waves[mask], a, self.spec.size)
+            if a.cmn:
+                span = media.audio.read(max(float(ends[mask].min()) - length, first), min(float(ends.max()), last))
+                values[mask] -= audio.mean_spectrum(span, a, mels)[:, None]
+        warnings = []
+        if not mask.any():
+            warnings.append(Warn("no_audio", "no audio in this part; the model went by the images alone"))
+        elif reached.any():
+            begin, end = max(float(ends[reached].min()) - length, media.start), float(ends[reached].max())
+            after_end = bool((reached & ~mask & (ends > last)).any())
+            warnings = _gaps(media.audio, begin, end, first, last, after_end)
+        return Reading(values, mask[:, None], np.full((len(ends), 1), -1, dtype=np.int64), warnings)
+
+    def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
+        change = augment_waveform if self._settings.kind == "waveform" else augment_log_mel
+        return change(values, augment, seed)
+
+    def stored(self) -> Stored:
+        return Stored(rate=self._settings.rate)
+
+
+def _gaps(track: Audio, begin: float, end: float, first: float, last: float, after_end: bool) -> list[Warn]:
+    """Says where the audio of ``begin`` to ``end`` seconds is missing; there is some from ``first`` to ``last``."""
+    found = []
+    if first - begin > SHORT_AUDIO_S:
+        found.append(Warn("short_audio", f"the audio starts at {first:.2f} s, after the images"))
+    elif after_end or end - last > SHORT_AUDIO_S:
+        found.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the images"))
+    for lost_from, lost_to in track.holes:
+        if min(lost_to, end) - max(lost_from, begin) > SHORT_AUDIO_S:
+            found.append(Warn("short_audio", f"there is no audio from {lost_from:.2f} to {lost_to:.2f} s"))
+            break
+    return found
+
+
+# -- all of a spec -------------------------------------------------------------------------------------------------
+
+_STREAMS: dict[str, type[Stream]] = {
+    "face": FaceStream, "context": ContextStream, "frame": FrameStream, "audio": AudioStream,
+}  # fmt: skip
+
+
+def register(source: str) -> Callable[[type[Any]], type[Any]]:
+    """Makes a subclass of Stream known as that source: ``@register("pose")``. Specs may name it from then on.
+
+    Every process that reads or loads such a spec has to import the file with the class.
+    Raises UsageError where another class has that source.
+    """
+
+    def decorate(stream: type[Any]) -> type[Any]:
+        known = _STREAMS.get(source)
+        if known is not None and (known.__module__, known.__qualname__) != (stream.__module__, stream.__qualname__):
+            name = f"{known.__module__}.{known.__qualname__}"
+            raise UsageError(f"the source '{source}' belongs to {name}: choose another name")
+        KINDS[source], _STREAMS[source] = stream.kind, stream
+        return stream
+
+    return decorate
+
+
+def streams_of(spec: ClipSpec) -> dict[str, Stream]:
+    """The streams of a spec by name, in its order. Raises UsageError for a source that nobody registered here."""
+    # ``kind`` says so where a spec came from a process that knows more sources.
+    return {name: _STREAMS[s.source](name, spec) for name, s in spec.streams.items() if s.kind}
+
+
+def augment_clip(
+    streams: Mapping[str, Stream],
+    values: Mapping[str, np.ndarray],
+    augment: Augment | Mapping[str, Augment],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Augmented copies of a sample's values (see :class:`~emozoo.data.clips.RawClip`), by ``seed`` alone.
+
+    A mapping gives each named stream its own settings; streams that it does not name stay as they are.
+    """
+    out = {}
+    for name, value in values.items():
+        settings = augment if isinstance(augment, Augment) else augment.get(name)
+        out[name] = value if settings is None else streams[name].augment(value, settings, seed)
+    return out
