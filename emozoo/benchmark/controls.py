@@ -129,7 +129,9 @@ class OthersContext:
     def __call__(self, batch: Batch) -> ControlledBatch:
         inputs, masks = dict(batch.inputs), dict(batch.masks)
         first = self.held or tuple({n: x[n][:1] for n in self.streams} for x in (inputs, masks))
-        self.held = tuple({n: x[n][-1:].clone() for n in self.streams} for x in (inputs, masks))  # type: ignore[assignment]
+        self.held = tuple(  # type: ignore[assignment]
+            {n: x[n][-1:].clone() for n in self.streams} for x in (inputs, masks)
+        )
         for n in self.streams:
             inputs[n] = torch.cat([first[0][n], inputs[n][:-1]])
             masks[n] = torch.cat([first[1][n], masks[n][:-1]])
@@ -143,11 +145,5 @@ def shuffled(count: int) -> list[int]:
 
 def changes(spec: ClipSpec, controls: Sequence[str]) -> list[Change]:
     """The change that each control makes to a batch, in the order of ``controls``."""
-    return [
-        OthersContext(spec)
-        if c == "shuffled-context"
-        else shuffle_time
-        if c == "shuffled-time"
-        else leave_only(spec, c)
-        for c in controls
-    ]
+    own = {"shuffled-context": lambda: OthersContext(spec), "shuffled-time": lambda: shuffle_time}
+    return [own[c]() if c in own else leave_only(spec, c) for c in controls]
