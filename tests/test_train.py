@@ -226,7 +226,9 @@ def test_features_of_an_encoder_that_learns_are_refused(images: Path) -> None:
     trainer = L.Trainer(max_steps=1, accelerator="cpu", callbacks=[FeatureCache(draws=1)], **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="frozen"):
         trainer.fit(module, dm)
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
     dm.setup("fit")
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", callbacks=[FeatureCache(draws=1)], **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="datamodule=dm"):
         trainer.fit(module, dm.train_dataloader())
 

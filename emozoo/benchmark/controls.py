@@ -145,5 +145,8 @@ def shuffled(count: int) -> list[int]:
 
 def changes(spec: ClipSpec, controls: Sequence[str]) -> list[Change]:
     """The change that each control makes to a batch, in the order of ``controls``."""
-    own = {"shuffled-context": lambda: OthersContext(spec), "shuffled-time": lambda: shuffle_time}
+    own: dict[str, Callable[[], Change]] = {
+        "shuffled-context": lambda: OthersContext(spec),
+        "shuffled-time": lambda: shuffle_time,
+    }
     return [own[c]() if c in own else leave_only(spec, c) for c in controls]
