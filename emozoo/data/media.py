@@ -38,15 +38,7 @@ from emozoo.data.container import (
     video_stream,
 )
 from emozoo.data.frame_folder import FrameFolder
-from emozoo.data.images import (
-    FOLDER_FPS,
-    FrameSource,
-    Still,
-    frame_rate,
-    is_image,
-    open_image,
-    read_image,
-)
+from emozoo.data.images import FOLDER_FPS, FrameSource, Still, frame_rate, is_image, open_image, read_image
 from emozoo.data.waveform import AudioTrack
 from emozoo.errors import UsageError, VideoError
 
@@ -355,6 +347,11 @@ class AvVideo:
         self._view: View | None = None if self._lazy else scan.view
         self.size = self._view.size if self._view else next(self.frames([0])).shape[1::-1]
 
+    def round_times(self) -> None:
+        """Rounds times to float32, as decord gives them: the frames and crops of both decoders are then equal."""
+        self.stamps = self.stamps.astype(np.float32).astype(np.float64)
+        self.clock = self.clock._replace(length=float(self.stamps[-1]))
+
     def check(self, first: int, last: int) -> np.ndarray:
         if self._lazy:
             for block in range(first // CHECK_BLOCK, last // CHECK_BLOCK + 1):
@@ -477,20 +474,21 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
         raise VideoError(path, what, "no_video")
     if header.video_fault:
         raise VideoError(path, header.video_fault)
-    index = _index(os.fspath(path))
-    if (
-        decoder() == "decord"
-        and index.simple
-        and index.closed
-        and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES
-    ):
-        scan = _cached_scan(os.fspath(path))
-        if not scan.lost and scan.view.plain and scan.clock != "order":
-            try:
-                video = DecordVideo(path)
-            except RuntimeError:
-                return AvVideo(path, index)
-            if video.agrees(scan):
-                return video
+    chosen, index = decoder(), _index(os.fspath(path))
+    video = AvVideo(path, index)
+    if not (index.simple and index.closed and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES):
+        return video
+    scan = _cached_scan(os.fspath(path))
+    if scan.lost or not scan.view.plain or scan.clock == "order":
+        return video
+    video.round_times()
+    if chosen == "decord":
+        try:
+            other = DecordVideo(path)
+        except RuntimeError:
+            return video
+        if other.agrees(scan):
             video.close()
-    return AvVideo(path, index)
+            return other
+        other.close()
+    return video
