@@ -32,7 +32,7 @@ class SaveWeights(Callback):
     """Writes a weights folder (safetensors, config, model card) when training ends.
 
     Args:
-        folder: where to; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
+        folder: what to write; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
             trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
         tag: immutable name of these weights, e.g. ``faces7_v3``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
@@ -74,7 +74,7 @@ class SaveWeights(Callback):
         )
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.timer = Timer()
-        # All that makes the weights, and what of it differs from the recipe: the command line knows both.
+        # The settings that decide the weights, and their differences to the recipe: the command line sets both.
         self.settings: dict[str, Any] | None = None
         self.changed: dict[str, Any] | None = None
         self._before: dict[str, Any] | None = None  # settings of the run whose checkpoint this one goes on from

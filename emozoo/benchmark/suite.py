@@ -108,8 +108,8 @@ def prepare(
 ) -> Path:
     """The folder of the clips of an architecture's task; clips that it lacks are drawn.
 
-    ``knobs``: those of other clips than the task's. Clips of other settings, or of another version of the generator,
-    are removed.
+    ``knobs``: settings of the clips; None takes those of the task. Clips in the folder that were drawn with other
+    settings, or by another version of the generator, are removed.
     """
     from rich.console import Console
     from rich.progress import Progress

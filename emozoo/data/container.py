@@ -16,8 +16,8 @@ from av.stream import Disposition
 
 from emozoo.errors import VideoError
 
-LOUDNESS_S = 20.0  # seconds of each audio track that are listened to where none is marked as the one to hear
-LOUDER = 2.0  # a later track is heard instead of an earlier one if it is so many times as loud
+LOUDNESS_S = 20.0  # seconds of each audio track whose loudness is compared where no track is marked as default
+LOUDER = 2.0  # a later track is read instead of an earlier one if it is this many times as loud
 NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews
 NOT_HEARD = Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.comment  # beside the real audio
 
@@ -127,7 +127,7 @@ def _levels(path: str, _size: int, _mtime: int, indices: tuple[int, ...]) -> lis
 
 
 def _fault(box: Any, stream: Any, kind: str) -> str:
-    """Why a stream cannot be decoded, as far as its header tells; empty where it may."""
+    """Why a stream cannot be decoded, by its header alone; empty where the header shows no reason."""
     if stream is None or stream.codec_context is not None:
         return ""
     line = re.search(rf"Stream #0:{stream.index}\b.*?: (?:Video|Audio): (\w+)(?:[^,\n]*?\((\S+) / 0x)?", _dump(box))
@@ -139,7 +139,7 @@ def _fault(box: Any, stream: Any, kind: str) -> str:
 
 
 def _dump(box: Any) -> str:
-    """FFmpeg's own description of the streams, the one place where it names a codec that it cannot decode."""
+    """FFmpeg's own description of the streams: nothing else names a codec that it cannot decode."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)  # it is written to the log, which is kept silent
     try:

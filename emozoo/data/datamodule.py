@@ -46,7 +46,7 @@ from emozoo.spec import ClipSpec
 _log = logging.getLogger(__name__)
 _Arguments = ParamSpec("_Arguments")
 
-# Arguments of version 0.1: their new names, and what to use in place of those that are gone.
+# Arguments of version 0.1: their new names, and what to use in place of removed ones.
 RENAMED = {"circle": "circumplex", "share": "subset"}
 REMOVED = {
     "features": "give the Trainer the callback emozoo.callbacks.FeatureCache(draws=N)",
@@ -57,7 +57,7 @@ REMOVED = {
 def _accept_old_arguments(
     init: Callable[Concatenate[Any, _Arguments], None],
 ) -> Callable[Concatenate[Any, _Arguments], None]:
-    """Takes renamed arguments with a DeprecationWarning; raises UsageError for those that are gone and were set."""
+    """Takes renamed arguments with a DeprecationWarning; raises UsageError for removed ones that were set."""
 
     @functools.wraps(init)
     def accept(self: Any, *args: _Arguments.args, **options: _Arguments.kwargs) -> None:
@@ -65,7 +65,7 @@ def _accept_old_arguments(
             warnings.warn(f"EmotionDataModule: {old}= is now {RENAMED[old]}=", DeprecationWarning, stacklevel=2)
             options[RENAMED[old]] = options.pop(old)
         for old in REMOVED.keys() & options.keys():
-            if options.pop(old):  # 0 is what nobody has set
+            if options.pop(old):  # 0 was the default
                 raise UsageError(f"EmotionDataModule has no {old}= any more: {REMOVED[old]}")
         init(self, *args, **options)
 

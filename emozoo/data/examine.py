@@ -18,7 +18,7 @@ from emozoo.errors import DatasetError, VideoError
 
 
 class _Job(NamedTuple):
-    """A file to examine: its path, a file that holds its audio, its table of valence and arousal a frame."""
+    """A file to examine: its path, the file with its audio, and its table of valence and arousal per frame."""
 
     path: str
     audio_file: str | None
