@@ -146,7 +146,7 @@ def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> 
 
 
 def predictions_of(contenders: list[Contender], views: tuple[str, str], part: str) -> Predictions:
-    """The predictions of networks on a set. It is read once, by the spec of the first, which has the others' streams."""
+    """The predictions of networks on a set, which is read once: the first network's streams include all others'."""
     first = contenders[0].module
     dm = EmotionDataModule(
         "csv", folder(views) / part / "manifest.csv", spec=first.spec, classes=first.classes, batch_size=64,

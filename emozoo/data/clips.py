@@ -198,7 +198,7 @@ class ClipReader:
         audio: Callable[[], AudioTrack | store.StoredAudio | None],
         still: bool,
     ) -> None:
-        """Opens frames and audio as the spec needs them; raises where a file has neither, warns where one is missing."""
+        """Opens frames and audio as the spec needs them. A file with neither is an error; one missing is a warning."""
         spec = self.spec
         if still and not spec.needs_images:
             raise VideoError(self.path, "is an image; this model needs audio", "no_audio")

@@ -23,7 +23,7 @@ REORDER = 16  # frames; no codec reorders more
 
 
 class Jump(NamedTuple):
-    """One jump of a clock: stored seconds ``before`` and ``after`` it; ``closed``: seconds removed, < 0 if it ran back."""
+    """A jump of a clock. ``before``, ``after``: stored seconds; ``closed``: seconds removed, below 0 if it ran back."""
 
     before: float
     after: float
@@ -31,7 +31,7 @@ class Jump(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Converts stored seconds to shown ones. ``zero``: stored time of the first frame; ``length``: shown of the last."""
+    """Converts stored to shown seconds. ``zero``: stored time of the first frame; ``length``: shown one of the last."""
 
     zero: float
     length: float
@@ -43,7 +43,8 @@ class Clock(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """Times without jumps: ``stamps`` float64 (N,) ascending seconds; ``jumps``: those closed; ``at``: the stamp after."""
+    """Times without jumps: ``stamps`` float64 (N,) seconds, ascending. ``jumps``: those closed; ``at``: the time behind
+    each."""
 
     stamps: np.ndarray
     jumps: tuple[Jump, ...]

@@ -16,8 +16,8 @@ The face fills the image, so its box is the whole image and nothing is detected.
 
 ``fer2013`` takes the one label that FER2013 (Goodfellow et al., ICONIP 2013) gave each image; most voters of FER+ agree
 with it in 72 % of the images. It is read from ``manifest.csv`` with a column ``fer2013_label`` (two labels,
-``angry|fear``, are those of two copies of one image, which is then not scored), or from ``fer2013.csv``, with or without
-votes beside it.
+``angry|fear``, are those of two copies of one image, which is then not scored), or from ``fer2013.csv``, with or
+without votes beside it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def load(root: Path, name: str = "mafw") -> Manifest:
     rows, there = [], media(media_root)
     for item, (label, fold) in official_folds(tested, trained, lists).items():
         file = pick(there, media_root, item)
-        rows.append(Row(item, str(file), label, fold=fold, box=whole_image(file) if media_root.name == "faces" else None))
+        rows.append(
+            Row(item, str(file), label, fold=fold, box=whole_image(file) if media_root.name == "faces" else None)
+        )
     return Manifest("mafw", root, CLASSES, tuple(rows), protocol="mafw_5fold")
 
 
