@@ -422,7 +422,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
     # -- evaluation ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, batch: Batch | None, loader: int) -> None:
-        if batch is None:  # none of its items could be read, and a warning said so
+        if batch is None:  # none of its items could be read, which a warning reported
             return
         out = self.output(batch)
         loss, _ = self._loss(out, batch.targets, train=False)

@@ -212,8 +212,8 @@ def hint(images: Sequence[np.ndarray], name: str) -> str:
     """What would help with images in which the detector sees no face, in words.
 
     The detector sees them once more: turned, with space around them, and in enlarged parts. The text names the change
-    with which it finds a face in most images, at equal numbers with the highest score; without any, the smallest face
-    that it looks for.
+    with which it finds a face in most images (of equal ones the one with higher scores). Where none helps in more than
+    half of them, the text names the smallest face that the detector looks for.
     """
     detect = detector(name)
     height, width = images[0].shape[:2]
@@ -234,8 +234,8 @@ def hint(images: Sequence[np.ndarray], name: str) -> str:
         return max(found)
 
     other = ", or try the detector yunet" if name == "cascade" else ""
-    least = max(1, smallest(name, width, height))
-    limit = f"faces smaller than {least} pixels are not looked for in an image of {width} x {height}"
+    shortest = max(1, smallest(name, width, height))
+    limit = f"faces smaller than {shortest} pixels are not looked for in an image of {width} x {height}"
     if max(int(p.max()) - int(p.min()) for p in images) < FLAT:
         return f"the images show one plain colour; {limit}"
     tries = {words: [_surest(detect(_turned(p, turns))) for p in images] for turns, words in TURNS.items()}

@@ -464,7 +464,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
     """The frames of an image file, a folder of them or a media file.
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
-    Raises UsageError: the decoder that is asked for does not exist or is not installed.
+    Raises UsageError: the decoder that ``EMOZOO_DECODER`` names does not exist or is not installed.
     """
     check_file(path)
     if os.path.isdir(path):

@@ -133,8 +133,8 @@ class Cover:
             if self.frame is None:
                 return "needs whole frames, the store has none"
             if want.whole[0] > self.frame[0] or want.whole[1] > self.frame[1]:
-                asked, have_ = (f"{h} x {w}" for h, w in (want.whole, self.frame))
-                return f"needs frames of {asked} pixels, the store has {have_}"
+                needed, stored = (f"{h} x {w}" for h, w in (want.whole, self.frame))
+                return f"needs frames of {needed} pixels, the store has {stored}"
         return None
 
     def to_dict(self) -> dict[str, Any]:

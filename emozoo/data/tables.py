@@ -190,9 +190,9 @@ def _unlabelled(rows: Sequence[Row], written: Sequence[str]) -> list[Finding]:
     if not any(plain) or not any(r.label for r in rows):
         return []
     words = Counter(text for text, without in zip(written, plain, strict=True) if without)
-    said = ", ".join(f"{text or 'empty'}: {n}" for text, n in words.most_common())
+    cells = ", ".join(f"{text or 'empty'}: {n}" for text, n in words.most_common())
     names = some(r.id for r, without in zip(rows, plain, strict=True) if without)
-    text = f"{sum(plain)} of {len(rows)} rows have no label ({said}) and are neither trained on nor scored: {names}"
+    text = f"{sum(plain)} of {len(rows)} rows have no label ({cells}) and are neither trained on nor scored: {names}"
     return [Finding("missing_label", "label", text, "write the label, or take the row out of the table")]
 
 
