@@ -304,7 +304,7 @@ class Distillation(Callback):
                 batch.targets["teacher"] = self.probabilities(batch)
 
     def probabilities(self, batch: Batch) -> Tensor:
-        """The teachers' mean probabilities (B, K) without a class prior; finite ones in the batch stay."""
+        """The teachers' mean probabilities (B, K) without a class prior; where the batch has finite ones, those."""
         with torch.no_grad():
             logits = [t.output(batch).logits for t in self.teachers]
             each = [t.scores(x, prior="uniform") for t, x in zip(self.teachers, logits, strict=True) if x is not None]

@@ -96,7 +96,7 @@ def resampled(sums: np.ndarray, *, draws: int = DRAWS, seed: int = SEED) -> np.n
 
 
 def evaluate(outcome: Outcome) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics and their 95 % intervals; there are no intervals with fewer than two groups."""
+    """Metrics by name, and their 95 % intervals by name: an empty dict with fewer than two groups."""
     sums = outcome.sums()
     metrics = {k: float(v) for k, v in metrics_of({k: s.sum(0) for k, s in sums.items()}).items()}
     return metrics, _interval(metrics_of({k: resampled(s) for k, s in sums.items()})) if _groups(sums) > 1 else {}

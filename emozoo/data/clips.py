@@ -46,7 +46,7 @@ AUDIO_TICK = 0.01  # seconds: audio without images is sampled as if it had 100 f
 
 @contextmanager
 def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns what the system or FFmpeg throws while a file is read, after a disk was removed say, into a VideoError."""
+    """In a ``with`` block that reads a file, turns OSErrors and FFmpeg's errors into a VideoError of that path."""
     try:
         yield
     except EmozooError:

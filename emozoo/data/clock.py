@@ -43,8 +43,10 @@ class Clock(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """Times without jumps: ``stamps`` float64 (N,) seconds, ascending. ``jumps``: those closed; ``at``: the time behind
-    each."""
+    """Times whose jumps are closed.
+
+    ``stamps`` float64 (N,): ascending seconds. ``jumps``: those closed; ``at``: the stamp that follows each jump.
+    """
 
     stamps: np.ndarray
     jumps: tuple[Jump, ...]

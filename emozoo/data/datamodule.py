@@ -289,7 +289,7 @@ class EmotionDataModule(L.LightningDataModule):
         return self.trainer.current_epoch if self.trainer is not None else self._epochs
 
     def train_on(self, features: FeatureDataset) -> None:
-        """Makes training loaders read features, of the clips of :meth:`draws`; evaluation still reads clips."""
+        """From now on training loaders give these features, made from :meth:`draws`; evaluation still reads clips."""
         self._features = features
 
     def draws(self, count: int) -> ClipLoader:
@@ -306,7 +306,10 @@ class EmotionDataModule(L.LightningDataModule):
         return ClipLoader(data, sampler=order, batch_size=self.batch_size, **self._options(rows, train=True))
 
     def feature_key(self, encoder: Mapping[str, Tensor], count: int) -> str:
-        """The key of the features that this encoder (parameters and buffers by name) makes of :meth:`draws`."""
+        """The cache key of the features that an encoder makes of ``draws(count)``.
+
+        ``encoder``: its parameters and buffers by name. Other weights, rows, files, labels or settings change the key.
+        """
         settings = (self.motion_share, count, self.seed, self.teacher_files, self.circumplex)
         return feature_key(self.spec, self.augment or {}, settings, self.train_rows, self.labels, encoder)
 

@@ -43,7 +43,10 @@ class FileFacts(NamedTuple):
 
 
 def examine(rows: Sequence[Row], workers: int) -> list[FileFacts]:
-    """Facts of the file of each row, in order; shows a progress bar on stderr. A file in several rows is read once."""
+    """Facts of the file of each row, in order, read by ``workers`` processes; a file in several rows is read once.
+
+    Shows a progress bar on stderr.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -420,7 +420,7 @@ class AvVideo:
 
 
 class DecordVideo:
-    """Frames through decord. Raises RuntimeError where PyAV should read instead."""
+    """A FrameSource by decord. Raises RuntimeError for a file that decord cannot read, so that PyAV has to."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)

@@ -305,7 +305,7 @@ class StoredAudio:
         self.warnings = [Warn(*w) for w in head["sound_warnings"]]
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first image; zeros where nothing is stored."""
+        """Samples from ``start`` to ``end`` seconds after the first image, float32 (n,); zeros where none are."""
         n = round((end - start) * self.rate)
         first = round((start - self.offset) * self.rate) - self._first
         out = np.zeros(n, dtype=np.float32)
@@ -405,7 +405,11 @@ class Store:
             )
 
     def open(self, number: int, spec: ClipSpec) -> tuple[StoredFrames | None, StoredAudio | None, bool]:
-        """Images and audio as a spec wants them, and whether the item has audio. Raises UsageError, VideoError."""
+        """The images of an item, its audio at the rate of the spec, and whether it has audio at any rate.
+
+        Images or audio are None where the item has none, audio also where the spec needs none. Raises UsageError where
+        the store does not serve the spec, VideoError for an item that could not be read.
+        """
         self.require(spec)
         line = self.lines[number]
         if line["error"]:

@@ -28,7 +28,7 @@ def within(root: Path, *names: str) -> Path:
 
 
 def subfolder(root: Path, *names: str) -> Path | None:
-    """The first of the folders ``names`` that exists in ``root``; case does not matter."""
+    """The first of ``names`` that is a folder in ``root``, whatever its case; None where there is none of them."""
     if not root.is_dir():
         return None
     there = {p.name.lower(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
