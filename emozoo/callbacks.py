@@ -364,12 +364,12 @@ class FeatureCache(Callback):
         self.draws = draws
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Before Lightning asks for the training loader, which it does as soon as there is an optimizer."""
+        """Makes the features before Lightning builds the training loader, which the optimizer's set-up needs."""
         if stage == "fit" and self.draws:
             self._train_on_features(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Once more where the checkpoint brings another encoder than the new module has; else from the cache."""
+        """Makes the features again if the checkpoint has another encoder than the new module; else reads the cache."""
         if self.draws and trainer.training and not trainer.strategy.restore_checkpoint_after_setup:
             self._train_on_features(trainer, pl_module)
 

@@ -32,7 +32,7 @@ def name_after_training(name: str) -> str:
 
 
 class Pretrained(ModelHubMixin):
-    """What EmotionModule, the only class that builds on it, reads and writes.
+    """Reading, saving and publishing weights: the base of EmotionModule, its only subclass.
 
     Attributes:
         arch, wiring, size: of the network.

@@ -75,9 +75,9 @@ class EmozooCLI(LightningCLI):
         parser.set_defaults({"trainer.enable_model_summary": False})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Lightning's own, but ``--config`` takes names of recipes, and a wrong argument is one line.
+        """Lightning's own; ``--config`` also takes names of recipes, and an error is one line.
 
-        That line is without the list of all arguments that there are.
+        The line leaves out the list of all arguments, which Lightning would print.
         """
         self.configs: list[str] = []
         if isinstance(args, list):

@@ -55,7 +55,8 @@ def measure(
     """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
     ``control``: as in :func:`emozoo.benchmark.run.measure`; input controls that do not apply to a model are left out.
-    Raises UsageError for a model that the suite has no task for, a control that no model has, or without weights.
+    Raises UsageError for a model that the suite has no task for, for a control that no model has, and where there are
+    no weights.
     """
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
     names = list(models) or [weights_of(a)[-1] for a in TASKS if weights_of(a)]

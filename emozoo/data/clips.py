@@ -41,7 +41,7 @@ from emozoo.spec import ClipSpec
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
-AUDIO_TICK = 0.01  # seconds: audio without images is sampled as if it had 100 frames a second
+AUDIO_TICK = 0.01  # seconds: an audio file is sampled as if it had 100 frames a second
 
 
 @contextmanager
@@ -83,7 +83,7 @@ class ClipReader:
 
     A context manager.
 
-    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for audio alone), ``size`` = (width,
+    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or an audio file), ``size`` = (width,
     height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: its open
     frames and audio track, None where it has none or the spec needs none.
 
@@ -182,7 +182,7 @@ class ClipReader:
         )
 
     def audio_at(self, rate: int) -> AudioTrack:
-        """The audio of the media file at that rate, in seconds after the first image."""
+        """The audio of the media file at that rate, in seconds after the first frame."""
         path, header = self._heard
         assert header is not None
         clock = getattr(self.images, "clock", None) if path == self.path else None
@@ -203,14 +203,14 @@ class ClipReader:
         if still and not spec.needs_images:
             raise VideoError(self.path, "is an image; this model needs audio", "no_audio")
         if not has_video and not has_audio:
-            raise VideoError(self.path, "has neither images nor audio", "no_video")
+            raise VideoError(self.path, "has neither video nor audio", "no_video")
         if spec.needs_images:
             if has_video:
                 self.images = images()
             elif not spec.needs_audio:
-                raise VideoError(self.path, "has no images, only audio; this model needs images", "no_video")
+                raise VideoError(self.path, "has no video, only audio; this model needs images", "no_video")
             else:
-                self._own_warnings.append(Warn("no_video", "no images; the prediction comes from the audio alone"))
+                self._own_warnings.append(Warn("no_video", "no video; the prediction comes from the audio alone"))
         if spec.needs_audio:
             if has_audio:
                 try:

@@ -1,7 +1,7 @@
 """The clock of a media file: time stamps as they are stored, seconds as they are shown.
 
 A camera whose clock is set while it records stores a gap of hours, or of decades, between two frames. Such a jump is
-closed, so that what follows is shown one step later. A long gap that the file explains stays: between the images of
+closed, so that what follows is shown one step later. A long gap that the file explains stays: between the frames of
 a screen recording, or where the audio goes on.
 """
 

@@ -32,8 +32,8 @@ class Warn(NamedTuple):
 class Header(NamedTuple):
     """What a media file announces, in seconds: stream starts, audio length and total length (0 = not announced).
 
-    ``frame_bytes`` = size of one decoded image, ``fps`` = images a second on average (0 = not announced).
-    ``audio_index`` = which stream of the container is heard, -1 = none; ``warnings`` = what was noticed in choosing.
+    ``frame_bytes`` = size of one decoded frame, ``fps`` = frames a second on average (0 = not announced).
+    ``audio_index`` = which stream of the container is read as audio, -1 = none; ``warnings`` = those of this choice.
     ``video_fault``, ``audio_fault`` = why the stream cannot be decoded; empty where it can.
     """
 
@@ -85,7 +85,7 @@ def video_stream(box: Any) -> Any:
 
 
 def audio_stream(box: Any, path: str | os.PathLike[str]) -> Any:
-    """The stream that is heard: the one marked as default, else the first that is not far softer than another."""
+    """The audio stream that is read: the one marked as default, else the first that is not far softer than another."""
     streams = list(box.streams.audio)
     for better in (
         [s for s in streams if s.codec_context is not None],

@@ -382,7 +382,7 @@ class EmotionDataModule(L.LightningDataModule):
         return {"num_workers": self.num_workers, "collate_fn": collate}
 
     def on_after_batch_transfer(self, batch: Batch | None, dataloader_idx: int) -> Batch | None:
-        """Counts the clips that could not be read, with a warning: none is left out silently."""
+        """Counts the clips that could not be read, and warns: none is left out silently."""
         if batch is not None and batch.skipped:
             self.skipped += batch.skipped
             warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)

@@ -155,7 +155,7 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
             raise VideoError(path, "its audio cannot be decoded", "broken")
         warnings += audio.warnings
     elif images is None:
-        raise VideoError(path, "has neither images nor audio", "no_video")
+        raise VideoError(path, "has neither video nor audio", "no_video")
     return size, frames, [(w.code, w.text) for w in warnings]
 
 

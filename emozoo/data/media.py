@@ -473,7 +473,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
         return open_image(path)
     header = header or read_header(path)
     if not header.has_video:
-        what = "has no images, only audio" if header.has_audio else "has neither images nor audio"
+        what = "has no video, only audio" if header.has_audio else "has neither video nor audio"
         raise VideoError(path, what, "no_video")
     if header.video_fault:
         raise VideoError(path, header.video_fault)

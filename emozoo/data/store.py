@@ -305,7 +305,7 @@ class StoredAudio:
         self.warnings = [Warn(*w) for w in head["sound_warnings"]]
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first image, float32 (n,); zeros where none are."""
+        """Samples from ``start`` to ``end`` seconds after the first frame, float32 (n,); zeros where none are."""
         n = round((end - start) * self.rate)
         first = round((start - self.offset) * self.rate) - self._first
         out = np.zeros(n, dtype=np.float32)

@@ -30,7 +30,7 @@ LEAST_AUDIO_S = 0.1  # a clip with less audio in its window counts as silent
 
 
 class Audio(Protocol):
-    """Mono samples at ``rate`` Hz: ``duration`` seconds from ``offset`` seconds after the first image on."""
+    """Mono samples at ``rate`` Hz: ``duration`` seconds from ``offset`` seconds after the first frame on."""
 
     @property
     def rate(self) -> int: ...
@@ -145,7 +145,7 @@ class Stream:
         return Reading(values, np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.int64))
 
     def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
-        """Values (C, F, ...) for training, changed at random by ``seed`` alone; what is masked becomes zero again."""
+        """Values (C, F, ...) for training, changed at random by ``seed`` alone; masked ones are set to zero later."""
         return values
 
     def to_tensor(self, values: np.ndarray) -> Tensor:
@@ -326,9 +326,9 @@ def _gaps(track: Audio, begin: float, end: float, first: float, last: float, aft
     """Warnings where ``begin`` to ``end`` seconds lack audio; the track has some from ``first`` to ``last``."""
     found = []
     if first - begin > SHORT_AUDIO_S:
-        found.append(Warn("short_audio", f"the audio starts at {first:.2f} s, after the images"))
+        found.append(Warn("short_audio", f"the audio starts at {first:.2f} s, later than the video"))
     elif after_end or end - last > SHORT_AUDIO_S:
-        found.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the images"))
+        found.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the video does"))
     for lost_from, lost_to in track.holes:
         if min(lost_to, end) - max(lost_from, begin) > SHORT_AUDIO_S:
             found.append(Warn("short_audio", f"there is no audio from {lost_from:.2f} to {lost_to:.2f} s"))

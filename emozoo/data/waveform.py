@@ -91,8 +91,8 @@ class Placed:
 class AudioTrack:
     """The audio track of a file as mono float32 at ``rate`` Hz, decoded on first use.
 
-    ``offset``: seconds from the first image to the first sample. ``duration``: seconds of audio, 0 until decoded.
-    ``clock``: that of the images, where it is known. Raises VideoError (``no_audio``) for audio without a decoder.
+    ``offset``: seconds from the first frame to the first sample. ``duration``: seconds of audio, 0 until decoded.
+    ``clock``: that of the video, where it is known. Raises VideoError (``no_audio``) for audio without a decoder.
     """
 
     def __init__(self, path: str | os.PathLike[str], rate: int, header: Header, clock: Clock | None = None) -> None:
@@ -106,7 +106,7 @@ class AudioTrack:
         start = self._clock.shown(header.audio_start)
         self._start = start
         if clock and (start > LONG_GAP_S + clock.length or (start < -LONG_GAP_S and self._placed_packets().end < 0)):
-            text = f"the clock of the audio starts {start:.6g} s from that of the images; both were laid together"
+            text = f"the clock of the audio starts {start:.6g} s from that of the video; both now start together"
             self.warnings.append(Warn("time_jump", text))
             self._clock, self._start = Clock(header.audio_start, clock.length), 0.0
         self.offset = self._start
@@ -123,7 +123,7 @@ class AudioTrack:
 
     @property
     def holes(self) -> list[tuple[float, float]]:
-        """Start and end of each stretch without audio inside the track, in seconds after the first image."""
+        """Start and end of each stretch without audio inside the track, in seconds after the first frame."""
         holes = self._table.holes if self._table else self._whole_holes()
         shift = self.offset - self._start
         return [(a + shift, b + shift) for a, b in holes]
@@ -133,7 +133,7 @@ class AudioTrack:
         return self._holes
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first image; zeros where there is no audio."""
+        """Samples from ``start`` to ``end`` seconds after the first frame; zeros where there is no audio."""
         out = np.zeros(round((end - start) * self.rate), dtype=np.float32)
         if self._table:
             self._decode_window(out, start - self.offset + self._start, self._table)
@@ -142,7 +142,7 @@ class AudioTrack:
         return out
 
     def frames(self) -> Iterator[tuple[float, bool, Any]]:
-        """The decoded audio as PyAV's frames: seconds after the first image, whether it follows the last, frame."""
+        """The decoded audio as PyAV's frames: seconds after the first frame, whether it follows the last, frame."""
         placed = Placed(self._clock.shown, self._start, self._clock.length)
         yield from _frames(self.path, self._index, placed)
 

@@ -6,10 +6,10 @@ face crops, where image n belongs to line n below the header, and images are mis
 video with two people, ``_left`` and ``_right`` are two items of one group.
 
 Audio and frame rate come from the videos themselves, ``batch1/<video>.mp4`` (or ``batch2``, ``videos`` ...), where they
-lie in the root or one folder below; without them the images are silent, 25 a second.
+lie in the root or one folder below; without them there is no audio, and images are taken as 25 a second.
 
-Frames of a folder are counted as they lie there, so labels of a folder with gaps are copied, one line for each image
-that is there, into the cache (``EMOZOO_HOME``). ``aff_wild2:test`` is the list
+Frames of a folder are counted without its gaps, so the labels of a folder with gaps are copied into the cache
+(``EMOZOO_HOME``), one line for each image that is there. ``aff_wild2:test`` is the list
 ``Valence_Arousal_Estimation_Challenge_test_set_release.txt``, without labels.
 """
 

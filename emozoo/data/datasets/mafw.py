@@ -1,4 +1,4 @@
-"""MAFW (Liu et al., ACM MM 2022): clips with image and audio, 9,172 of them with one of eleven emotions; 5 folds.
+"""MAFW (Liu et al., ACM MM 2022): clips with audio, 9,172 of them with one of eleven emotions; 5 folds.
 
 ``split/single/no_caption/set_1`` to ``set_5`` with ``train.txt`` and ``test.txt``, lines ``00025.mp4 happiness``.
 Images are taken from ``data/frames/<id>/``, else ``data/faces/<id>/`` (face crops); audio is only in
