@@ -13,9 +13,9 @@ another emotion, or are a stranger's (face and voice alone), and ``steady``, whe
 
 Temperatures, too, are fitted on ``tune``: clips of faces, and of three training actors, that neither the encoders nor
 the networks have learnt from. The encoder of voices learns from eight actors, the networks from clips of five others:
-what an encoder makes of voices that it remembers is better than what it makes of a stranger's, and a network that
-learns to fuse from those trusts voices too much. Intervals are by the actor of a voice, four in the test clips, or by
-the person of a face. Records go into ``benchmarks/results``. Nothing is made twice, and a killed run continues.
+an encoder's features are better for voices that it was trained on than for others, and a network that learns to fuse
+from such features trusts voices too much. Intervals are by the actor of a voice, four in the test clips, or by the
+person of a face. Records go into ``benchmarks/results``. Nothing is made twice, and a killed run continues.
 With ``--shipped`` nothing is trained: the weights of the package are scored on the test clips, made anew where the
 generator has another version. Needs the real material (``EMOZOO_SHARED``).
 """
@@ -89,7 +89,7 @@ def material(part: str, views: tuple[str, str]) -> tuple[list[Row], list[Row]]:
 
 
 def voices(part: str) -> list[Row]:
-    """Recordings of a part: those of its actors, ``val`` = what RAVDESS's table calls so."""
+    """Recordings of a part: those of its actors; for ``val`` the split ``val`` of RAVDESS's table."""
     rows = datasets.load("csv", resolve_path("$EMOZOO_SHARED/data/ravdess_audio/manifest.csv"))
     if part == "val":
         return [r for r in rows if r.split == part]
@@ -146,7 +146,7 @@ def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> 
 
 
 def predictions_of(contenders: list[Contender], views: tuple[str, str], part: str) -> Predictions:
-    """The predictions of networks on a set, which is read once: the first network's input holds that of the others."""
+    """The predictions of networks on a set, which is read once: the first network's streams include all others'."""
     first = contenders[0].module
     dm = EmotionDataModule(
         "csv", folder(views) / part / "manifest.csv", spec=first.spec, classes=first.classes, batch_size=64,

@@ -39,7 +39,7 @@ FILE = "package/models/faceres"
 SHA256 = "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b"
 NAME, OUT = "mobilenetv1_100@4", Path("weights/mobilenetv1_vggface2.safetensors")
 LAYERS = (1, 2, 2, 6, 2)  # pairs of a depthwise and a pointwise convolution on each map
-# Taken for, since the file does not say: theirs has 0..255 less a mean colour (about 115 of grey), ours -1..1:
+# Assumed, since the file does not say it: its input is 0..255 minus a mean color (about 115 in grey), ours is -1..1:
 # x * 127.5 + 127.5 - 115.
 SCALE, OFFSET = 127.5, 0.1
 IMAGES, SIDE = 1024, 96
@@ -71,7 +71,7 @@ def fetch() -> dict[str, Tensor]:
 
 
 def convolutions(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm's names for them; each batch norm does no more than the scale and shift of the file."""
+    """The convolutions under timm's names; each batch norm only applies the scale and shift of the file."""
     found: dict[str, Tensor] = {}
 
     def add(conv: str, bn: str, kernel: Tensor, scale: Tensor | None, shift: Tensor) -> None:
@@ -105,7 +105,7 @@ def faces() -> Tensor:
 
 
 def measure(encoder: nn.Module, images: Tensor) -> None:
-    """Gives every batch norm the statistics of what reaches it, and keeps what it does to that the same."""
+    """Sets the statistics of every batch norm to those of its input, and scale and shift so that its output stays."""
 
     def before(norm: Any, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]

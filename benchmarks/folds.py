@@ -27,8 +27,8 @@ def cross_validate(
     ``recipe`` is a name or a file.
     A fold whose weights already lie under ``out`` is not trained again, so a killed run continues. Returns one record
     per prior with ``fold`` "pooled"; intervals are by person. A ``val_share`` of the recipe is taken from the other
-    folds. The recipe's own ``teacher`` may have seen the held-out people: ``teacher`` names one for each fold, with
-    ``{fold}`` for its number.
+    folds. The recipe's own ``teacher`` may have been trained on the held-out people: ``teacher`` names one for each
+    fold, with ``{fold}`` for its number.
     """
     from emozoo.train import train
 

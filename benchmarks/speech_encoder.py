@@ -149,8 +149,8 @@ def write(data: bytes, folder: Path, blocks: int) -> str:
         "source_sha256": SHA256, "recipe": "benchmarks/speech_encoder.py", "revision": None,
     }  # fmt: skip
     millions = sum(v.numel() for v in state.values()) / 1e6
-    said = {"arch": ARCH, "tag": TAG, "blocks": blocks, "parameters": millions, "trained_on": trained_on}
-    return hub.save(folder, state, config, CARD.format(**said, source=SOURCE[0].upper() + SOURCE[1:]), half=True)
+    facts = {"arch": ARCH, "tag": TAG, "blocks": blocks, "parameters": millions, "trained_on": trained_on}
+    return hub.save(folder, state, config, CARD.format(**facts, source=SOURCE[0].upper() + SOURCE[1:]), half=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -158,11 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("file", type=Path, help="model.bin")
     parser.add_argument("--blocks", type=int, default=BLOCKS, choices=range(1, 5))
     parser.add_argument("--out", type=Path, default=Path("checkpoints") / f"{ARCH}.{TAG}")
-    asked = parser.parse_args(argv)
-    data = asked.file.read_bytes()
+    args = parser.parse_args(argv)
+    data = args.file.read_bytes()
     if (found := files.sha256_of(data)) != SHA256:
-        parser.error(f"{asked.file}: sha256 is {found[:12]}…, expected {SHA256[:12]}…: another file, or a damaged one")
-    print(asked.out, write(data, asked.out, asked.blocks))
+        parser.error(f"{args.file}: sha256 is {found[:12]}…, expected {SHA256[:12]}…: another file, or a damaged one")
+    print(args.out, write(data, args.out, args.blocks))
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ def change(row: Row, metric: str) -> str:
 
 
 def arousal() -> str:
-    """Whether strong recordings are heard with more arousal than normal ones, by emotion."""
+    """How much more arousal is predicted for strong recordings than for normal ones, by emotion."""
     rows = (
         [r["emotion"], r["pairs"], with_interval(r["strong_above_normal"], (r["lo"], r["hi"]), fraction)]
         for r in measurements("arousal")

@@ -1,4 +1,4 @@
-"""The annotated video: a file again, with boxes, labels, score bars and a strip of labels drawn in."""
+"""The annotated video: a file's frames and audio, with boxes, labels, score bars and a strip of labels drawn in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def video(prediction: Prediction, path: Path, progress: Callable[[float], None] 
     """Writes the file again as H.264 and AAC, with boxes, labels and score bars; one frame is in memory at a time.
 
     Frames keep their time stamps, and so a variable frame rate. ``progress`` is called with the fraction of the frames
-    that is done. Raises VideoError for stills, for audio without images, and for a prediction that has an error.
+    that is done. Raises VideoError for stills, for audio files, and for a prediction that has an error.
     """
     if prediction.error:
         raise VideoError(prediction.file, prediction.error["text"], prediction.error["code"])
@@ -78,7 +78,7 @@ def _whole_frames(images: media.FrameSource) -> Iterator[tuple[int, np.ndarray]]
 
 
 class _Audio:
-    """Encodes the audio of the file again, in step with the images."""
+    """Encodes the audio of the file again, in step with the frames."""
 
     def __init__(self, path: str, out: Any, images: media.FrameSource) -> None:
         self.frames: Iterator[Any] = iter(())
@@ -97,7 +97,7 @@ class _Audio:
         self.frames = self._decode(media.AudioTrack(path, self.rate, header, getattr(images, "clock", None)))
 
     def _decode(self, audio: media.AudioTrack) -> Iterator[Any]:
-        """Audio frames from the first image to the last, numbered by their samples; silence fills the holes."""
+        """Audio from the first video frame to the last, numbered by samples; silence fills the holes."""
         resampler: Any = None
         kind: Any = None
         at = 0

@@ -34,7 +34,7 @@ class Batch:
         rows: for each sample the number of its row in the table that was loaded.
         skipped: one line for each row that could not be read and is not in the batch.
         one_image: every image stream of every sample shows one image throughout, as a still does.
-        encoded: ``inputs`` hold features, which only the network's head still has to see.
+        encoded: ``inputs`` hold features, which go to the network's head alone.
     """
 
     inputs: dict[str, Tensor]
@@ -64,18 +64,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """All that a module asks of its ``data``: a data module, or one of its loaders. Others, and None, say nothing."""
+    """What a module needs to know of its ``data``: a data module, one of its loaders, or anything else.
+
+    What the data do not have is None, or False.
+    """
 
     data: Any
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The class names that labels are numbers of, in order; None where the data do not say."""
+        """The class names in the order of the label numbers; None where they are not known."""
         return tuple(getattr(self.data, "classes", None) or ()) or None
 
     @property
     def spec(self) -> ClipSpec | None:
-        """The ClipSpec that batches follow; None where the data do not say."""
+        """The ClipSpec that batches follow; None where it is not known."""
         spec = getattr(self.data, "spec", None)
         return spec if isinstance(spec, ClipSpec) else None
 

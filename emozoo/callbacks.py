@@ -32,7 +32,7 @@ class SaveWeights(Callback):
     """Writes a weights folder (safetensors, config, model card) when training ends.
 
     Args:
-        folder: where to; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
+        folder: what to write; ``<arch>.<tag>`` is appended when a tag is given. Without a folder: ``last`` below the
             trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
         tag: immutable name of these weights, e.g. ``faces7_v3``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
@@ -74,7 +74,7 @@ class SaveWeights(Callback):
         )
         self.recipe, self.control_of, self.control, self.limits = recipe, control_of, control, limits or []
         self.timer = Timer()
-        # All that makes the weights, and what of it differs from the recipe: the command line knows both.
+        # The settings that decide the weights, and their differences to the recipe: the command line sets both.
         self.settings: dict[str, Any] | None = None
         self.changed: dict[str, Any] | None = None
         self._before: dict[str, Any] | None = None  # settings of the run whose checkpoint this one goes on from
@@ -304,7 +304,7 @@ class Distillation(Callback):
                 batch.targets["teacher"] = self.probabilities(batch)
 
     def probabilities(self, batch: Batch) -> Tensor:
-        """The teachers' mean probabilities (B, K) without a class prior; finite ones in the batch stay."""
+        """The teachers' mean probabilities (B, K) without a class prior; where the batch has finite ones, those."""
         with torch.no_grad():
             logits = [t.output(batch).logits for t in self.teachers]
             each = [t.scores(x, prior="uniform") for t, x in zip(self.teachers, logits, strict=True) if x is not None]
@@ -364,12 +364,12 @@ class FeatureCache(Callback):
         self.draws = draws
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Before Lightning asks for the training loader, which it does as soon as there is an optimizer."""
+        """Makes the features before Lightning builds the training loader, which the optimizer's set-up needs."""
         if stage == "fit" and self.draws:
             self._train_on_features(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Once more where the checkpoint brings another encoder than the new module has; else from the cache."""
+        """Makes the features again if the checkpoint has another encoder than the new module; else reads the cache."""
         if self.draws and trainer.training and not trainer.strategy.restore_checkpoint_after_setup:
             self._train_on_features(trainer, pl_module)
 

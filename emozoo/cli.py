@@ -67,7 +67,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names may not be text
     if debug:
         logging.basicConfig(format="%(message)s")
-        logging.getLogger("emozoo").setLevel(logging.DEBUG)  # tracebacks of errors that results hold as one line
+        logging.getLogger("emozoo").setLevel(logging.DEBUG)  # tracebacks of errors that results show as one line
     elif not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of libraries; ours are part of results
     try:

@@ -31,7 +31,7 @@ class UnknownModelError(UsageError, KeyError):
 
 
 class VideoError(EmozooError, OSError):
-    """A media file that cannot be read, or lacks what was asked of it.
+    """A media file that cannot be read, or lacks the images or audio that a model needs.
 
     ``code`` is a short word for machines: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``,
     ``broken``.

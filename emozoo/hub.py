@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)  # without a handler of the user's, one plain
 def locate(entry: registry.Weights) -> Path:
     """The folder that holds this tag's files: packaged, then the user's cache, then the hub (by pinned revision).
 
-    Once a file is in the cache no network is asked. Raises WeightsError that says where it was looked for.
+    For a file in the cache no network is used. Raises WeightsError that names the folders that were searched.
     """
     cached = cache_folder() / "weights" / entry.name
     for folder in (Path(str(files.packaged("checkpoints") / entry.name)), cached):
@@ -39,7 +39,7 @@ def locate(entry: registry.Weights) -> Path:
     if registry.HUB_REPO is None or entry.revision is None:
         raise WeightsError(
             f"{entry.name}: no weights in the package or in {cached}, and no hub repository exists for them yet; "
-            f"put {WEIGHTS} there (EMOZOO_HOME moves the place) or give load() a folder"
+            f"put {WEIGHTS} there (EMOZOO_HOME names another cache) or give load() a folder"
         )
     if not _COMMIT.fullmatch(entry.revision):
         raise WeightsError(f"{entry.name}: hub revision '{entry.revision}' is not a full 40-digit commit")
@@ -50,9 +50,9 @@ def locate(entry: registry.Weights) -> Path:
 
 
 class Access(NamedTuple):
-    """How the hub is asked: by default as its client's environment says, with the cache below ``EMOZOO_HOME``.
+    """How the hub is reached: by default as its client's environment says, with the cache below ``EMOZOO_HOME``.
 
-    ``token``: another than the environment's. ``offline``: ask no network. ``force``: fetch again what is there.
+    ``token``: another than the environment's. ``offline``: use no network. ``force``: fetch again what is cached.
     """
 
     token: str | bool | None = None
@@ -64,17 +64,17 @@ class Access(NamedTuple):
 def fetch(address: str, sha256: str | None = None, access: Access = Access()) -> Path:  # noqa: B008  # immutable
     """The folder with the files of ``hf://ORG/NAME@REVISION``, fetched once by huggingface_hub's own client.
 
-    The files lie in that client's layout under ``EMOZOO_HOME``. A revision of 40 hexadecimal digits that is there
-    already asks no network; a branch or tag (default ``main``) is looked up once, then only its commit counts. Where
-    the endpoint does not answer, the commit that the branch last gave whole is used from the cache, and a line says so.
+    The files lie in that client's layout under ``EMOZOO_HOME``. A cached revision of 40 hexadecimal digits needs no
+    network; a branch or tag (default ``main``) is looked up once, then only its commit counts. Where the endpoint
+    cannot be reached, the last commit of the branch that was fetched completely is used from the cache, with a warning.
 
     Args:
         address: see above; the result's :func:`published_as` has the commit.
         sha256: of the weights; None takes the one in their config. Files that do not match are deleted.
 
     Raises:
-        UsageError: the address is none.
-        WeightsError: not to be had (why, and what to do), or not the file that it should be.
+        UsageError: not an address of the hub.
+        WeightsError: the files cannot be fetched (why, and what to do), or are not those that they should be.
     """
     repo, revision = _parse(address)
     if _COMMIT.fullmatch(revision):
@@ -95,7 +95,7 @@ def fetch(address: str, sha256: str | None = None, access: Access = Access()) ->
 
 
 class _Unreachable(WeightsError):
-    """The endpoint cannot be reached now; the cache may still answer for it."""
+    """The endpoint cannot be reached now; the files may still be in the cache."""
 
 
 def _verified(repo: str, commit: str, sha256: str | None, access: Access) -> Path:
@@ -105,7 +105,7 @@ def _verified(repo: str, commit: str, sha256: str | None, access: Access) -> Pat
         problem = "is to be fetched anew" if access.force else _damage(folder, sha256)
         if problem is None:
             return folder
-        _commit_of(repo, commit, access)  # damaged files stay until there is somebody to give new ones
+        _commit_of(repo, commit, access)  # damaged files stay until the endpoint can replace them
         _log.warning("%s: %s; fetching it again", folder / WEIGHTS, problem)
         _forget(folder)
     folder = _download(repo, commit, access)
@@ -228,7 +228,7 @@ def _cache(access: Access = Access()) -> Path:  # noqa: B008  # immutable
 
 
 def _cached(repo: str, revision: str, access: Access) -> Path | None:
-    """The complete folder of a revision in the cache. Asks no network."""
+    """The complete folder of a revision in the cache, None without one. Uses no network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -373,7 +373,7 @@ def _forget(folder: Path) -> None:
 
 
 def parts(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Parts of the network that lie in other weights' file, by name: ``weights`` whose, ``part`` there, ``sha256``."""
+    """Parts of the network that lie in another file, by name: its ``weights``, the ``part`` there, its ``sha256``."""
     found = config.get("parts") or {}
     try:
         told = {n: {k: str(p[k]) for k in ("weights", "part", "sha256")} for n, p in found.items()}

@@ -25,7 +25,7 @@ SYNONYMS = {
     "surprised": "surprise",
 }
 
-# (angle in degrees, length) on the circle of valence (0) and arousal (90) of Russell (1980), whose order is pleasure 0,
+# (angle in degrees, length) on Russell's (1980) circumplex of valence (0) and arousal (90), whose order is pleasure 0,
 # excitement 45, arousal 90, distress 135, displeasure 180, depression 225, relaxation 315. The order follows him;
 # angles and lengths are ours.
 CIRCUMPLEX: dict[str, tuple[float, float]] = {
@@ -45,7 +45,7 @@ LABEL_MAPS: dict[str, dict[str, str]] = {
         **{c: c for c in BASIC7},
         **SYNONYMS,
     },
-    # RAVDESS and CREMA-D speak of fewer or more classes than the seven: calm has no counterpart and is left out.
+    # RAVDESS and CREMA-D have fewer or more classes than the seven: calm has no counterpart and is left out.
     "lfw5_v1": {**{c: c for c in LFW5}, **{k: v for k, v in SYNONYMS.items() if v in LFW5}},
 }
 
@@ -61,7 +61,7 @@ def canonical(name: str) -> str:
 
 
 def circumplex_point(name: str) -> tuple[float, float] | None:
-    """Valence and arousal of a class by its place on Russell's circle; None for one that has no place there.
+    """Valence and arousal of a class, its point on Russell's circumplex; None for a class without one.
 
     >>> circumplex_point("Neutral"), circumplex_point("contempt")
     ((0.0, 0.0), None)

@@ -59,7 +59,7 @@ def cross_entropy(
     """
     if log_prior is not None:
         logits = logits + log_prior
-    if target.ndim == 1 and not (target >= 0).any():  # nobody in the batch has a label: nothing to learn, no NaN
+    if target.ndim == 1 and not (target >= 0).any():  # no item of the batch has a label: nothing to learn, no NaN
         return logits.float().sum() * 0.0
     loss = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
     if flood > 0.0:
@@ -84,8 +84,8 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
 def inverse_temperature(logits: Tensor, labels: Tensor, steps: int = 201) -> float:
     """The factor on logits (N, K), from 0.1 to 10, under which labels are likeliest (Guo et al., ICML 2017).
 
-    ``labels`` (N,): class numbers, -1 = no label; one at least has one. The best of ``steps`` factors of equal ratios
-    is taken: of 201, each is 2.3 % larger than the one before.
+    ``labels`` (N,): class numbers, -1 = no label; at least one must be a class. The factor is the best of ``steps``
+    factors with a constant ratio; with 201, each is 2.3 % larger than the one before.
     """
     factors = torch.logspace(-1, 1, steps, dtype=logits.dtype)
     losses = torch.stack([F.cross_entropy(f * logits, labels, ignore_index=-1) for f in factors])

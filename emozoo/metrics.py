@@ -20,7 +20,7 @@ def scores_of(confusion: np.ndarray) -> dict[str, float]:
     """WAR, UAR and macro-F1 as fractions, from a confusion matrix (..., K, K) with true classes in rows.
 
     UAR and F1 average over classes with at least one true sample, so a class that is absent neither helps nor harms.
-    Leading dimensions (bootstrap draws) are kept: each value then is an array.
+    With leading dimensions (bootstrap draws) each value is an array of that shape.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)

@@ -309,7 +309,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
     def on_fit_start(self) -> None:
         """Takes the class prior of the training labels; it is stored with the weights.
 
-        The temperature of loaded weights goes: the loss knows none, so predictions are scored without from here on.
+        The temperature of loaded weights is set to 1, since the loss uses none; the prior is scaled back with it.
         """
         if self.classes:
             self.log_prior.copy_((self.log_prior * self.temperature).log_softmax(-1))  # as it was before calibration
@@ -317,7 +317,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         data = DataInfo(getattr(self.trainer, "datamodule", None))
         self._take_prior(data)
         if data.has_unlabelled and not self.teacher_weight:
-            raise UsageError("a set without labels teaches nothing without a teacher: add the callback Distillation")
+            raise UsageError("a set without labels is of no use without a teacher: add the callback Distillation")
 
     def _take_prior(self, data: DataInfo) -> None:
         prior = data.class_prior if self.classes else None
@@ -325,7 +325,10 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
             self.log_prior.copy_(torch.as_tensor(prior, dtype=torch.float32).clamp_min(1e-6).log())
 
     def on_train_start(self) -> None:
-        """Changes the name, which stood for weights before training; some strategies (FSDP) restore only now."""
+        """Marks the name as trained further, and restores random states: some strategies (FSDP) load only now.
+
+        Loaders given without a data module are known only here, so they are checked here.
+        """
         if getattr(self.trainer, "datamodule", None) is None:  # the loader is known only now
             self._check_data(self.trainer.train_dataloader)
             self._take_prior(DataInfo(self.trainer.train_dataloader))
@@ -419,7 +422,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
     # -- evaluation ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, batch: Batch | None, loader: int) -> None:
-        if batch is None:  # none of its items could be read, and a warning said so
+        if batch is None:  # none of its items could be read, which a warning reported
             return
         out = self.output(batch)
         loss, _ = self._loss(out, batch.targets, train=False)
@@ -438,7 +441,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         """Logs ``val_WAR`` and so on; those of a second loader as ``val_WAR/dataloader_idx_1``, as Lightning does."""
         found, self._metrics, self.epoch_metrics = self._metrics, {}, {}
         loaders = self._trainer and getattr(self._trainer, f"{stage}_dataloaders")
-        # As many for every process, also where no item of a loader fell to this one.
+        # Every process logs the same number of metrics, even one that got no item of a loader.
         for i in range(len(loaders) if isinstance(loaders, list | tuple) else 1):
             metrics = found.get(i) or EvaluationMetrics(len(self.classes), self.device)
             self.epoch_metrics[i] = metrics.compute()

@@ -235,7 +235,7 @@ MODELS: dict[str, ModelSpec] = {
             parameters={"official": 15_947_859, "reconstruction": 15_631_362},
             backbone_parameters=31_300_125 + 11_170_240,
             control={"num_iter": 0},
-            synthemo={"face": 0.7, "voice": 0.7},  # a voice that says what the face leaves open
+            synthemo={"face": 0.7, "voice": 0.7},  # a voice that shows what the face leaves open
             recipes=("aff_wild2", "crema_d", "ravdess", "ravdess_voices"),
             default_tag="synth_v1",
         ),

@@ -132,7 +132,7 @@ def _span(ax: Axes, until: float) -> None:
 
 
 def _thumbnails(prediction: Prediction) -> list[np.ndarray]:
-    """RGB squares of the main face, or of the middle of the image, evenly over the file; none for audio alone."""
+    """RGB squares of the main face, or of the middle of the image, evenly over the file; none for an audio file."""
     count = min(THUMBNAILS, max(1, round((prediction.duration_s or 0) / 0.3)))
     until = prediction.duration_s or 0.0
     times = [(i + 0.5) * until / count for i in range(count)]
@@ -143,7 +143,7 @@ def _thumbnails(prediction: Prediction) -> list[np.ndarray]:
     strip = []
     try:
         images = media.open_frames(prediction.file)
-    except VideoError:  # audio alone
+    except VideoError:  # an audio file
         return []
     try:
         whole = np.flatnonzero(images.check(0, len(images.stamps) - 1)) if len(images.stamps) < 3000 else None

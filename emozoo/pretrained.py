@@ -32,7 +32,7 @@ def name_after_training(name: str) -> str:
 
 
 class Pretrained(ModelHubMixin):
-    """What EmotionModule, the only class that builds on it, reads and writes.
+    """Reading, saving and publishing weights: the base of EmotionModule, its only subclass.
 
     Attributes:
         arch, wiring, size: of the network.
@@ -211,7 +211,7 @@ class Pretrained(ModelHubMixin):
         others config and card say that the training was not recorded; :class:`emozoo.callbacks.SaveWeights` records it.
 
         Args:
-            folder: where to; files of these names there are replaced.
+            folder: what to write; files in it with the same names are replaced.
             trained_on: one line about the data, which opens the card.
             licence: of the weights; default: that of the weights that these were loaded from, else Apache-2.0.
             half: store float16, half the size, at the cost of digits.

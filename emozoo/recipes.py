@@ -1,7 +1,7 @@
 """Recipes by name, composed: one part for the data, one for the model, and what is particular to the pair.
 
-Parts are files for Lightning's command line, in ``benchmarks/recipes``: ``data/lfw5``, ``model/ceflnet``. The files
-beside these folders say of every recipe which parts it has, and what it alone has.
+Parts are files for Lightning's command line, in ``benchmarks/recipes``: ``data/lfw5``, ``model/ceflnet``.
+``index.yaml`` and ``weights.yaml`` beside these folders list the parts of every recipe, and the settings of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def known(word: str) -> str | None:
     """The name of the recipe or part of the package that a word means; None for anything else.
 
     ``ceflnet__lfw5_v3``, ``data/lfw5`` and, as model cards write it, ``benchmarks/recipes/ceflnet__lfw5_v3.yaml``.
-    A file of the user's own with such a name goes before.
+    A file of the user's own with such a name takes precedence.
     """
     folder, path = packaged(FOLDER), Path(word)
     if path.is_file() and folder.resolve() not in path.resolve().parents:
@@ -42,8 +42,8 @@ def read(*words: str) -> dict[str, Any]:
     """The settings of a recipe, or of recipes, parts and files in this order, as Lightning's command line takes them.
 
     A later part wins, key by key. Callbacks of the same class are one callback (ModelCheckpoints: of the same file
-    name); what a later part adds to the list stands before what is there, SaveWeights last of all. ``$RECIPE`` stands
-    for the name of the recipe, ``$MODEL`` for that of its network. Raises UsageError for an unknown word.
+    name). Callbacks that a later part adds run before the others, SaveWeights after all. ``$RECIPE`` stands for the
+    name of the recipe, ``$MODEL`` for that of its network. Raises UsageError for an unknown word.
     """
     plan: dict[str, Any] = {}
     for word in words:

@@ -134,6 +134,8 @@ def _version(tag: str) -> tuple[str, int]:
 def resolve(name: str) -> tuple[ModelSpec, Weights | None]:
     """The architecture and the exact weights that a name stands for; None for the weights where there are none yet.
 
+    A bare architecture stands for its default tag, a tag without version for its newest one.
+
     Raises UnknownModelError with the nearest known name.
     """
     arch, _, tag = name.partition(".")

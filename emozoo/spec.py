@@ -89,10 +89,11 @@ class AudioSpec:
 
     ``kind``: ``log_mel`` = an image of M mel bins by S steps in dB, ``waveform`` = its S samples in [-1, 1], for
     speech models. ``rate`` in Hz; ``win``, ``hop``, ``fft`` in samples; ``seconds`` = length of the window that ends
-    where its clip ends; dB is cut ``top_db`` below the loudest step of the window's own file scale (reference 1.0).
-    ``cmn``: cepstral mean normalisation. The mean spectrum between the begin of the first clip and the end of the last
-    one is subtracted, but for its mean over all bins, so that the loudness stays. A voice, a room and a microphone each
-    add such a constant in dB to every bin.
+    where its clip ends. dB have the reference 1.0; values more than ``top_db`` below the largest of the window are
+    raised to that level.
+    ``cmn``: cepstral mean normalization. The mean spectrum between the beginning of the first clip and the end of the
+    last one is subtracted, but for its mean over all bins, so that the loudness stays. A voice, a room and a microphone
+    each add such a constant in dB to every bin.
     ``win``, ``hop``, ``fft``, ``top_db``, ``cmn`` concern ``log_mel`` alone.
     """
 
@@ -202,9 +203,10 @@ class ClipSpec:
         return any(s.kind.needs_images for s in self.streams.values())
 
     def windows(self, start: float, end: float) -> list[float]:
-        """Where windows of ``window_s`` begin that cover ``start`` to ``end`` seconds; the last one ends with the media
-        and may overlap the one before. One, at ``start``, for what is not longer than a window (and a half, but in
-        ``trailing``, whose clips would not reach the rest).
+        """The seconds at which windows of ``window_s`` begin that cover ``start`` to ``end``.
+
+        The last one ends at ``end`` and may overlap the one before. Up to one and a half windows there is only one, at
+        ``start``; with ``trailing`` sampling, whose clips would not reach the rest, only up to one.
         """
         length = self.window_s
         if end - start > 1.5 * length:
@@ -245,7 +247,7 @@ def _renamed(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_names(settings: object) -> str:
-    """``repr`` of settings that hold specs, under the first names of their fields: keys of cached features stay."""
+    """``repr`` of settings that hold specs, with the first names of fields, so that keys of cached features stay."""
     text = repr(settings)
     for old, new in _OLD_FIELDS.items():
         text = text.replace(f"'{new}': ", f"'{old}': ").replace(f"{new}=", f"{old}=")

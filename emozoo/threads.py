@@ -48,7 +48,10 @@ def eval_mode(module: EmotionModule) -> Iterator[None]:
 
 
 def to_device(module: EmotionModule, device: str) -> EmotionModule:
-    """Moves the module once no thread runs it. Raises UsageError for a device that fails; the module stays in place."""
+    """Waits until no thread runs the module, then moves it and returns it.
+
+    Raises UsageError for a device that does not exist or cannot hold it; the module then stays where it was.
+    """
     before = module.device
     try:
         torch.zeros(1, device=torch.device(device)).add(1).item()  # tries the device before anything moves

@@ -1,4 +1,4 @@
-"""The timeline of a prediction: a file is cut into windows, and what the network gives for them becomes moments.
+"""The timeline of a prediction: a file is cut into windows, and the network's outputs for them become moments.
 
 Legend: C = clips in a window, K = classes.
 """
@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 class WindowOutput(NamedTuple):
-    """What the network gives for one window: ``scores`` (K,) and ``va`` (C, 2), None for a task that it lacks.
+    """The network's output for one window: ``scores`` (K,) and ``va`` (C, 2), None for a task that it lacks.
 
     ``times`` (C,) seconds; ``real`` (C,) bool: whether a clip holds anything that is not masked; ``boxes`` (C, 4).
     """

@@ -75,9 +75,9 @@ class EmozooCLI(LightningCLI):
         parser.set_defaults({"trainer.enable_model_summary": False})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Lightning's own, but ``--config`` takes names of recipes, and a wrong argument is one line.
+        """Lightning's own; ``--config`` also takes names of recipes, and an error is one line.
 
-        That line is without the list of all arguments that there are.
+        The line leaves out the list of all arguments, which Lightning would print.
         """
         self.configs: list[str] = []
         if isinstance(args, list):
@@ -311,7 +311,7 @@ def finetune(
     if last.is_file() and resume and not go_on:
         changed = sorted(set(before["unreadable"]) ^ set(unreadable)) if before is not None else []
         what = f"since {', '.join(changed)} could not be read before, or cannot now" if changed else "from the start"
-        _log.warning("%s is not gone on from: training begins anew, %s", last, what)
+        _log.warning("%s is not resumed: training begins anew, %s", last, what)
     dm.batch_size = max(2, min(batch_size, len(dm.train_rows)))
     steps = max(1, len(dm.train_rows) // dm.batch_size)
     # Small sets see enough steps to fit a new head, large ones a few epochs.

@@ -107,7 +107,7 @@ def source_of(name: str | Path) -> Source | None:
             hub.read_weights(path, None)  # raises the error that says what is wrong with the file
         folder = folder_of(path)
         if folder is None:
-            raise WeightsError(f"{path}: no {hub.CONFIG} beside it, so nobody knows what network it is for")
+            raise WeightsError(f"{path}: no {hub.CONFIG} beside it, so its network is not known")
         return Source(folder, None if path == folder / hub.WEIGHTS else path)
     if "/" in str(name) or isinstance(name, Path):
         no_such_folder(path)

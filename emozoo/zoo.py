@@ -21,7 +21,7 @@ def load(
     weights: str | Path | None = "default",
     options: Mapping[str, Any] | None = None,
 ) -> EmotionModule:
-    """A model in eval mode, its weights verified by sha256; nothing is downloaded that is not asked for.
+    """A model in eval mode, its weights verified by sha256; nothing is downloaded but weights that ``name`` stands for.
 
     Args:
         name: ``arch``, ``arch.tag``, the path of a folder written by training or of a safetensors file in one, or
@@ -29,7 +29,7 @@ def load(
             in the ``config.json`` beside it, it holds other weights of that network: ``name`` is then its path,
             ``sha256`` its own, class prior and temperature are neutral, and a warning says so.
         classes: other class names than the weights have; the class head is then new, and a warning says so.
-        wiring, size: only where there are no weights; contradicting those of a tag is an error.
+        wiring, size: for an untrained network; beside weights they may be given only if they match.
         weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
         options: keyword arguments of the network, for an untrained one.
 

@@ -5,8 +5,8 @@
     python -m benchmarks.mechanisms --page                                  writes docs/mechanisms.md from the table
 
 To be run in the checkout's root; needs the extra ``experiments``. All variants of an architecture share its frozen
-encoders, which learned on plain clips; what they give for every clip is computed once and cached below
-``EMOZOO_HOME``. A run trains one head on the clips of training people and asks it about clips of people that nothing
+encoders, which learned on plain clips; their features of every clip are computed once and cached below
+``EMOZOO_HOME``. A run trains one head on the clips of training people and tests it on clips of people that nothing
 was trained on. Finished runs are appended to ``benchmarks/results/mechanisms.csv``: a killed run goes on.
 """
 

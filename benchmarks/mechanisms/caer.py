@@ -106,7 +106,7 @@ def emotion_runs(clips: TaskClips, seed: int) -> Iterator[Run]:
 
 
 def agreement_runs(clips: TaskClips, seed: int) -> Iterator[Run]:
-    """Do a face and a scene, taken from different clips, show the same emotion? Each alone says nothing."""
+    """Do a face and a scene, taken from different clips, show the same emotion? Each alone is at chance."""
     train = clips.train
     train_scenes = rows_by_number(train.shown_in(SCENE))
     train_faces = train.shown_in(FACE)
@@ -229,7 +229,7 @@ EMOTION = Experiment(
     "the full head; late fusion adds the log probabilities of two separately trained MLPs, each with a temperature "
     "fitted on people held out.",
     "Tried: encoders that learned with both views mostly there. The face alone was right in 0.32 of clips: the scene "
-    "is the easier view, and every head answered from the scene. Here encoders learned mostly one view at a time.",
+    "is the easier view, and every head predicted from the scene. Here encoders learned mostly one view at a time.",
 )
 AGREEMENT = Experiment(
     "caer_agreement",
@@ -238,5 +238,5 @@ AGREEMENT = Experiment(
     tuple(HEAD_CLAIMS),
     "caer_cross_attention: do face and scene agree?",
     "Faces and scenes of different clips are paired, and the question is whether both show the same emotion. Neither "
-    "says anything alone, so a head must relate them. Chance is 0.5.",
+    "helps alone, so a head must relate them. Chance is 0.5.",
 )

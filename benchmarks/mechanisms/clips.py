@@ -43,7 +43,7 @@ Inputs = tuple[Tensors, Tensors]  # of a head: features and masks by stream
 
 @dataclass
 class Clips:
-    """What the frozen encoders make of N clips, and why the clips are as they are.
+    """Features of N clips by the frozen encoders, with the cause of each: what was drawn in it.
 
     ``features`` and ``masks`` by stream (N, D, ...); ``targets``: ``emotion`` (N,), ``va`` (N, D, C, 2), ``va_mask``
     (N, D, C); for test clips ``frames_<stream>`` (N, D, C, F), indices into the file, and ``motion`` (N, D, C, 24, 24).
@@ -111,8 +111,9 @@ def draw_rows(rows: Mapping[int, Tensor], wanted: Tensor, generator: torch.Gener
 
 
 def bursts_and_decoys(cause: Cause, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of C clips of frames (C, F): is the expression at half its peak or more; does only a decoy move the
-    face. A decoy is a short movement without meaning, found by drawing the same course without decoys.
+    """Two bool tensors (C,) for clips of frames (C, F): the expression is at half its peak or more in the clip; only a
+    decoy moves the face there. A decoy is a short movement without meaning, found by comparing with a course that has
+    none.
     """
     course = synthemo.course(cause)
     calm = synthemo.course(replace(cause, knobs=replace(cause.knobs, decoys=0)))
@@ -161,7 +162,7 @@ def load_clips(arch: str, workers: int) -> TaskClips:
 
 
 def cache_files(arch: str, module: EmotionModule) -> tuple[Path, Path]:
-    """Where the features of training and of test clips are cached, by everything that they follow from."""
+    """The cache files of the features of training and of test clips, named by a hash of all that decides them."""
     settings = (
         synthemo.VERSION, suite.TASKS[arch], suite.TRAINING_CLIPS, suite.TRAINING_SEED, suite.CLIPS, suite.SEED,
         *TRAINING[arch],
@@ -177,7 +178,7 @@ def cache_files(arch: str, module: EmotionModule) -> tuple[Path, Path]:
 
 @torch.no_grad()
 def encode_test_clips(module: EmotionModule, batches: Any) -> FeatureDataset:
-    """Test clips through the frozen encoders, with the frames that were looked at and how much moves in them."""
+    """The features of test clips, with the numbers of the frames that were read and the motion energy in them."""
     encoded = FeatureDataset()
     for batch in batches:
         batch.targets |= {f"frames_{k}": x for k, x in batch.meta["frames"].items()}

@@ -28,7 +28,7 @@ SWITCHES = {"time": "use_temporal", "space": "use_spatial"}  # what a map's name
 
 
 def runs(clips: TaskClips, seed: int) -> Iterator[Run]:
-    """An expression in a third of the clip, and a scene that speaks by one thing in one place."""
+    """An expression in a third of the clip, and a scene in which one thing in one place shows the emotion."""
     train, test = clips.train, clips.test
     features, masks = test.first_draws()
     labels = test.targets["emotion"]
@@ -159,8 +159,8 @@ EXPERIMENT = Experiment(
     runs,
     tuple(claims()),
     "dfan: the moment and the place of the cause",
-    "Face and body act for a third of the clip; the scene speaks by one thing in one place, among two things without "
-    "meaning. Mass in the burst is the share of a stream's attention on segments whose expression is at half its peak "
-    "or more, where face and body show an emotion (nothing shown: where both are neutral). Density is attention on a "
-    "region over the region's share of the picture: 1 is even.",
+    "Face and body act for a third of the clip; in the scene one thing in one place shows the emotion, among two "
+    "things without meaning. Mass in the burst is the fraction of a stream's attention on segments whose expression is "
+    "at half its peak or more, where face and body show an emotion (nothing shown: where both are neutral). Density is "
+    "the attention on a region divided by the fraction of the image that the region covers: 1 is even.",
 )

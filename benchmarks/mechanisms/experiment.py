@@ -30,7 +30,7 @@ Run = tuple[tuple[str, ...], Callable[[], Mapping[str, Metrics]]]
 
 
 class Claim(NamedTuple):
-    """A claim, the variant and metric that should be larger, and what it is held against."""
+    """A claim that one variant and metric, ``more``, is larger than another, ``less``."""
 
     text: str
     more: tuple[str, str]
@@ -38,7 +38,7 @@ class Claim(NamedTuple):
 
 
 def claims_against(text: str, variant: str, metric: str, others: Mapping[str, str]) -> list[Claim]:
-    """The same metric of one variant and of others, whose names in the text are the values of ``others``."""
+    """Claims that one variant has a larger metric than each of ``others``: variants, with their names in the text."""
     return [Claim(text.format(name), (variant, metric), (other, metric)) for other, name in others.items()]
 
 
@@ -60,7 +60,7 @@ class Experiment:
     tried: str = ""
 
 
-# -- metrics of answers ------------------------------------------------------------------------------------------------
+# -- metrics of predictions --------------------------------------------------------------------------------------------
 
 
 def is_correct(logits: Tensor, labels: Tensor) -> Tensor:

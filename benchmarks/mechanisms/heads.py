@@ -38,7 +38,7 @@ def trainable_parameters(net: nn.Module) -> int:
 
 
 class PooledHead(nn.Module):
-    """A skeptic's head: maps (B, C, F, W, h, w) of the named streams are averaged, then ``body`` answers per frame."""
+    """A skeptic's head: maps (B, C, F, W, h, w) of the named streams are averaged, then ``body`` predicts per frame."""
 
     def __init__(self, streams: Sequence[str], body: nn.Module) -> None:
         super().__init__()

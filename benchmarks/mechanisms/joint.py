@@ -109,7 +109,7 @@ def without_empty_steps(clips: Clips) -> Clips:
 
 
 def with_late_audio(inputs: Inputs, steps: int) -> Inputs:
-    """The audio that many steps later; what falls off the end stands at the beginning."""
+    """The audio that many steps later, moved in a ring: its last steps come first."""
     features, masks = inputs
     late = features["audio"].roll(steps, 1), masks["audio"].roll(steps, 1)
     return features | {"audio": late[0]}, masks | {"audio": late[1]}
@@ -149,14 +149,14 @@ def claims() -> Iterator[Claim]:
             ("Joint attention adds to none", "twice", "no joint attention"),
             ("A second pass adds to the first", "twice", "once"),
             ("A third pass adds to the second", "three times", "twice"),
-            ("Both streams say more than the face", "twice", "face alone"),
-            ("Both streams say more than the voice", "twice", "voice alone"),
+            ("Both streams beat the face alone", "twice", "face alone"),
+            ("Both streams beat the voice alone", "twice", "voice alone"),
             ("Joint training beats late fusion", "twice", "late fusion"),
         ):
             yield Claim(f"{text}, {word}", (more, metric), (less, metric))
         for k in DELAYS:
             yield Claim(
-                f"Sound {k} steps late costs {word}", ("twice", metric), ("twice", f"{metric}, sound {k} steps late")
+                f"Audio {k} steps late costs {word}", ("twice", metric), ("twice", f"{metric}, sound {k} steps late")
             )
     for view in VIEWS:
         metric, late = f"accuracy, only the {view} right", {"late fusion": "late fusion"}

@@ -1,4 +1,4 @@
-"""The page: each experiment's table, and what the numbers say of its claims."""
+"""The page: each experiment's table, and whether its claims hold."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HEAD = """# What the mechanisms can do
 
 Capability on drawn data, not evidence for the papers' numbers: the clips are SynthEmo's, the networks small (`lite`).
 
-Each table asks whether a network *can* do what its paper says, against controls that a sceptic would choose. All
+Each table tests whether a network *can* do what its paper says, against controls that a sceptic would choose. All
 variants of an architecture share frozen encoders, which learned on plain drawn clips; only heads are trained, with the
-same clips, order, settings and number of steps, and asked about clips of people that nothing was trained on. Numbers
+same clips, order, settings and number of steps, and tested on clips of people that nothing was trained on. Numbers
 are means over seeds, ± their standard deviation. Differences are paired by seed and clip; the 95 % interval takes both
-seeds and groups of people as samples (two-way random effects, Satterthwaite's degrees of freedom), so it speaks of
+seeds and groups of people as samples (two-way random effects, Satterthwaite's degrees of freedom), so it holds for
 other clips too. *Holds*: the interval lies above zero; *does not hold*: below; *undecided*: around it. Many claims are
-asked, so about one in forty would hold by chance. In a difference every group of people counts alike: it may differ in
-the third digit from the difference of the two means.
+tested, so about one in forty would hold by chance. In a difference every group of people counts alike: it may differ
+in the third digit from the difference of the two means.
 
 Written by `python -m benchmarks.mechanisms --page` from `benchmarks/results/mechanisms.csv`; `--quick` trains two seeds
 anew and compares.
@@ -69,5 +69,5 @@ def claim_line(rows: pd.DataFrame, experiment: str, claim: Claim) -> str:
 
 
 def verdict(difference: Interval) -> str:
-    """What the interval says of a claim that the difference is positive."""
+    """Whether the claim that the difference is positive holds, by its interval."""
     return "holds" if difference.low > 0 else "does not hold" if difference.high < 0 else "undecided"

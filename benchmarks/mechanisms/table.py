@@ -96,8 +96,8 @@ def random_effects_interval(values: np.ndarray) -> Interval:
     """The mean of values (S, G) and its 95 % interval, when both seeds and groups of people are samples.
 
     Two-way random effects without repetition: the variance of the mean is (MS_seeds + MS_groups - MS_rest) / (S G),
-    never less than its largest part, with Satterthwaite's degrees of freedom. Seeds alone would say nothing about other
-    clips.
+    never less than its largest part, with Satterthwaite's degrees of freedom. An interval over seeds alone would not
+    hold for other clips.
     """
     s, g = values.shape
     mean = float(values.mean())

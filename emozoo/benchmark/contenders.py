@@ -21,7 +21,7 @@ class Contender:
 
     @property
     def control_name(self) -> str | None:
-        """The ``control`` of its record: that of its input, else the one that its network was trained as."""
+        """The ``control`` of its record: that of the input, else, for weights of a retrained control, their own."""
         return self.control or self.module.config.get("control")
 
 

@@ -1,4 +1,4 @@
-"""Controls of the input: what a prediction loses without a stream, with another's scene, or with shuffled time.
+"""Controls of the input: what a prediction loses without a stream, with another item's context, or with shuffled time.
 
 They need no training: the same weights predict the same items again. They show which part of its input a network uses;
 what a mechanism adds is shown by retrained controls.
@@ -66,7 +66,7 @@ def of(spec: ClipSpec) -> list[str]:
     found: dict[object, str] = {}
     for c in INPUT_CONTROLS:
         if problem(spec, c) is None:
-            # Where the face is all there is to see, face-only and video-only are one.
+            # Without an image stream beside the face, face-only and video-only are one.
             found.setdefault(frozenset(left_streams(spec, c)) if c in LEFT else c, c)
     return list(found.values())
 

@@ -286,7 +286,7 @@ def _predict_items(
 
 
 def _key(contenders: Sequence[Contender], dm: EmotionDataModule, rows: Sequence[Row]) -> str:
-    """A hash of all that predictions follow from: weights, controls, spec, files and their boxes, versions."""
+    """A hash of all that decides the predictions: weights, controls, spec, files and their boxes, versions."""
     names = [(c.module.name, c.control) for c in contenders]
     key = hashlib.sha256(repr((dm.spec, files.versions(), names)).encode())
     for contender in contenders:

@@ -228,7 +228,7 @@ def ends(interval: Mapping[str, tuple[float, float]]) -> dict[str, list[float] |
 
 @cache
 def commit() -> str:
-    """The checkout's commit, empty outside one."""
+    """The git commit of the checkout; empty where the package is installed without one."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True

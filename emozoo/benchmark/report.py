@@ -195,7 +195,7 @@ def sets(records: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[Map
 
 
 def full_name(r: Mapping[str, Any]) -> str:
-    """The name of the weights, with the control where the record is one's."""
+    """The name of the weights and, in the record of a control, the control."""
     return f"{r['model']}: {r['control']}" if r["control"] else str(r["model"])
 
 

@@ -15,8 +15,8 @@ RETENTION_S = 7 * 24 * 3600  # unfinished predictions that are older than a week
 class UnfinishedRun:
     """Predictions of one run, batch by batch, in files of the cache folder.
 
-    There is one file for each reading of data, named by all that its predictions follow from. :meth:`finish` removes
-    the files of this run.
+    There is one file for each pass over data, named by a hash of all that decides its predictions. :meth:`finish`
+    removes the files of this run.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

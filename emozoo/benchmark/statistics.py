@@ -96,7 +96,7 @@ def resampled(sums: np.ndarray, *, draws: int = DRAWS, seed: int = SEED) -> np.n
 
 
 def evaluate(outcome: Outcome) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics and their 95 % intervals; there are no intervals with fewer than two groups."""
+    """Metrics by name, and their 95 % intervals by name: an empty dict with fewer than two groups."""
     sums = outcome.sums()
     metrics = {k: float(v) for k, v in metrics_of({k: s.sum(0) for k, s in sums.items()}).items()}
     return metrics, _interval(metrics_of({k: resampled(s) for k, s in sums.items()})) if _groups(sums) > 1 else {}
@@ -146,8 +146,8 @@ class Comparison:
 
     ``difference``, ``ci95``: of ``a`` minus ``b``, by metric. ``p``: twice the fraction of draws on the other side of
     zero (never below 2 / (R + 1)); persons are drawn, so it also holds where a person has several items. ``only_a``,
-    ``only_b``: items that one network alone predicts correctly. ``mcnemar_p``: the exact two-sided binomial probability
-    of such a split, which takes items as independent. The last three are None without classes.
+    ``only_b``: how many items one network alone predicts correctly. ``mcnemar_p``: the exact two-sided binomial
+    probability of these two counts, which takes items as independent. The last three are None without classes.
     """
 
     difference: dict[str, float]
@@ -179,7 +179,7 @@ def compare(a: Outcome, b: Outcome) -> Comparison:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided probability of a split at least as uneven if each network were as often the only correct one.
+    """Exact two-sided probability of counts at least as uneven, if each network is equally often the only correct one.
 
     >>> mcnemar(5, 5), round(mcnemar(1, 9), 4)
     (1.0, 0.0215)

@@ -55,7 +55,8 @@ def measure(
     """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
     ``control``: as in :func:`emozoo.benchmark.run.measure`; input controls that do not apply to a model are left out.
-    Raises UsageError for a model that the suite has no task for, a control that no model has, or without weights.
+    Raises UsageError for a model that the suite has no task for, for a control that no model has, and where there are
+    no weights.
     """
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
     names = list(models) or [weights_of(a)[-1] for a in TASKS if weights_of(a)]
@@ -108,8 +109,8 @@ def prepare(
 ) -> Path:
     """The folder of the clips of an architecture's task; clips that it lacks are drawn.
 
-    ``knobs``: those of other clips than the task's. Clips of other settings, or of another version of the generator,
-    are removed.
+    ``knobs``: settings of the clips; None takes those of the task. Clips in the folder that were drawn with other
+    settings, or by another version of the generator, are removed.
     """
     from rich.console import Console
     from rich.progress import Progress

@@ -42,15 +42,15 @@ def window_samples(spec: AudioSpec, steps: int) -> int:
 
 
 def windows(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.ndarray:
-    """Each window as the stream wants it: float32 (C, samples) → (C, 1, M, S); of a waveform (C, 1, 1, S)."""
+    """Each window in the form of the stream: float32 (C, samples) → log-mel (C, 1, M, S) or waveform (C, 1, 1, S)."""
     return waves[:, None, None, :] if spec.kind == "waveform" else log_mel(waves, spec, size)
 
 
 def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.ndarray:
     """dB of each window: float32 (C, samples) → (C, 1, M, S) for ``size`` = (M, S), finite on silence too.
 
-    Cut ``top_db`` below the loudest step of the window; of more than S steps the last S are taken, so that the window
-    still ends where its clip ends.
+    No value is more than ``top_db`` below the largest of its window; lower ones are raised to that. Of more than S
+    steps the last S are taken, so that the window still ends where its clip ends.
     """
     mels, steps = size
     stft = torch.stft(

@@ -41,12 +41,12 @@ from emozoo.spec import ClipSpec
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
-AUDIO_TICK = 0.01  # seconds: audio without images is sampled as if it had 100 frames a second
+AUDIO_TICK = 0.01  # seconds: an audio file is sampled as if it had 100 frames a second
 
 
 @contextmanager
 def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns what the system or FFmpeg throws while a file is read, after a disk was removed say, into a VideoError."""
+    """In a ``with`` block that reads a file, turns OSErrors and FFmpeg's errors into a VideoError of that path."""
     try:
         yield
     except EmozooError:
@@ -83,15 +83,15 @@ class ClipReader:
 
     A context manager.
 
-    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or for audio alone), ``size`` = (width,
+    ``duration`` in seconds (0 for a still), ``fps`` on average (0 for a still or an audio file), ``size`` = (width,
     height) in pixels, (0, 0) without images. ``warnings`` concern the file as a whole. ``images``, ``audio``: its open
     frames and audio track, None where it has none or the spec needs none.
 
     Args:
         box: x1, y1, x2, y2 of the face in pixels, known beforehand: nothing is detected. A box of the whole image means
             that it is a face crop already, four zeros mean that there is no face.
-        beside: another media file with the audio that belongs to the images; to those of a folder also the video
-            that they were taken from, whose frame rate is then theirs. A still image has no audio.
+        beside: another media file with the audio that belongs to the images. For a folder of frames it may be the
+            video that they were taken from, whose frame rate they then have. A still image has no audio.
         images: frames that are there already; ``path`` is their name then, and nothing is opened.
         start, end: seconds of the labelled part; frames and audio outside do not exist for this reader.
 
@@ -182,7 +182,7 @@ class ClipReader:
         )
 
     def audio_at(self, rate: int) -> AudioTrack:
-        """The audio of the media file at that rate, in seconds after the first image."""
+        """The audio of the media file at that rate, in seconds after the first frame."""
         path, header = self._heard
         assert header is not None
         clock = getattr(self.images, "clock", None) if path == self.path else None
@@ -198,19 +198,19 @@ class ClipReader:
         audio: Callable[[], AudioTrack | store.StoredAudio | None],
         still: bool,
     ) -> None:
-        """Opens what the spec needs; refuses a file without any of it, warns of what is missing."""
+        """Opens frames and audio as the spec needs them. A file with neither is an error; one missing is a warning."""
         spec = self.spec
         if still and not spec.needs_images:
             raise VideoError(self.path, "is an image; this model needs audio", "no_audio")
         if not has_video and not has_audio:
-            raise VideoError(self.path, "has neither images nor audio", "no_video")
+            raise VideoError(self.path, "has neither video nor audio", "no_video")
         if spec.needs_images:
             if has_video:
                 self.images = images()
             elif not spec.needs_audio:
-                raise VideoError(self.path, "has no images, only audio; this model needs images", "no_video")
+                raise VideoError(self.path, "has no video, only audio; this model needs images", "no_video")
             else:
-                self._own_warnings.append(Warn("no_video", "no images; the model went by the audio alone"))
+                self._own_warnings.append(Warn("no_video", "no video; the prediction comes from the audio alone"))
         if spec.needs_audio:
             if has_audio:
                 try:
@@ -218,14 +218,14 @@ class ClipReader:
                 except VideoError as error:
                     if not spec.needs_images:
                         raise
-                    text = f"{error.reason}; the model went by the images alone"
+                    text = f"{error.reason}; the prediction comes from the frames alone"
                     self._own_warnings.append(Warn("no_audio", text))
             elif not spec.needs_images:
                 raise VideoError(self.path, "has no audio track; this model needs audio", "no_audio")
             else:
                 what = "an image has no audio" if still else "no audio track"
-                went = "image" if still else "images"
-                self._own_warnings.append(Warn("no_audio", f"{what}; the model went by the {went} alone"))
+                seen = "image" if still else "frames"
+                self._own_warnings.append(Warn("no_audio", f"{what}; the prediction comes from the {seen} alone"))
 
     def _check_box(self, box: np.ndarray) -> None:
         (x1, y1, x2, y2), (width, height) = box.tolist(), self.size
@@ -263,7 +263,7 @@ class ClipReader:
         first, last = float(stamps[lo]), float(stamps[hi])
         wanted = np.arange(first, last + 1e-6, 1 / faces.DETECTIONS_PER_S)
         indices = np.unique(lo + sampling.nearest(stamps[lo : hi + 1], wanted))
-        # no frame lies further from the next one looked at than this; a very short clip is looked at only once
+        # every frame lies within this of one that the detector sees; in a very short clip it sees only one
         step = max(1 / faces.DETECTIONS_PER_S, float(np.median(np.diff(stamps[indices]))) if len(indices) > 1 else 0.0)
         if self._box is not None:
             if not self._box.any():
@@ -275,7 +275,7 @@ class ClipReader:
         return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, images, strict=True)), step)
 
     def _inside(self, start: float, end: float) -> tuple[int, int]:
-        """First and last index of the frames in [start, end); of a shorter stretch the frame on show."""
+        """First and last index of the frames in [start, end); where none begins there, twice the one then shown."""
         assert self.images is not None
         stamps = self.images.stamps
         if len(stamps) > 1 and not (start < end and start < self.duration and end > 0):
@@ -296,7 +296,7 @@ class ClipReader:
         return found
 
     def shots(self, indices: np.ndarray) -> Iterator[views.Shot]:
-        """What the ascending indices show, one decoded image at a time."""
+        """The frames with these ascending indices, each with its views, one decoded at a time."""
         if isinstance(self.images, store.StoredFrames):
             return self.images.shots(indices)
         assert self.images is not None
@@ -418,5 +418,5 @@ def to_batch(
 
 
 def _one_image(stream: np.ndarray) -> bool:
-    """Whether all frames of a stream are one and the same image in memory, as those of a still are."""
+    """Whether all frames of a stream are one array in memory, as those of a still are."""
     return stream.strides[:2] == (0, 0)

@@ -1,7 +1,7 @@
 """The clock of a media file: time stamps as they are stored, seconds as they are shown.
 
 A camera whose clock is set while it records stores a gap of hours, or of decades, between two frames. Such a jump is
-closed, so that what follows is shown one step later. A long gap that the file explains stays: between the images of
+closed, so that what follows is shown one step later. A long gap that the file explains stays: between the frames of
 a screen recording, or where the audio goes on.
 """
 
@@ -17,13 +17,13 @@ import numpy as np
 from emozoo.data.container import Warn
 
 LONG_GAP_S = 300.0  # a shorter gap is never taken for a jump of the clock
-RARE = 100  # neither is one of fewer than so many of the file's usual steps
-BACK_S = 1.0  # a time further back than this, and than codecs reorder frames, starts a new count
+RARE = 100  # nor is a gap of fewer than this many usual steps of the file
+BACK_S = 1.0  # a time stamp that runs back by more than this, and by more than codecs reorder, starts a new count
 REORDER = 16  # frames; no codec reorders more
 
 
 class Jump(NamedTuple):
-    """``before``, ``after``: stored seconds on both sides. ``closed``: seconds taken out, below 0 if it ran back."""
+    """A jump of a clock. ``before``, ``after``: stored seconds; ``closed``: seconds removed, below 0 if it ran back."""
 
     before: float
     after: float
@@ -31,7 +31,7 @@ class Jump(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Stored seconds to seconds after the first frame. ``zero``: stored time of that; ``length``: shown at the last."""
+    """Converts stored to shown seconds. ``zero``: stored time of the first frame; ``length``: shown one of the last."""
 
     zero: float
     length: float
@@ -43,7 +43,10 @@ class Clock(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """``stamps`` float64 (N,): seconds, ascending. ``jumps``: what was closed, ``at``: the stamp behind each."""
+    """Times whose jumps are closed.
+
+    ``stamps`` float64 (N,): ascending seconds. ``jumps``: those closed; ``at``: the stamp that follows each jump.
+    """
 
     stamps: np.ndarray
     jumps: tuple[Jump, ...]
@@ -87,9 +90,8 @@ def close_jumps(times: np.ndarray, covered: Callable[[float, float], bool] = lam
 def follow_on(times: Sequence[float | None], rate: float) -> Mended:
     """Stored seconds in the order in which frames are shown, where some are missing, repeated or run back.
 
-    Times that run back by a few frames are those of the order of decoding: sorted, they are right. One that lies
-    further back, as after a clock was set back, comes one usual step after the last, and what is behind it counts on
-    from there.
+    Times that run back by a few frames stand in the order of decoding: they are sorted. A time that lies further back,
+    as after a clock was set back, is moved to one usual step after the last, and later times are moved with it.
     A missing time is a usual step after the last, a repeated one a fraction of it. Where most are missing or repeated,
     frames come at ``rate``.
     """

@@ -16,8 +16,8 @@ from av.stream import Disposition
 
 from emozoo.errors import VideoError
 
-LOUDNESS_S = 20.0  # seconds of each audio track that are listened to where none is marked as the one to hear
-LOUDER = 2.0  # a later track is heard instead of an earlier one if it is so many times as loud
+LOUDNESS_S = 20.0  # seconds of each audio track whose loudness is compared where no track is marked as default
+LOUDER = 2.0  # a later track is read instead of an earlier one if it is this many times as loud
 NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews
 NOT_HEARD = Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.comment  # beside the real audio
 
@@ -32,8 +32,8 @@ class Warn(NamedTuple):
 class Header(NamedTuple):
     """What a media file announces, in seconds: stream starts, audio length and total length (0 = not announced).
 
-    ``frame_bytes`` = size of one decoded image, ``fps`` = images a second on average (0 = not announced).
-    ``audio_index`` = which stream of the container is heard, -1 = none; ``warnings`` = what was noticed in choosing.
+    ``frame_bytes`` = size of one decoded frame, ``fps`` = frames a second on average (0 = not announced).
+    ``audio_index`` = which stream of the container is read as audio, -1 = none; ``warnings`` = those of this choice.
     ``video_fault``, ``audio_fault`` = why the stream cannot be decoded; empty where it can.
     """
 
@@ -85,7 +85,7 @@ def video_stream(box: Any) -> Any:
 
 
 def audio_stream(box: Any, path: str | os.PathLike[str]) -> Any:
-    """The stream that is heard: the one marked as default, else the first that is not far softer than another."""
+    """The audio stream that is read: the one marked as default, else the first that is not far softer than another."""
     streams = list(box.streams.audio)
     for better in (
         [s for s in streams if s.codec_context is not None],
@@ -127,7 +127,7 @@ def _levels(path: str, _size: int, _mtime: int, indices: tuple[int, ...]) -> lis
 
 
 def _fault(box: Any, stream: Any, kind: str) -> str:
-    """Why a stream cannot be decoded, as far as its header tells; empty where it may."""
+    """Why a stream cannot be decoded, by its header alone; empty where the header shows no reason."""
     if stream is None or stream.codec_context is not None:
         return ""
     line = re.search(rf"Stream #0:{stream.index}\b.*?: (?:Video|Audio): (\w+)(?:[^,\n]*?\((\S+) / 0x)?", _dump(box))
@@ -139,7 +139,7 @@ def _fault(box: Any, stream: Any, kind: str) -> str:
 
 
 def _dump(box: Any) -> str:
-    """FFmpeg's own description of the streams, the one place where it names a codec that it cannot decode."""
+    """FFmpeg's own description of the streams: nothing else names a codec that it cannot decode."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)  # it is written to the log, which is kept silent
     try:

@@ -46,7 +46,7 @@ from emozoo.spec import ClipSpec
 _log = logging.getLogger(__name__)
 _Arguments = ParamSpec("_Arguments")
 
-# Arguments of version 0.1: their new names, and what to use in place of those that are gone.
+# Arguments of version 0.1: their new names, and what to use in place of removed ones.
 RENAMED = {"circle": "circumplex", "share": "subset"}
 REMOVED = {
     "features": "give the Trainer the callback emozoo.callbacks.FeatureCache(draws=N)",
@@ -57,7 +57,7 @@ REMOVED = {
 def _accept_old_arguments(
     init: Callable[Concatenate[Any, _Arguments], None],
 ) -> Callable[Concatenate[Any, _Arguments], None]:
-    """Takes renamed arguments with a DeprecationWarning; raises UsageError for those that are gone and were set."""
+    """Takes renamed arguments with a DeprecationWarning; raises UsageError for removed ones that were set."""
 
     @functools.wraps(init)
     def accept(self: Any, *args: _Arguments.args, **options: _Arguments.kwargs) -> None:
@@ -65,7 +65,7 @@ def _accept_old_arguments(
             warnings.warn(f"EmotionDataModule: {old}= is now {RENAMED[old]}=", DeprecationWarning, stacklevel=2)
             options[RENAMED[old]] = options.pop(old)
         for old in REMOVED.keys() & options.keys():
-            if options.pop(old):  # 0 is what nobody has set
+            if options.pop(old):  # 0 was the default
                 raise UsageError(f"EmotionDataModule has no {old}= any more: {REMOVED[old]}")
         init(self, *args, **options)
 
@@ -289,7 +289,7 @@ class EmotionDataModule(L.LightningDataModule):
         return self.trainer.current_epoch if self.trainer is not None else self._epochs
 
     def train_on(self, features: FeatureDataset) -> None:
-        """Makes training loaders read features, of the clips of :meth:`draws`; evaluation still reads clips."""
+        """From now on training loaders give these features, made from :meth:`draws`; evaluation still reads clips."""
         self._features = features
 
     def draws(self, count: int) -> ClipLoader:
@@ -306,7 +306,10 @@ class EmotionDataModule(L.LightningDataModule):
         return ClipLoader(data, sampler=order, batch_size=self.batch_size, **self._options(rows, train=True))
 
     def feature_key(self, encoder: Mapping[str, Tensor], count: int) -> str:
-        """The key of the features that this encoder (parameters and buffers by name) makes of :meth:`draws`."""
+        """The cache key of the features that an encoder makes of ``draws(count)``.
+
+        ``encoder``: its parameters and buffers by name. Other weights, rows, files, labels or settings change the key.
+        """
         settings = (self.motion_share, count, self.seed, self.teacher_files, self.circumplex)
         return feature_key(self.spec, self.augment or {}, settings, self.train_rows, self.labels, encoder)
 
@@ -379,7 +382,7 @@ class EmotionDataModule(L.LightningDataModule):
         return {"num_workers": self.num_workers, "collate_fn": collate}
 
     def on_after_batch_transfer(self, batch: Batch | None, dataloader_idx: int) -> Batch | None:
-        """Counts the clips that could not be read, with a warning: none is left out silently."""
+        """Counts the clips that could not be read, and warns: none is left out silently."""
         if batch is not None and batch.skipped:
             self.skipped += batch.skipped
             warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)

@@ -150,7 +150,7 @@ _FIXES = {
     "bit_depth": "none needed if the image looks right; else save it with 8 bits",
     "first_picture": "none needed if the first image is meant; else save each image as a file",
     "time_jump": "none needed: the gap was closed; or write the file again with steady time stamps",
-    "other_track": "none needed if the right audio track was read; else keep that track alone",
+    "other_track": "none needed if the right audio track was read; else write the file with the right track alone",
     "mixed_sizes": "none needed; or crop all frames of a clip to one size",
 }
 

@@ -18,7 +18,7 @@ from emozoo.errors import DatasetError, VideoError
 
 
 class _Job(NamedTuple):
-    """A file to examine: its path, a file that holds its audio, its table of valence and arousal a frame."""
+    """A file to examine: its path, the file with its audio, and its table of valence and arousal per frame."""
 
     path: str
     audio_file: str | None
@@ -43,7 +43,10 @@ class FileFacts(NamedTuple):
 
 
 def examine(rows: Sequence[Row], workers: int) -> list[FileFacts]:
-    """Facts of the file of each row, in order; shows a progress bar on stderr. A file in several rows is read once."""
+    """Facts of the file of each row, in order, read by ``workers`` processes; a file in several rows is read once.
+
+    Shows a progress bar on stderr.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -152,7 +155,7 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
             raise VideoError(path, "its audio cannot be decoded", "broken")
         warnings += audio.warnings
     elif images is None:
-        raise VideoError(path, "has neither images nor audio", "no_video")
+        raise VideoError(path, "has neither video nor audio", "no_video")
     return size, frames, [(w.code, w.text) for w in warnings]
 
 

@@ -23,7 +23,7 @@ DETECTIONS_PER_S = 5.0
 LONG_SIDE = 960  # larger images are shrunk to this before detection
 SMALL = 160  # smaller images are padded by a quarter on each side: the cascade wants to see what is around a face
 TINY = 96  # and enlarged to at least this before
-GAP_S = 1.0  # a track survives this long without a detection, and one look without any however long that takes
+GAP_S = 1.0  # a track goes on after this long without a detection, and always after one frame without
 SMOOTH_S = 0.4  # standard deviation of the Gaussian that smooths a track's boxes, seconds
 
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -211,8 +211,9 @@ def smallest(name: str, width: int, height: int) -> int:
 def hint(images: Sequence[np.ndarray], name: str) -> str:
     """What would help with images in which the detector sees no face, in words.
 
-    They are looked at once more: turned, with space around them, and in enlarged parts. The try that shows a face in
-    most of them, and the surest one, is told; without any, how small a face may be.
+    The detector sees them once more: turned, with space around them, and in enlarged parts. The text names the change
+    with which it finds a face in most images (of equal ones the one with higher scores). Where none helps in more than
+    half of them, the text names the smallest face that the detector looks for.
     """
     detect = detector(name)
     height, width = images[0].shape[:2]
@@ -233,8 +234,8 @@ def hint(images: Sequence[np.ndarray], name: str) -> str:
         return max(found)
 
     other = ", or try the detector yunet" if name == "cascade" else ""
-    least = max(1, smallest(name, width, height))
-    limit = f"faces smaller than {least} pixels are not looked for in an image of {width} x {height}"
+    shortest = max(1, smallest(name, width, height))
+    limit = f"faces smaller than {shortest} pixels are not looked for in an image of {width} x {height}"
     if max(int(p.max()) - int(p.min()) for p in images) < FLAT:
         return f"the images show one plain colour; {limit}"
     tries = {words: [_surest(detect(_turned(p, turns))) for p in images] for turns, words in TURNS.items()}
@@ -302,8 +303,8 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
     """Detections (seconds, (n, 5)) in order of time → tracks, those with most face frames first.
 
     A detection joins the most similar open track; tracks seen in fewer than 3 frames (1 or 2 where no more were looked
-    at) or in less than a third of the frames of their own span are dropped as false alarms. A face is known to be gone
-    only where a frame was looked at: time without frames, as between those of a slow video, ends no track.
+    at) or in less than a third of the frames of their own span are dropped as false alarms. A track ends only where
+    frames without the face were looked at: time without frames, as between those of a slow video, does not end it.
     """
     open_tracks: list[tuple[list[float], list[np.ndarray], list[float]]] = []
     closed: list[tuple[list[float], list[np.ndarray], list[float]]] = []
@@ -348,7 +349,7 @@ def _smooth(times: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     out = np.empty((len(times), 4), dtype=np.float32)
     for i, t in enumerate(times):
         lo, hi = np.searchsorted(times, [t - 3 * SMOOTH_S, t + 3 * SMOOTH_S])
-        # the window is kept symmetric: at the ends an average of one side would lag behind a moving face
+        # the window is symmetric: at the ends an average of one side would lag behind a moving face
         reach = min(i - lo, hi - 1 - i)
         part = slice(i - reach, i + reach + 1)
         weight = np.exp(-0.5 * ((times[part] - t) / SMOOTH_S) ** 2)

@@ -70,7 +70,7 @@ class FeatureDataset(Dataset[list[Tensors]]):
 
 
 def _compact(x: Tensor) -> Tensor:
-    """A half-precision copy on the CPU that holds what an expanded tensor repeats only once, and has its shape."""
+    """A half-precision copy on the CPU in the same shape; values that an expanded tensor repeats are stored once."""
     return x[tuple(slice(0, 1) if step == 0 else slice(None) for step in x.stride())].half().cpu().expand(x.shape)
 
 

@@ -62,7 +62,10 @@ def _to_eight_bits(image: np.ndarray, notes: list[Warn]) -> np.ndarray:
 
 
 def to_rgb(image: Image.Image, notes: list[Warn]) -> np.ndarray:
-    """RGB uint8 (H, W, 3); transparent parts are white. Raises ValueError for pixels of 32 bits."""
+    """RGB uint8 (H, W, 3) of a Pillow image; transparent parts are white. Warnings are appended to ``notes``.
+
+    Raises ValueError for pixels that need 32 bits.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
         grey = np.asarray(image)
         if grey.dtype == np.int32:  # Pillow opens some 16-bit images as 32 bits

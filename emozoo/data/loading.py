@@ -40,7 +40,7 @@ def read_row(row: Row, spec: ClipSpec, rng: np.random.Generator | None = None) -
 
 
 def windows(row: Row, reader: ClipReader) -> list[Row]:
-    """The windows of the spec (:meth:`emozoo.spec.ClipSpec.windows`) that cover the row which ``reader`` has opened.
+    """The row cut into the windows of the spec (:meth:`emozoo.spec.ClipSpec.windows`); ``reader`` has it open.
 
     Each is the row with another start and end in seconds; a row of one window stays as it is.
     """

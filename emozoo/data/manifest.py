@@ -95,7 +95,11 @@ def split_key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """``code`` for machines, ``item``: id of the item (or name of class, person), what is wrong, how to mend it."""
+    """One thing found in the data.
+
+    ``code`` for machines; ``item``: id of the item, or name of the class or person; ``text``: what is wrong; ``fix``:
+    how to mend it.
+    """
 
     code: str
     item: str
@@ -138,7 +142,7 @@ class Manifest:
 
     ``classes``: names in index order. ``protocol``, ``version``: the named rule that made labels and splits; a result
     prints both. ``findings``: what was read otherwise than it was written (missing labels, merged spellings of a class,
-    unknown splits, empty class folders); ``emozoo check`` and fine-tuning say them.
+    unknown splits, empty class folders); ``emozoo check`` and fine-tuning report them.
     """
 
     name: str
@@ -166,9 +170,9 @@ class Manifest:
         return tuple(sorted({r.fold for r in self.rows if r.fold is not None}))
 
     def require_known_splits(self, chosen: str | None = None) -> None:
-        """Raises DatasetError that names the splits which nobody understands, other than the ``chosen`` one.
+        """Raises DatasetError for names of splits that are not understood, other than the ``chosen`` one.
 
-        For whoever splits rows into training, validation and test: rows of such a split would end up anywhere.
+        Called before rows are divided into training, validation and test: nobody knows where such rows belong.
         """
         odd = [s for s in self.splits if split_name(s) is None and (chosen is None or s != split_key(chosen))]
         if odd:
@@ -297,7 +301,7 @@ def _class_file(root: Path) -> tuple[str, ...]:
 
 
 def class_names(root: Path, names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str], list[Finding]]:
-    """Classes in order, the class of each of the ``names``, and what to say of names that were merged.
+    """Classes in order, the class of each of the ``names``, and findings about names that were merged.
 
     Names that differ only in case, blanks or ``.0`` are one class. It is spelled as in ``classes.txt`` of ``root`` (one
     name a line), else in small letters where it occurs so, else as the first of its spellings by length and alphabet,

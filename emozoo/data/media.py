@@ -1,7 +1,7 @@
-"""Images out of files: PyAV, or decord behind the same functions.
+"""Frames of media files: PyAV, or decord behind the same functions.
 
 ``EMOZOO_DECODER=decord`` in the environment chooses decord; the default, ``pyav``, is the faster one on training clips
-(``benchmarks/speed/decoders.py``). Frames that are not whole are left out and reported, never made up.
+(``benchmarks/speed/decoders.py``). Frames that do not decode whole are left out and reported, never filled in.
 
 decord decodes only where it can be trusted. decord 0.6 hands out, without a word, gray or stale images of damaged
 files, and wrong ones after a seek where frames are hidden by an edit list or shown before the key frame that they
@@ -43,7 +43,7 @@ from emozoo.data.waveform import AudioTrack
 from emozoo.errors import UsageError, VideoError
 
 DECODERS = ("pyav", "decord")  # the first is the default
-CHECK_BLOCK = 3000  # longer files are vouched for in blocks of so many frames, when they are reached
+CHECK_BLOCK = 3000  # longer files are checked in blocks of this many frames, when a block is first read
 DECORD_CODECS = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"}  # the older ones
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
 SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def decoder() -> str:
-    """The decoder that is asked for, one of :data:`DECODERS`. Raises UsageError for another name."""
+    """The decoder that ``EMOZOO_DECODER`` names, one of :data:`DECODERS`. Raises UsageError for another name."""
     name = os.environ.get("EMOZOO_DECODER") or DECODERS[0]
     if name not in DECODERS:
         raise UsageError(f"EMOZOO_DECODER must be one of {', '.join(DECODERS)}; got {name!r}")
@@ -66,7 +66,7 @@ def decoder() -> str:
 
 @cache
 def _decord() -> Any:
-    """decord, loaded when it is first asked for. Raises UsageError where it is not installed."""
+    """decord, imported on first use. Raises UsageError where it is not installed."""
     import torch  # noqa: F401  (before decord: the other order crashes beside CUDA, decord #293)
 
     os.environ.setdefault("PATH", os.defpath)  # decord asks for it when it is imported, and some services have none
@@ -297,13 +297,13 @@ def _scan_whole(path: str, _size: int, _mtime: int) -> Scan:
 
 
 def _cached_scan(path: str) -> Scan:
-    """The scan of a whole file, remembered for the life of the process: epochs after the first pay nothing."""
+    """The scan of a whole file, cached while the process lives, so that only the first epoch pays for it."""
     info = os.stat(path)
     return _scan_whole(path, info.st_size, info.st_mtime_ns)
 
 
 class AvVideo:
-    """Frames through PyAV: the whole ones alone, with a warning when some are not."""
+    """Frames by PyAV: only those that decode whole, with a warning where some do not."""
 
     def __init__(self, path: str | os.PathLike[str], index: Index | None = None) -> None:
         self.path = os.fspath(path)
@@ -342,7 +342,7 @@ class AvVideo:
             self.warnings.append(Warn(code, text))
         self._box = open_container(path)
         self._stream = _video_stream(self._box)
-        # kept, and on one thread: one made for each frame, or threads for each frame, cost more than the conversion
+        # one for all frames, on one thread: making one for each frame, or threads, costs more than the conversion
         self._reformatter = VideoReformatter()
         self._view: View | None = None if self._lazy else scan.view
         self.size = self._view.size if self._view else next(self.frames([0])).shape[1::-1]
@@ -382,7 +382,7 @@ class AvVideo:
         ticks = self._ticks[at].tolist()
         done = 0
         for from_start in (False, True):  # where a seek lands behind its target, the file is read from its start
-            # some frames early: a seek goes by decoding time, and frames right behind a key frame may lean on the last
+            # some frames early: a seek goes by decoding time, and frames behind a key frame may refer to earlier ones
             from_start |= self._clock == "order"
             self._wind(None if from_start else int(self._ticks[max(0, int(at[done]) - REORDER)]))
             for number, (frame, whole) in enumerate(_decode(self._box, self._stream)):
@@ -417,7 +417,7 @@ class AvVideo:
 
 
 class DecordVideo:
-    """Frames through decord. Raises RuntimeError where PyAV should read instead."""
+    """A FrameSource by decord. Raises RuntimeError for a file that decord cannot read, so that PyAV has to."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
@@ -461,7 +461,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
     """The frames of an image file, a folder of them or a media file.
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable``, ``no_video`` or ``broken`` (no frame decodes).
-    Raises UsageError: the decoder that is asked for does not exist or is not installed.
+    Raises UsageError: the decoder that ``EMOZOO_DECODER`` names does not exist or is not installed.
     """
     check_file(path)
     if os.path.isdir(path):
@@ -470,7 +470,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
         return open_image(path)
     header = header or read_header(path)
     if not header.has_video:
-        what = "has no images, only audio" if header.has_audio else "has neither images nor audio"
+        what = "has no video, only audio" if header.has_audio else "has neither video nor audio"
         raise VideoError(path, what, "no_video")
     if header.video_fault:
         raise VideoError(path, header.video_fault)

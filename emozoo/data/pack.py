@@ -96,7 +96,7 @@ def _pack_audio(reader: ClipReader, cover: Cover, item: dict[str, bytes], head: 
     warnings: list[Any] = []
     for rate in cover.audio:
         audio = reader.audio if reader.audio.rate == rate else reader.audio_at(rate)
-        # Of a labelled part that part; of the whole all of it, also where it is longer than the images.
+        # The audio of a labelled part ends with it; that of a whole file is stored to its end, even after the frames.
         start, end = audio.offset, audio.offset + audio.duration
         if reader.start > 0:
             start = max(reader.start, start)

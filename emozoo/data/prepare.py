@@ -76,7 +76,7 @@ class _Part:
 
     @property
     def at_work(self) -> Path:
-        """The file that holds the number of the row being read, should the process die of it."""
+        """The file with the number of the row being read, which shows the culprit where the process dies."""
         return Path(self.work, f"row-{socket.gethostname()}-{self.number:05d}")
 
 
@@ -214,7 +214,7 @@ def _processors() -> int:
 
 
 def cover_of(names: Sequence[str], *, rate: float = 0.0, detector: str | None = None) -> Cover:
-    """What serves the models of these names (``arch``, ``arch.tag``, or a folder of weights); none = all there are."""
+    """The cover that serves the models of these names (``arch``, ``arch.tag``, folder of weights); none = all."""
     specs: list[ClipSpec] = []
     for name in names or registry.MODELS:
         if Path(name, hub.CONFIG).is_file():
@@ -263,7 +263,7 @@ def prepare(
     if any(r.is_dir() and (out_ == r or r in out_.parents) for r in roots):
         raise UsageError(f"{folder} lies inside the data set, where nothing is written: choose another --out")
     if cover.detector is not None:
-        faces.detector(cover.detector)  # one that is missing is said once, not for each item
+        faces.detector(cover.detector)  # a missing detector is one error, not one for each item
     size = max(1, min(1024, math.ceil(len(manifest) / PARTS)))
     plan = {
         "schema": store.SCHEMA,
@@ -339,7 +339,7 @@ def _agree(folder: Path, plan: dict[str, Any]) -> None:
 
 @contextmanager
 def _alone(folder: Path, rank: int, world: int) -> Iterator[None]:
-    """Keeps a second run on the same machine from the same store; the lock goes with the process."""
+    """Stops a second run on the same machine from writing the same store; the lock ends with the process."""
     if rank:
         yield
         return
@@ -356,7 +356,7 @@ def _alone(folder: Path, rank: int, world: int) -> Iterator[None]:
 
 
 def _wait(parts: Sequence[_Part], progress: Callable[[int], None]) -> None:
-    """Until the other processes have made their parts."""
+    """Waits until the other processes have made their parts."""
     last, since = -1, time.monotonic()
     while True:
         there = [p for p in parts if p.folder.is_dir()]

@@ -126,7 +126,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "ravdess_song_6fold": Protocol("song; fold k tests the actors 4k+1 to 4k+4"),
     "crema_d_intended_5fold": Protocol(
-        "the emotion that was asked for; fold k tests the actors with (number - 1001) % 5 = k", _CREMA
+        "the emotion that the actor was told to show; fold k tests the actors with (number - 1001) % 5 = k", _CREMA
     ),
     **{
         f"crema_d_{view}_5fold": Protocol(

@@ -173,7 +173,7 @@ def carve(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list
 
 
 def groups(rows: Sequence[Row]) -> list[int]:
-    """A number for each row: the same for rows that share a group or a media file, over however many others."""
+    """A number for each row: the same for rows that share a group or a media file, directly or through other rows."""
     parent = list(range(len(rows)))
 
     def root(i: int) -> int:

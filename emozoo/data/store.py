@@ -116,7 +116,7 @@ class Cover:
         return found
 
     def _fault(self, want: Stored | None, margin: float) -> str | None:
-        """Why a stream that wants this of a store is not served; None = it is."""
+        """Why the store cannot serve a stream that needs ``want``; None = it can."""
         if want is None:
             return "is of a source that no store holds"
         if want.rate and want.rate not in self.audio:
@@ -133,8 +133,8 @@ class Cover:
             if self.frame is None:
                 return "needs whole frames, the store has none"
             if want.whole[0] > self.frame[0] or want.whole[1] > self.frame[1]:
-                asked, have_ = (f"{h} x {w}" for h, w in (want.whole, self.frame))
-                return f"needs frames of {asked} pixels, the store has {have_}"
+                needed, stored = (f"{h} x {w}" for h, w in (want.whole, self.frame))
+                return f"needs frames of {needed} pixels, the store has {stored}"
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class StoredShot(views.Shot):
     def context(self, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
         image = self._read(WHOLE)
         assert image is not None
-        if box is not None:  # outwards to whole pixels of the stored image: nothing of the face is left
+        if box is not None:  # rounded outwards to whole pixels of the stored image, so that no part of the face is seen
             by = np.array(image.shape[1::-1]) / self._size
             first, last = np.floor(box[:2]) * by, (np.ceil(box[2:]) + 1) * by - 1
             box = np.concatenate([np.floor(first + 1e-6), np.ceil(last - 1e-6)])
@@ -261,7 +261,7 @@ class StoredFrames:
         return self._whole[first : last + 1]
 
     def shots(self, indices: Sequence[int] | np.ndarray) -> Iterator[StoredShot]:
-        """For each of the ascending indices what stands for its image."""
+        """The stored views of the frames with these ascending indices, one frame at a time."""
         for at in np.searchsorted(self.stored, np.asarray(indices)).tolist():
             time = float(self.stamps[self.stored[at]])
             box = self.tracks[0].box_at(time) if self.tracks else None
@@ -282,7 +282,7 @@ class StoredFrames:
 
 
 def images_of(item: Item, cover: Cover) -> tuple[StoredFrames | None, list[tuple[str, str]]]:
-    """The images of an item, where it has any, and what was wrong with its file."""
+    """The images of an item, None without any, and the codes and texts of its file's warnings."""
     head = json.loads(bytes(item["head"]))
     warnings = [(code, text) for code, text in head["warnings"] + head.get("sound_warnings", [])]
     return (StoredFrames(item, head, cover) if len(item["stamps"]) else None), warnings
@@ -305,7 +305,7 @@ class StoredAudio:
         self.warnings = [Warn(*w) for w in head["sound_warnings"]]
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first image; zeros where nothing is stored."""
+        """Samples from ``start`` to ``end`` seconds after the first frame, float32 (n,); zeros where none are."""
         n = round((end - start) * self.rate)
         first = round((start - self.offset) * self.rate) - self._first
         out = np.zeros(n, dtype=np.float32)
@@ -405,7 +405,11 @@ class Store:
             )
 
     def open(self, number: int, spec: ClipSpec) -> tuple[StoredFrames | None, StoredAudio | None, bool]:
-        """Images and audio as a spec wants them, and whether the item has audio. Raises UsageError, VideoError."""
+        """The images of an item, its audio at the rate of the spec, and whether it has audio at any rate.
+
+        Images or audio are None where the item has none, audio also where the spec needs none. Raises UsageError where
+        the store does not serve the spec, VideoError for an item that could not be read.
+        """
         self.require(spec)
         line = self.lines[number]
         if line["error"]:

@@ -30,7 +30,7 @@ LEAST_AUDIO_S = 0.1  # a clip with less audio in its window counts as silent
 
 
 class Audio(Protocol):
-    """Mono samples at ``rate`` Hz: ``duration`` seconds from ``offset`` seconds after the first image on."""
+    """Mono samples at ``rate`` Hz: ``duration`` seconds from ``offset`` seconds after the first frame on."""
 
     @property
     def rate(self) -> int: ...
@@ -76,7 +76,7 @@ class Moments:
         frames: int64 (C, F) numbers of the file's frames; -1 without images.
         mask: bool (C, F), false where the file does not reach.
         face: the face that the clip is about; None = none, or none was looked for.
-        no_face: one was looked for in vain. Whole images stand in for it.
+        no_face: a face was looked for and not found; whole images are used instead.
     """
 
     seconds: np.ndarray
@@ -139,13 +139,13 @@ class Stream:
         return []
 
     def missing(self) -> Reading:
-        """What stands for a clip of a file that has no such thing: zeros, none of them real."""
+        """The reading of a clip whose file lacks this source: zeros with a false mask."""
         shape = (self.clip.clips, self.spec.frames)
         values = np.broadcast_to(np.zeros((), self.dtype), (*shape, *self.shape))
         return Reading(values, np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.int64))
 
     def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
-        """Values (C, F, ...) for training, changed at random by ``seed`` alone; what is masked becomes zero again."""
+        """Values (C, F, ...) for training, changed at random by ``seed`` alone; masked ones are set to zero later."""
         return values
 
     def to_tensor(self, values: np.ndarray) -> Tensor:
@@ -307,7 +307,7 @@ class AudioStream(Stream):
                 values[mask] -= audio.mean_spectrum(span, a, mels)[:, None]
         warnings = []
         if not mask.any():
-            warnings.append(Warn("no_audio", "no audio in this part; the model went by the images alone"))
+            warnings.append(Warn("no_audio", "no audio in this part; the prediction comes from the frames alone"))
         elif reached.any():
             begin, end = max(float(ends[reached].min()) - length, media.start), float(ends[reached].max())
             after_end = bool((reached & ~mask & (ends > last)).any())
@@ -323,12 +323,12 @@ class AudioStream(Stream):
 
 
 def _gaps(track: Audio, begin: float, end: float, first: float, last: float, after_end: bool) -> list[Warn]:
-    """Says where the audio of ``begin`` to ``end`` seconds is missing; there is some from ``first`` to ``last``."""
+    """Warnings where ``begin`` to ``end`` seconds lack audio; the track has some from ``first`` to ``last``."""
     found = []
     if first - begin > SHORT_AUDIO_S:
-        found.append(Warn("short_audio", f"the audio starts at {first:.2f} s, after the images"))
+        found.append(Warn("short_audio", f"the audio starts at {first:.2f} s, later than the video"))
     elif after_end or end - last > SHORT_AUDIO_S:
-        found.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the images"))
+        found.append(Warn("short_audio", f"the audio ends at {last:.2f} s, before the video does"))
     for lost_from, lost_to in track.holes:
         if min(lost_to, end) - max(lost_from, begin) > SHORT_AUDIO_S:
             found.append(Warn("short_audio", f"there is no audio from {lost_from:.2f} to {lost_to:.2f} s"))
@@ -344,7 +344,7 @@ _STREAMS: dict[str, type[Stream]] = {
 
 
 def register(source: str) -> Callable[[type[Any]], type[Any]]:
-    """Makes a subclass of Stream known as that source: ``@register("pose")``. Specs may name it from then on.
+    """Registers a subclass of Stream for a source: ``@register("pose")``. Specs may name it from then on.
 
     Every process that reads or loads such a spec has to import the file with the class.
     Raises UsageError where another class has that source.
@@ -363,7 +363,7 @@ def register(source: str) -> Callable[[type[Any]], type[Any]]:
 
 def streams_of(spec: ClipSpec) -> dict[str, Stream]:
     """The streams of a spec by name, in its order. Raises UsageError for a source that nobody registered here."""
-    # ``kind`` says so where a spec came from a process that knows more sources.
+    # ``kind`` raises where a spec came from a process in which more sources are registered.
     return {name: _STREAMS[s.source](name, spec) for name, s in spec.streams.items() if s.kind}
 
 

@@ -3,8 +3,8 @@
 Columns of a file: ``path`` (needed; relative to the file's folder) and any of ``label``, ``valence``, ``arousal``,
 ``split``, ``fold``, ``group`` (or ``identity``, ``actor``, ``subject``, ``speaker``), ``start``, ``end``, ``x1``,
 ``y1``, ``x2``, ``y2`` and ``votes_<class>``. ``va_file`` (relative too; default ``<clip>.va.csv`` beside the clip)
-holds valence and arousal per frame. ``sound`` (relative too) is a media file with the audio of a clip that has none, of
-a folder of frames say; where it is the video that the frames were taken from, it gives their rate too. Every other
+holds valence and arousal per frame. ``sound`` (relative too) is a media file with the audio of a clip that has none,
+such as a folder of frames; where it is the video that the frames were taken from, it gives their rate too. Every other
 column is text in :attr:`emozoo.data.manifest.Row.extra`. Upper and lower case, blanks, ``_`` and ``-`` in these names
 do not matter; ``file``, ``filename`` and ``filepath`` are understood as ``path``, and ``class``, ``labels`` and
 ``emotion`` as ``label`` where there is neither a label nor votes.
@@ -190,9 +190,9 @@ def _unlabelled(rows: Sequence[Row], written: Sequence[str]) -> list[Finding]:
     if not any(plain) or not any(r.label for r in rows):
         return []
     words = Counter(text for text, without in zip(written, plain, strict=True) if without)
-    said = ", ".join(f"{text or 'empty'}: {n}" for text, n in words.most_common())
+    cells = ", ".join(f"{text or 'empty'}: {n}" for text, n in words.most_common())
     names = some(r.id for r, without in zip(rows, plain, strict=True) if without)
-    text = f"{sum(plain)} of {len(rows)} rows have no label ({said}) and are neither trained on nor scored: {names}"
+    text = f"{sum(plain)} of {len(rows)} rows have no label ({cells}) and are neither trained on nor scored: {names}"
     return [Finding("missing_label", "label", text, "write the label, or take the row out of the table")]
 
 
@@ -217,7 +217,7 @@ def _odd_splits(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _unread(beside: Mapping[int, Sequence[str]], others: Mapping[str, set[str]]) -> list[Finding]:
-    """Columns that hold something which is not read: below no name, or a split under another name."""
+    """Columns with content that is not read: one without a name, or one that looks like a split under another name."""
     found = []
     for i, texts in beside.items():
         if any(texts) and list(texts) != [str(n) for n in range(len(texts))]:  # the row numbers of pandas
@@ -232,7 +232,7 @@ def _unread(beside: Mapping[int, Sequence[str]], others: Mapping[str, set[str]])
 
 @dataclass(frozen=True)
 class _Line:
-    """The cells of one line; what is wrong with one is said with its column."""
+    """The cells of one line; errors name the column."""
 
     path: Path
     line: int
@@ -370,7 +370,7 @@ def _header(path: Path, cells: Sequence[str]) -> list[str]:
 def _lines(
     path: Path, header: Sequence[str], table: Iterable[tuple[int, list[str]]]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Lines with exactly the header's cells: what spreadsheets leave out or add behind the last name is nothing."""
+    """Lines with exactly as many cells as the header: spreadsheets leave out, or add, empty cells at the end."""
     named = max(i for i, name in enumerate(header) if name) + 1
     for line, values in table:
         if len(values) < named or any(map(str.strip, values[len(header) :])):

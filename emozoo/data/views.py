@@ -40,7 +40,7 @@ def face(image: np.ndarray, box: np.ndarray, size: tuple[int, int], margin: floa
 def cut(image: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
     """The :func:`square` around the face, unscaled; what lies outside the image is mirrored.
 
-    A box that covers the whole image is taken as it is.
+    Where the box covers the whole image, the image itself, square or not.
     """
     height, width = image.shape[:2]
     if covers(box, width, height):

@@ -35,16 +35,16 @@ class Part(NamedTuple):
 
 
 class Placed:
-    """Where pieces of audio, told one after the other in the order of the file, belong on the clock of the images.
+    """Where pieces of audio, given one after the other in the order of the file, belong on the clock of the frames.
 
     Args:
         shown: stored seconds to seconds after the first frame.
-        start: seconds after the first frame at which the audio begins; None: where its first piece says.
-        length: seconds of images. A hole that ends among them is one, however long.
+        start: seconds after the first frame at which the audio begins; None: at the time stamp of its first piece.
+        length: seconds of video. A hole that ends before it does stays a hole, however long.
 
     Attributes:
-        end: where the audio told so far ends, in seconds after the first frame.
-        parts: where each stretch without a break begins; ``holes``: from when to when nothing is heard in between.
+        end: where the audio given so far ends, in seconds after the first frame.
+        parts: where each stretch without a break begins; ``holes``: start and end of each silence in between.
         warnings: jumps of its clock that were closed.
     """
 
@@ -82,7 +82,7 @@ class Placed:
         return begin, joined
 
     def _is_hole(self, length: float) -> bool:
-        """Whether so much silence can be meant: the images go on through it, or it is short beside the audio."""
+        """Whether so long a gap is silence, no jump: the video goes on through it, or it is short beside the audio."""
         heard = self.end - (self._start or 0.0)
         enough = length <= LONG_GAP_S and self._silent + length <= WHOLE_AUDIO_S + heard
         return enough or self.end + length <= self._length
@@ -91,8 +91,8 @@ class Placed:
 class AudioTrack:
     """The audio track of a file as mono float32 at ``rate`` Hz, decoded on first use.
 
-    ``offset``: seconds from the first image to the first sample. ``duration``: seconds of audio, 0 until decoded.
-    ``clock``: that of the images, where it is known. Raises VideoError (``no_audio``) for audio without a decoder.
+    ``offset``: seconds from the first frame to the first sample. ``duration``: seconds of audio, 0 until decoded.
+    ``clock``: that of the video, where it is known. Raises VideoError (``no_audio``) for audio without a decoder.
     """
 
     def __init__(self, path: str | os.PathLike[str], rate: int, header: Header, clock: Clock | None = None) -> None:
@@ -106,7 +106,7 @@ class AudioTrack:
         start = self._clock.shown(header.audio_start)
         self._start = start
         if clock and (start > LONG_GAP_S + clock.length or (start < -LONG_GAP_S and self._placed_packets().end < 0)):
-            text = f"the clock of the audio starts {start:.6g} s from that of the images; both were laid together"
+            text = f"the clock of the audio starts {start:.6g} s from that of the video; both now start together"
             self.warnings.append(Warn("time_jump", text))
             self._clock, self._start = Clock(header.audio_start, clock.length), 0.0
         self.offset = self._start
@@ -123,7 +123,7 @@ class AudioTrack:
 
     @property
     def holes(self) -> list[tuple[float, float]]:
-        """Where there is none between the first sample and the last: seconds after the first image."""
+        """Start and end of each stretch without audio inside the track, in seconds after the first frame."""
         holes = self._table.holes if self._table else self._whole_holes()
         shift = self.offset - self._start
         return [(a + shift, b + shift) for a, b in holes]
@@ -133,7 +133,7 @@ class AudioTrack:
         return self._holes
 
     def read(self, start: float, end: float) -> np.ndarray:
-        """Samples from ``start`` to ``end`` seconds after the first image; zeros where there is no audio."""
+        """Samples from ``start`` to ``end`` seconds after the first frame; zeros where there is no audio."""
         out = np.zeros(round((end - start) * self.rate), dtype=np.float32)
         if self._table:
             self._decode_window(out, start - self.offset + self._start, self._table)
@@ -142,7 +142,7 @@ class AudioTrack:
         return out
 
     def frames(self) -> Iterator[tuple[float, bool, Any]]:
-        """The decoded audio as PyAV's frames: seconds after the first image, whether it follows the last, frame."""
+        """The decoded audio as PyAV's frames: seconds after the first frame, whether it follows the last, frame."""
         placed = Placed(self._clock.shown, self._start, self._clock.length)
         yield from _frames(self.path, self._index, placed)
 
@@ -160,7 +160,7 @@ class AudioTrack:
         return table
 
     def _placed_packets(self) -> Placed:
-        """Where the packets of the track belong, nothing being decoded."""
+        """Where the packets of the track belong, without decoding any."""
         table = Placed(self._clock.shown, self._start, self._clock.length)
         with open_container(self.path) as box, suppress(FFmpegError):  # cut off: the rest is there
             stream = box.streams[self._index]
@@ -185,7 +185,7 @@ class AudioTrack:
             self._samples = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
             self._holes = placed.holes
             self.warnings += placed.warnings
-            closed = sum(j.closed for j in self._clock.jumps)  # what is announced has the jumps in it
+            closed = sum(j.closed for j in self._clock.jumps)  # the announced length includes the jumps
             lost = self._announced - max(0.0, closed) - count / self.rate
             if lost > 0.25 and not placed.warnings:
                 text = f"damaged file: the last {lost:.2f} s of its audio cannot be decoded"
@@ -193,7 +193,7 @@ class AudioTrack:
         return self._samples
 
     def _decode_window(self, out: np.ndarray, start: float, table: Placed) -> None:
-        """Fills ``out`` with what is heard from ``start`` on, decoded from shortly before."""
+        """Fills ``out`` with the audio from ``start`` on, decoded from shortly before."""
         end = start + len(out) / self.rate
         shown = [p.shown for p in table.parts]
         stored = [p.stored for p in table.parts]
@@ -226,7 +226,7 @@ def _frames(path: str, index: int, placed: Placed, seek: float | None = None) ->
         stream = box.streams[index]
         if seek is not None:
             box.seek(int(seek / stream.time_base), stream=stream)
-        with suppress(FFmpegError):  # what was decoded before the damage is kept
+        with suppress(FFmpegError):  # what was decoded before the damage is used
             for frame in box.decode(stream):
                 yield *placed.place(frame.time, frame.samples / frame.sample_rate), frame
 
@@ -241,7 +241,7 @@ def _decoded(
         if begin > until:
             break
         last, kind = kind, (frame.format.name, frame.layout.name, frame.sample_rate)
-        if not joined or kind != last:  # a resampler keeps to the kind of audio that it began with
+        if not joined or kind != last:  # a resampler takes only the kind of audio that it began with
             if resampler is not None:
                 yield from ((None, f.to_ndarray()[0]) for f in resampler.resample(None))
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)

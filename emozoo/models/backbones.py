@@ -175,7 +175,9 @@ _CLIP_ENCODERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 
 def clip_encoder(name: str, weights: StrPath | None = None) -> tuple[nn.Module, int]:
-    """An encoder of short clips: ``s3d``, ``r2plus1d_18`` (torchvision) or ``r2plus1d_lite``.
+    """An encoder of short clips, and the width D of its maps.
+
+    ``name``: ``s3d``, ``r2plus1d_18`` (torchvision) or ``r2plus1d_lite``. ``weights``: a file; None starts at random.
 
     Raises ValueError for an unknown name or unusable weights.
     """

@@ -82,7 +82,8 @@ def encode_masked(encoder: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     """Runs an encoder on every real item and returns zeros for the masked ones.
 
     ``x`` (*mask.shape, *item) -> (*mask.shape, *out). In training mode only the real items pass through the encoder, so
-    that batch normalisation does not see padding; a batch without a single real item leaves its statistics alone.
+    that batch norm does not see padding; a batch without a real item leaves its statistics alone. In evaluation mode
+    all items pass, and the outputs of masked ones are set to zero.
     """
     lead, flat = mask.shape, mask.flatten()
     items = x.flatten(0, mask.ndim - 1)  # (N, *item)

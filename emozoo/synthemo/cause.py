@@ -23,10 +23,9 @@ class Knobs:
 
     ``face``, ``scene``, ``voice``, ``action``: how often that view shows the clip's emotion; else it shows neutral or
     another emotion, half and half. 1 / number of emotions or less carries nothing.
-    ``combine``: two or more views that decide the label only together: numbering the emotions, the label is the sum of
-    what these views show, modulo their number. Each alone, and each proper subset, is at chance; other views are
-    random.
-    Their reliability then says how often a view is left alone rather than redrawn at random.
+    ``combine``: two or more views that decide the label only together: with the emotions numbered, the label is the sum
+    of what these views show, modulo the number of emotions. Each alone, and each proper subset, is at chance; other
+    views are random. The probability of a view is then that of showing its part of the sum, else a random emotion.
     ``burst``: fraction of the clip in which face, voice and action show anything (0: most of it).
     ``spot``: the scene shows its emotion by one thing in one place (else by colours, weather and several things).
     ``decoys``: short movements of the face, without meaning, per clip.

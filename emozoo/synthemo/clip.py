@@ -122,8 +122,8 @@ def write_clip(clip: Rendered, path: Path) -> None:
 def write_media(path: Path, frames: Canvas, waveform: Array, rate: int, fps: float, crf: int) -> None:
     """Writes H.264 / FLAC mp4 by renaming: RGB uint8 (F, h, w, 3), float32 (n,) in -1..1 at ``rate`` Hz, mono.
 
-    Same images, audio and library versions give the same bytes on any processor: x264 is kept from shortcuts that
-    only some have, and audio is stored without loss, by integers alone; encoders of AAC compute in floating point.
+    Same images, audio and library versions give the same bytes on any processor: x264 uses no instructions that only
+    some have, and audio is stored without loss, by integers alone; encoders of AAC compute in floating point.
     """
     import av
 

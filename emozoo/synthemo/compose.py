@@ -62,8 +62,8 @@ class Mix:
 
     ``views``: those that show the emotion, two or three of face, scene and voice. The others show none: no face, a
     plain day, silence.
-    ``spoil``: how often a view is degraded; ``gone``: how many of the degraded ones are missing; ``conflict``: how many
-    of the other degraded ones show another emotion.
+    ``spoil``: probability that a view is degraded (one view of a clip never is); ``gone``: fraction of degraded views
+    that are missing; ``conflict``: fraction of the other degraded views that show another emotion.
     ``strangers``: how often one of face and voice, where both are clear, is a stranger's; one as often as the other.
     ``noise`` standard deviation in grey levels; ``crf`` the H.264 quality (0 best .. 51).
     """
@@ -416,8 +416,8 @@ def compose(
 
     Args:
         faces, voices: rows of images and of recordings, of which those of the seven basic emotions are used.
-        split: what the manifest's column ``split`` says of all clips. People and voices of another split must not be
-            among the rows.
+        split: the value of the manifest's column ``split`` for all clips. People and voices of another split must not
+            be among the rows.
 
     Raises:
         DatasetError: too little material, or ``out`` holds clips made otherwise.

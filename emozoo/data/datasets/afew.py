@@ -2,11 +2,11 @@
 
 Layouts: ``{Train,Val}_AFEW/<Emotion>/<id>.avi``, or faces that were cut out, ``[data/]face/{train,val}_afew/<Emotion>/
 <id>/*.jpg`` (the layout of Emotion-FAN). Lists ``*train*.txt`` and ``*val*.txt`` with lines ``Fear/013736360 Fear`` in
-the root, ``txt`` or ``data/txt`` say which clips count, also those whose face folder is missing or empty; without
+the root, ``txt`` or ``data/txt`` name the clips that count, also those whose face folder is missing or empty; without
 lists, every file counts. Lists in use differ by one or two clips, so results name theirs: ``afew_list@1a2b3c4d``.
 
-``afew:aligned`` reads the faces that the organisers cut out, ``AlignedFaces_LBPTOP_Points[_Val]/Faces/<id>/*.jpg``, in
-place of the videos, which still say class and split and give audio and frame rate.
+``afew:aligned`` reads the faces that the organisers cut out, ``AlignedFaces_LBPTOP_Points[_Val]/Faces/<id>/*.jpg``.
+Class, split, audio and frame rate still come from the videos.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def load(root: Path, name: str) -> Manifest:
     """The clips in ``root``; ids are ``<split>/<Emotion>/<id>``."""
     root = root.resolve()
     faces = subfolder(within(root, "data"), "face", "faces")
-    place = faces if subfolder(root, *SPLITS["train"]) is None and faces is not None else root
+    media_root = faces if subfolder(root, *SPLITS["train"]) is None and faces is not None else root
     protocol = "afew8_folders"
     aligned = {s: subfolder(within(root, ALIGNED[s]), "Faces") for s in SPLITS} if name == "afew:aligned" else {}
     if name == "afew:aligned" and not all(aligned.values()):
         raise missing(
             root, name, "AlignedFaces_LBPTOP_Points/Faces/<id>/*.jpg and AlignedFaces_LBPTOP_Points_Val/Faces"
         )
-    found: Iterator[tuple[str, str, Path]] = _from_folders(place)
+    found: Iterator[tuple[str, str, Path]] = _from_folders(media_root)
     if lists := _lists(root):
-        found, protocol = _from_lists(place, lists), f"afew_list@{digest(*lists.values())}"
+        found, protocol = _from_lists(media_root, lists), f"afew_list@{digest(*lists.values())}"
     rows = []
     for split, label, path in found:
-        item, audio, cut = f"{split}/{label}/{key(path.name)}", {}, place == faces
+        item, audio, cut = f"{split}/{label}/{key(path.name)}", {}, media_root == faces
         if below := aligned.get(split):
             audio = {"sound": str(path)} if path.is_file() else {}
             path, cut = below / key(path.name), True
@@ -65,9 +65,9 @@ def load(root: Path, name: str) -> Manifest:
     return Manifest("afew", root, CLASSES, tuple(unique_ids(rows, root)), protocol=protocol)
 
 
-def _from_folders(place: Path) -> Iterator[tuple[str, str, Path]]:
+def _from_folders(media_root: Path) -> Iterator[tuple[str, str, Path]]:
     for split, spellings in SPLITS.items():
-        folder = subfolder(place, *spellings)
+        folder = subfolder(media_root, *spellings)
         for label, folders in class_folders(folder, CLASSES).items() if folder else ():
             for path in (p for f in folders for p in items(f)):
                 yield split, label, path
@@ -89,9 +89,9 @@ def _lists(root: Path) -> dict[str, Path]:
     return found
 
 
-def _from_lists(place: Path, lists: dict[str, Path]) -> Iterator[tuple[str, str, Path]]:
+def _from_lists(media_root: Path, lists: dict[str, Path]) -> Iterator[tuple[str, str, Path]]:
     for split, path in lists.items():
-        folder = subfolder(place, *SPLITS[split]) or place / SPLITS[split][0]
+        folder = subfolder(media_root, *SPLITS[split]) or media_root / SPLITS[split][0]
         below = class_folders(folder, CLASSES) if folder.is_dir() else {}
         there = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in below.items()}
         for number, text in lines(path):

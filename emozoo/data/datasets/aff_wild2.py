@@ -6,10 +6,10 @@ face crops, where image n belongs to line n below the header, and images are mis
 video with two people, ``_left`` and ``_right`` are two items of one group.
 
 Audio and frame rate come from the videos themselves, ``batch1/<video>.mp4`` (or ``batch2``, ``videos`` ...), where they
-lie in the root or one folder below; without them the images are silent, 25 a second.
+lie in the root or one folder below; without them there is no audio, and images are taken as 25 a second.
 
-Frames of a folder are counted as they lie there, so labels of a folder with gaps are copied, one line for each image
-that is there, into the cache (``EMOZOO_HOME``). ``aff_wild2:test`` is the list
+Frames of a folder are counted without its gaps, so the labels of a folder with gaps are copied into the cache
+(``EMOZOO_HOME``), one line for each image that is there. ``aff_wild2:test`` is the list
 ``Valence_Arousal_Estimation_Challenge_test_set_release.txt``, without labels.
 """
 
@@ -34,23 +34,23 @@ TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
 def load(root: Path, name: str) -> Manifest:
     """One item for each person of each video in ``root``; ids are ``<split>/<video>``."""
     root = root.resolve()
-    place = subfolder(root, "cropped_aligned", "cropped_aligned_images")
+    media_root = subfolder(root, "cropped_aligned", "cropped_aligned_images")
     folder = next((p for p in (*root.glob(CHALLENGE), *root.glob(f"*/{CHALLENGE}")) if p.is_dir()), None)
     tests = next((p for p in (*root.glob(TEST_LIST), *root.glob(f"*/{TEST_LIST}")) if p.is_file()), None)
     expected = f"'6th ABAW Annotations/{CHALLENGE}/Train_Set/<video>.txt' and cropped_aligned/<video>/00001.jpg"
-    if place is None:
+    if media_root is None:
         raise missing(root, "aff_wild2", expected)
-    place = subfolder(place, "cropped_aligned") or place
+    media_root = subfolder(media_root, "cropped_aligned") or media_root
     if name == "aff_wild2:test":
         if tests is None:
             raise missing(root, name, TEST_LIST)
-        rows = [_row(place, text, "test", _videos(root)) for _, text in lines(tests)]
+        rows = [_row(media_root, text, "test", _videos(root)) for _, text in lines(tests)]
         return Manifest("aff_wild2", root, (), tuple(rows), protocol="abaw_va_test")
     videos = _videos(root)
     rows = []
     for spelled, split in SPLITS.items():
         for file in sorted((folder / spelled).glob("*.txt")) if folder is not None else ():
-            rows.append(_row(place, file.stem, split, videos, file))
+            rows.append(_row(media_root, file.stem, split, videos, file))
     if not rows or folder is None:
         raise missing(root, "aff_wild2", expected)
     edition = re.match(r"(\d+)(st|nd|rd|th) ABAW", folder.parent.name)
@@ -63,8 +63,8 @@ def _videos(root: Path) -> dict[str, str]:
     return {p.stem: str(p) for f in folders for p in sorted(f.iterdir()) if p.suffix.lower() in VIDEOS}
 
 
-def _row(place: Path, video: str, split: str, videos: Mapping[str, str], labels: Path | None = None) -> Row:
-    faces = place / video
+def _row(media_root: Path, video: str, split: str, videos: Mapping[str, str], labels: Path | None = None) -> Row:
+    faces = media_root / video
     found = re.fullmatch(r"(.+?)(?:_(left|right))?", video)
     assert found is not None
     extra = {"va_file": str(_aligned(labels, faces))} if labels is not None else {}

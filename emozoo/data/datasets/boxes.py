@@ -16,8 +16,8 @@ from emozoo.labels import canonical
 def read_boxes(path: Path, classes: Sequence[str]) -> dict[str, tuple[str, str, Box]]:
     """``split/Class/number`` -> (path, official class, box x1, y1, x2, y2 in pixels, corners included).
 
-    Corners may lie outside the image: they are kept and clipped when read. Raises ManifestError for a line that is
-    no such row, whose number does not name the class of its path, or that comes twice with another box.
+    Corners may lie outside the image: boxes are clipped when the image is read. Raises ManifestError for a line of
+    another form, whose number does not name the class of its path, or that comes twice with another box.
     """
     official = {canonical(c): i for i, c in enumerate(classes)}
     found: dict[str, tuple[str, str, Box]] = {}

@@ -1,7 +1,7 @@
 """BU-4DFE (Yin et al., FG 2008), called BU-3DFE in papers on video: 101 people pose six expressions, 606 sequences.
 
 ``<F001 to F058, M001 to M043>/<Angry|Disgust|Fear|Happy|Sad|Surprise>/000.jpg ...``. There are no official folds, and
-those of the papers are not public: people are dealt into ten by a seed, which the protocol's name says.
+those of the papers are not public: people are split into ten by a seed, as the protocol's name says.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def load(root: Path, name: str = "bu4dfe") -> Manifest:
     if not rows:
         raise missing(root, name, "F001/Angry/000.jpg, for F001 to F058 and M001 to M043")
     folds = fold_by_group(rows, 10, PROTOCOL)
-    dealt = tuple(replace(r, fold=k) for r, k in zip(rows, folds, strict=True))
-    return Manifest("bu4dfe", root, CLASSES, dealt, protocol=PROTOCOL)
+    assigned = tuple(replace(r, fold=k) for r, k in zip(rows, folds, strict=True))
+    return Manifest("bu4dfe", root, CLASSES, assigned, protocol=PROTOCOL)

@@ -37,16 +37,16 @@ def load(root: Path, name: str) -> Manifest:
     return Manifest(dataset, root, CAER7, tuple(rows), protocol=f"{dataset.replace('_', '')}_official")
 
 
-def _items(place: Path, name: str) -> list[Row]:
+def _items(media_root: Path, name: str) -> list[Row]:
     rows: list[Row] = []
     for split, spellings in SPLITS.items():
-        folder = subfolder(place, *spellings)
+        folder = subfolder(media_root, *spellings)
         for label, folders in class_folders(folder, CAER7).items() if folder else ():
             found = (p for f in folders for p in items(f))
             rows += [Row(f"{split}/{label}/{key(p.name)}", str(p), label, split=split) for p in found]
     if not rows:
-        raise missing(place, name, "{train,val,test}/<Class>/<number> with the classes " + ", ".join(CAER7))
-    return unique_ids(rows, place)
+        raise missing(media_root, name, "{train,val,test}/<Class>/<number> with the classes " + ", ".join(CAER7))
+    return unique_ids(rows, media_root)
 
 
 def _caer_s(root: Path, choice: str) -> Manifest:
@@ -77,11 +77,11 @@ def _caer_s(root: Path, choice: str) -> Manifest:
     return Manifest("caer_s", root, CAER7, tuple(ordered), protocol=choice)
 
 
-def _crops(place: Path) -> dict[str, Path]:
+def _crops(media_root: Path) -> dict[str, Path]:
     """The box files of NCAER-S by item; their class folders may be spelled otherwise than those of the images."""
     found: dict[str, Path] = {}
     for split, spellings in SPLITS.items():
-        folder = subfolder(place, *spellings)
+        folder = subfolder(media_root, *spellings)
         for label, folders in class_folders(folder, CAER7).items() if folder else ():
             found |= {f"{split}/{label}/{p.stem}": p for f in folders for p in f.glob("*.txt")}
     return found

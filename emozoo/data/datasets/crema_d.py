@@ -1,9 +1,9 @@
 """CREMA-D (Cao, Cooper, Keutmann, Gur, Nenkova, Verma, IEEE TAC 2014): 91 actors, 6 emotions, 7,442 clips; ODbL.
 
 ``VideoFlash/<id>.flv``, ``AudioWAV/<id>.wav`` or ``AudioMP3/<id>.mp3`` (the first that is there), where id is
-``<actor>_<sentence>_<emotion>_<level>``. The label is the emotion that the actor was asked for. ``crema_d:voice``,
-``:face`` and ``:multimodal`` score on what listeners, viewers, or both saw: the votes of that view as shares
-(``processedResults/tabulatedVotes.csv``, first digit of its row names: 1 voice, 2 face, 3 both), the label their
+``<actor>_<sentence>_<emotion>_<level>``. The label is the emotion that the actor was told to show. ``crema_d:voice``,
+``:face`` and ``:multimodal`` take the votes of raters who heard the voice, saw the face, or both, as fractions
+(``processedResults/tabulatedVotes.csv``, first digit of its row names: 1 voice, 2 face, 3 both); the label is their
 plurality, none at a tie.
 
 Protocol: five folds by actor, fold k tests the actors with ``(number - 1001) % 5 == k``.
@@ -30,10 +30,10 @@ def load(root: Path, name: str) -> Manifest:
     """The clips in ``root``; ids are ``<actor>/<name>``."""
     root = within(root.resolve(), "CREMA-D", "crema-d-mirror")
     view = name.partition(":")[2] or "intended"
-    place = subfolder(root, "VideoFlash", "AudioWAV", "AudioMP3") or root
+    media_root = subfolder(root, "VideoFlash", "AudioWAV", "AudioMP3") or root
     votes = _votes(root, view) if view in VIEWS else {}
     rows = []
-    for path in sorted(place.iterdir()):
+    for path in sorted(media_root.iterdir()):
         found = NAME.fullmatch(path.stem)
         if found is None or path.suffix.lower() not in (".flv", ".wav", ".mp3", ".mp4"):
             continue
@@ -56,7 +56,7 @@ def load(root: Path, name: str) -> Manifest:
         )
     with open(rows[0].path, "rb") as f:
         if f.read(20).startswith(b"version https://git-"):
-            raise DatasetError(f"{place}: holds pointers of Git LFS, not media; run there: git lfs pull")
+            raise DatasetError(f"{media_root}: holds pointers of Git LFS, not media; run there: git lfs pull")
     return Manifest("crema_d", root, CLASSES, tuple(rows), protocol=f"crema_d_{view}_5fold")
 
 

@@ -4,7 +4,7 @@
 a header, then ``video_name,label`` with labels 1 to 7; the names may lack their leading zeros. Clips are taken from
 ``Clip/clip_224x224/00001/`` (face crops, of 256 x 256 pixels in spite of the name), else ``Clip/original/00001.mp4``;
 ``clip_224x224_16f`` is resampled to 16 frames and never read. The votes in ``Annotation/annotation.xlsx`` (needs
-openpyxl) or ``annotation.csv`` are kept beside the label.
+openpyxl) or ``annotation.csv`` are read too, beside the label.
 
 Clips that are listed and not there are items that are missing, never left out.
 """
@@ -35,8 +35,8 @@ def load(root: Path, name: str = "dfew") -> Manifest:
     """The single-labelled clips in ``root``; ids are the five-digit names, ``fold`` 1 to 5 tests a clip."""
     root = within(root.resolve(), "DFEW")
     lists = subfolder(root, "EmoLabel_DataSplit")
-    place = subfolder(within(root, "Clip"), "clip_224x224", "original")
-    if lists is None or place is None:
+    media_root = subfolder(within(root, "Clip"), "clip_224x224", "original")
+    if lists is None or media_root is None:
         raise missing(root, name, "EmoLabel_DataSplit/test(single-labeled)/set_1.csv and Clip/clip_224x224/00001/*.jpg")
     tests, trains = (subfolder(lists, *(f"{part}(single{c}labeled)" for c in "-_ ")) for part in ("test", "train"))
     if tests is None:
@@ -44,10 +44,10 @@ def load(root: Path, name: str = "dfew") -> Manifest:
     tested = {k: _labels(tests / f"set_{k}.csv") for k in range(1, 6)}
     trained = {k: _labels(f) for k in tested if trains is not None and (f := trains / f"set_{k}.csv").is_file()}
     votes = _votes(within(root, "Annotation"))
-    rows, there = [], media(place)
+    rows, there = [], media(media_root)
     for item, (label, fold) in official_folds(tested, trained, lists).items():
-        file = pick(there, place, item)
-        box = whole_image(file) if place.name == "clip_224x224" else None
+        file = pick(there, media_root, item)
+        box = whole_image(file) if media_root.name == "clip_224x224" else None
         rows.append(Row(item, str(file), label, votes.get(item), fold=fold, box=box))
     return Manifest("dfew", root, CLASSES, tuple(rows), protocol="dfew_5fold")
 

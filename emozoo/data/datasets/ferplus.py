@@ -8,16 +8,16 @@ Three layouts are read:
 * ``fer2013new.csv`` beside ``fer2013.csv``, which has pixels but no names. The n-th lines of the two belong together;
   that their ``Usage`` agrees is checked. The images are written once into the cache (``EMOZOO_HOME``).
 
-Rule of the labels: votes are shares over the emotions (answers "unknown" and "not a face" left out); an image is
-scored under the emotion with most votes among the eight, and not scored when two share the first place. ``ferplus7``
-leaves contempt out: its votes are dropped before the rest is made to sum to 1, and images whose plurality is contempt
+Rule of the labels: votes are fractions over the emotions ("unknown" and "not a face" left out); an image is scored
+under the emotion with most votes among the eight, and not scored when two have equally many. ``ferplus7`` leaves
+contempt out: its votes are dropped before the rest is made to sum to 1, and images whose plurality is contempt
 are not scored. Images without a name in FER+ (no face), and those without any vote for an emotion, are left out.
 The face fills the image, so its box is the whole image and nothing is detected.
 
-``fer2013`` takes the one label that FER2013 (Goodfellow et al., ICONIP 2013) gave each image, which is what most
-voters of FER+ say in no more than 72 % of them: from ``manifest.csv`` with a column ``fer2013_label`` (two labels,
-``angry|fear``, are those of two copies of one image, which is then not scored), or from ``fer2013.csv``, votes or
-none beside it.
+``fer2013`` takes the one label that FER2013 (Goodfellow et al., ICONIP 2013) gave each image; most voters of FER+ agree
+with it in 72 % of the images. It is read from ``manifest.csv`` with a column ``fer2013_label`` (two labels,
+``angry|fear``, are those of two copies of one image, which is then not scored), or from ``fer2013.csv``, with or
+without votes beside it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _from_manifest(path: Path) -> Iterator[tuple[Row, dict[str, float]]]:
         )
     for row in manifest:
         if row.votes is not None:
-            # Shares over all vote columns: order and ties are those of the counts.
+            # Fractions over all vote columns: order and ties are those of the counts.
             yield row, dict(zip(manifest.classes, row.votes, strict=True))
 
 

@@ -1,10 +1,10 @@
 """Any folder of class folders: ``root/<class>/<item>`` or ``root/{train,val,test}/<class>/<item>``.
 
-An item is a video, an audio, an image, or a folder of images (the frames of one video); a class may mix them, and its
-items may lie in folders of their own, ``<class>/<session>/<item>``, however deep. A folder with images and no other
-media and no folders is the frames of one clip, and so is one in which most of several images are numbered alike
-(``frame_0001.jpg``), whatever lies beside them; any other folder is a session. Folders that a system
-leaves behind (``@eaDir``, ``__MACOSX``, hidden ones) are nothing, and an empty class folder is no class.
+An item is a video, an audio file, an image, or a folder of images (the frames of one video); a class may mix them, and
+its items may lie in folders of their own, ``<class>/<session>/<item>``, however deep. A folder holds the frames of one
+clip where it has images and nothing else, or where most of its images are numbered alike (``frame_0001.jpg``), whatever
+lies beside them; any other folder is a session. Folders that a system leaves behind (``@eaDir``, ``__MACOSX``, hidden
+ones) are ignored, and an empty class folder is no class.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Walk:
     def items(self, folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
         """The items of a class: media files and folders of frames, those of its sessions too.
 
-        An empty folder is an item: it is for the reader to say what is wrong with it.
+        An empty folder is an item, too: reading it raises the error.
         """
         above |= {os.path.realpath(folder)}
         folders, files = self.listed(folder) or ([], [])
@@ -106,12 +106,12 @@ def load(root: Path, name: str = "folder") -> Manifest:
             f"{root}: beside {', '.join(p.name for p in split_folders)} lie {others}: keep either split folders or "
             "class folders at the top"
         )
-    places: list[tuple[str | None, Path]] = [(split_name(p.name), p) for p in split_folders]
+    parents: list[tuple[str | None, Path]] = [(split_name(p.name), p) for p in split_folders]
     rows: list[Row] = []
     filled: set[str] = set()
     empty: dict[str, Path] = {}
-    for split, place in places or [(None, root)]:
-        folders = top if place == root else (walk.listed(place) or ([], []))[0]
+    for split, parent in parents or [(None, root)]:
+        folders = top if parent == root else (walk.listed(parent) or ([], []))[0]
         for folder in folders:
             before, closed = len(rows), len(walk.findings)
             for item in walk.items(folder):
@@ -144,7 +144,7 @@ def load(root: Path, name: str = "folder") -> Manifest:
 
 
 def _refuse_parts(root: Path, top: list[Path], rows: list[Row]) -> None:
-    """Raises DatasetError where every folder at the top holds folders of emotions: it is no class, but a part."""
+    """Raises DatasetError where every folder at the top holds folders of emotions, so that none of them is a class."""
     known = {*BASIC7, "calm", "contempt"}
     inside = {(str(r.label), Path(r.path).relative_to(root).parts[1]) for r in rows}
     if any(canonical(above) in known or canonical(name) not in known for above, name in inside):

@@ -1,4 +1,4 @@
-"""What the adapters share: finding folders under their various spellings, reading lists, dealing people into folds.
+"""What the adapters share: finding folders under their various spellings, reading lists, splitting people into folds.
 
 Adapters accept the spellings of a class that ``emozoo.labels`` lists (Anger and Angry) and always report the official
 one; ids are ``class/video`` keys in it, so that two copies of a data set give the same ids.
@@ -28,18 +28,18 @@ def within(root: Path, *names: str) -> Path:
 
 
 def subfolder(root: Path, *names: str) -> Path | None:
-    """The first of the folders ``names`` that exists in ``root``; case does not matter."""
+    """The first of ``names`` that is a folder in ``root``, whatever its case; None where there is none of them."""
     if not root.is_dir():
         return None
     there = {p.name.lower(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
     return next((there[n.lower()] for n in names if n.lower() in there), None)
 
 
-def class_folders(place: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
-    """The folders of each official class in ``place``; one class may lie under two spellings."""
+def class_folders(root: Path, classes: Sequence[str]) -> dict[str, list[Path]]:
+    """The folders of each official class in ``root``; one class may have several, under different spellings."""
     official = {canonical(c): c for c in classes}
     found: dict[str, list[Path]] = {c: [] for c in classes}
-    for p in sorted(place.iterdir()):
+    for p in sorted(root.iterdir()):
         if p.is_dir() and canonical(p.name) in official:
             found[official[canonical(p.name)]].append(p)
     return found
@@ -55,7 +55,7 @@ def class_of(name: str, classes: Sequence[str], where: tuple[Path, int] | Path) 
 
 
 def items(folder: Path) -> Iterator[Path]:
-    """Media files and folders of frames in a folder, an empty one too: it is for the reader to say what is wrong."""
+    """Media files and folders of frames in a folder; an empty folder is one too, and reading it raises the error."""
     for p in sorted(folder.iterdir()):
         if not of_the_system(p.name) and (p.suffix.lower() in MEDIA or p.is_dir()):
             yield p
@@ -71,12 +71,12 @@ def media(folder: Path) -> dict[str, Path]:
 
 
 def pick(there: Mapping[str, Path], folder: Path, name: str) -> Path:
-    """The item of a listed name, whatever its extension; where none is, the place where it should lie."""
+    """The path of a listed name, whatever its extension; where there is none, the path that it should have."""
     return there.get(name) or there.get(key(name)) or folder / name
 
 
 def whole_image(path: Path) -> Box | None:
-    """The box of an image, or of the first of a folder, that is a face crop already; None where there is none."""
+    """The box that covers a face crop: the size of the image, or of a folder's first; None where there is none."""
     from PIL import Image
 
     try:
@@ -166,7 +166,7 @@ def shuffled(names: Iterable[str], seed: str) -> list[str]:
 
 
 def fold_by_group(rows: Sequence[Row], folds: int, seed: str) -> list[int]:
-    """A fold, 0-based, for every row: groups are shuffled by a seed and dealt out in turn, so none is on two sides."""
+    """A fold, 0-based, for every row: groups are shuffled by a seed and assigned in turn, so none is in two folds."""
     order = {g: i % folds for i, g in enumerate(shuffled({str(r.group) for r in rows}, seed))}
     return [order[str(r.group)] for r in rows]
 

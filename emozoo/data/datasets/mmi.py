@@ -1,8 +1,8 @@
 """MMI (Pantic et al., ICME 2005; Valstar, Pantic, 2010): six expressions, about 30 people, 205 sequences.
 
 ``Sessions/<id>/`` with a video, ``session.xml`` (which names the subject) and an annotation whose ``Metatag`` with
-``Name="Emotion"`` has one of the six as its ``Value``, in words or as 1 to 6; other sessions are no items. Folds are by
-person, ten, dealt by a seed, as those of the papers are not public; the protocol's name says so.
+``Name="Emotion"`` has one of the six as its ``Value``, in words or as 1 to 6; other sessions are no items. There are
+ten folds by person, drawn by a seed, since those of the papers are not public; the protocol's name says so.
 
 This layout is written from public code and memory, not from the data: compare the counts before trusting a number.
 """
@@ -38,12 +38,12 @@ def load(root: Path, name: str = "mmi") -> Manifest:
     if not rows:
         raise missing(root, name, "Sessions/<id>/ with a video, session.xml and an annotation that has an Emotion")
     folds = fold_by_group(rows, 10, PROTOCOL)
-    dealt = tuple(replace(r, fold=k) for r, k in zip(rows, folds, strict=True))
-    return Manifest("mmi", root, CLASSES, dealt, protocol=PROTOCOL)
+    assigned = tuple(replace(r, fold=k) for r, k in zip(rows, folds, strict=True))
+    return Manifest("mmi", root, CLASSES, assigned, protocol=PROTOCOL)
 
 
 def _annotation(session: Path) -> tuple[str | None, str | None]:
-    """Class and subject of a session, each None where no file says it."""
+    """Class and subject of a session, each None where no file has it."""
     label, person = None, None
     for file in sorted(session.glob("*.xml")):
         try:

@@ -1,8 +1,8 @@
 """RAVDESS (Livingstone, Russo, PLoS ONE 2018): 24 actors, 8 emotions, spoken or sung; CC BY-NC-SA 4.0.
 
-Everything is in the name, ``MM-VV-EE-II-SS-RR-AA``: modality (01 image and audio, 02 image, 03 audio), channel (01
+Everything is in the name, ``MM-VV-EE-II-SS-RR-AA``: modality (01 video with audio, 02 video, 03 audio), channel (01
 speech, 02 song), emotion, intensity, statement, repetition, actor. The files may lie at any depth. Of a recording that
-is there in several modalities, the one with image and audio is taken, else the audio, else the silent image.
+is there in several modalities, the video with audio is taken, else the audio, else the silent video.
 
 Protocol: six folds by speaker, fold k tests the actors 4k+1 to 4k+4 (two men, two women). Speech only; ``ravdess:song``
 for the songs, which lack disgust and surprise.

@@ -8,7 +8,7 @@ from emozoo.errors import UsageError
 
 
 def load(root: str, name: str = "store") -> Manifest:
-    """The data set that the store was made from. ``name``: that one's, ``store``, or ``folder`` and ``csv``."""
+    """The data set that the store was made from. ``name``: its name, or ``store``, ``folder`` or ``csv``."""
     store = open_store(root)
     made_from = store.meta["dataset"]
     if name not in ("store", "folder", "csv", made_from):

@@ -42,7 +42,7 @@ from emozoo.labels import EKMAN6
 
 VE8 = ("Anger", "Anticipation", "Disgust", "Fear", "Joy", "Sadness", "Surprise", "Trust")
 XLSX = "VideoEmotionDataset-TrainTestSplits.xlsx"
-# name -> classes, short name of its lists, share of each class that is tested
+# name -> classes, short name of its lists, fraction of each class that is tested
 SETS = {"ekman6": (EKMAN6, "ek6", 1 / 2), "videoemotion8": (VE8, "ve8", 1 / 3)}
 Split = dict[str, tuple[str, str, tuple[str, ...]]]  # id -> (class, train or test, names that the video may have)
 
@@ -53,7 +53,7 @@ def load(root: Path, name: str) -> Manifest:
     classes, short, test_share = SETS[dataset]
     number = choice[-2:] or "01"
     root = root.resolve()
-    place = _media(root, classes)
+    media_root = _media(root, classes)
     folders = [
         root / f for f in ("", "annotations", "lists", short, f"annotations/{short}", f"tools/annotations/{short}")
     ]
@@ -64,20 +64,20 @@ def load(root: Path, name: str) -> Manifest:
         split, protocol = _from_lists(files, classes), f"{dataset}_list_{number}@{digest(*files)}"
     elif found := next((p for f in folders if (p := f / f"{short}_{number}.json").is_file()), None):
         split, protocol = _from_json(found, classes), f"{dataset}_json_{number}@{digest(found)}"
-    elif place is not None:
-        split, protocol = _regenerated(place, classes, test_share, number), f"{dataset}_regenerated_{number}"
+    elif media_root is not None:
+        split, protocol = _regenerated(media_root, classes, test_share, number), f"{dataset}_regenerated_{number}"
     else:
         split, protocol = {}, ""
-    if not split or place is None:
+    if not split or media_root is None:
         raise missing(root, dataset, f"<class>/<video> with the classes {', '.join(classes)}")
-    below = class_folders(place, classes)
+    below = class_folders(media_root, classes)
     there = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in below.items()}
     audio = subfolder(root, "VideoEmotion8--mp3", "mp3")
     heard = class_folders(audio, classes) if audio is not None else {}
     spoken = {label: {k: p for f in folders for k, p in media(f).items()} for label, folders in heard.items()}
     rows = []
     for item, (label, part, names) in split.items():
-        tries = [pick(there[label], place / label, n) for n in names]
+        tries = [pick(there[label], media_root / label, n) for n in names]
         path = next((f for f in tries if f.exists()), tries[0])
         heard_of = spoken.get(label, {}) if path.is_dir() else {}
         audio = next((heard_of[k] for n in names for k in (n, key(n)) if k in heard_of), None)
@@ -155,9 +155,9 @@ def _from_xlsx(path: Path, number: int) -> Split:
     return found
 
 
-def _regenerated(place: Path, classes: Sequence[str], test_share: float, number: str) -> Split:
+def _regenerated(media_root: Path, classes: Sequence[str], test_share: float, number: str) -> Split:
     found: Split = {}
-    for label, folders in class_folders(place, classes).items():
+    for label, folders in class_folders(media_root, classes).items():
         there: dict[str, str] = {}
         for p in (p for f in folders for p in items(f)):
             item = f"{label}/{key(p.name)}"

@@ -13,7 +13,7 @@ from emozoo.synthemo.drawing.draw import Canvas, Colour, Points, curve, disc, fi
 
 
 class Brush:
-    """An image addressed in the coordinates of this module."""
+    """An image to draw on, in the coordinates of this module."""
 
     def __init__(self, img: Canvas) -> None:
         self.img = img
