@@ -11,7 +11,9 @@ from emozoo.commands.shared import AsJson, print_json
 
 
 def list_models(
-    controls: Annotated[bool, typer.Option("--controls", help="Also list weights of controls: retrained without the mechanism, for benchmarks.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also list controls: weights retrained without the mechanism.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Models with their wirings, sizes, streams, weights and licenses. --json always includes the controls.
