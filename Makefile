@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python examples/predict_clip.py demo_out/drawn.mp4
 	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
-	@echo "The clip: demo_out/drawn.mp4. What emozoo says of it:" && ls demo_out/predicted/*
+	@echo "The clip: demo_out/drawn.mp4. Its predictions:" && ls demo_out/predicted/*
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"

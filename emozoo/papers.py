@@ -37,7 +37,7 @@ class ModelSpec:
         control: keyword arguments that take out what the paper adds, for its plain-average control.
         synthemo: settings of :class:`emozoo.synthemo.Knobs` for drawn clips that ask for what its mechanism claims;
             with them the built-in suite includes the model.
-        recipes: data sets that ``benchmarks/recipes/<name>__<data set>.yaml`` trains it on.
+        recipes: data sets that the recipe ``<name>__<data set>`` trains it on.
         default_tag: the weights that the bare name stands for; None: no weights yet.
         default_wiring: the wiring where none is named.
     """

@@ -123,11 +123,11 @@ EXPERIMENT = Experiment(
     ARCH,
     runs,
     (
-        *claims_against("Activation is more accurate than {}", "activation", "accuracy", CONTROLS),
-        *claims_against("It finds the burst better than {}", "activation", CHOSEN, WITH_SALIENCY),
-        Claim("It falls for a decoy less often than chance", ("chance", FOOLED), ("activation", FOOLED)),
+        *claims_against("Weights by activation are more accurate than {}", "activation", "accuracy", CONTROLS),
+        *claims_against("Activation finds the burst more often than {}", "activation", CHOSEN, WITH_SALIENCY),
+        Claim("Activation chooses a decoy less often than chance", ("chance", FOOLED), ("activation", FOOLED)),
         Claim(
-            "The prediction depends on the chosen clip more than on another",
+            "The true class loses more without the chosen clip than without another",
             ("activation", LOSS),
             ("activation", LOSS_OTHER),
         ),

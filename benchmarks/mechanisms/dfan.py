@@ -139,7 +139,7 @@ def claims() -> Iterator[Claim]:
         stream = f"{s.capitalize()} stream"
         yield from claims_against(f"{stream}: more mass in the burst than {{}}", "both", s + IN_BURST, GUESSES)
         yield Claim(
-            f"{stream}: more mass in the burst than where nothing is shown in it",
+            f"{stream}: more mass in the burst than in clips where nothing is shown",
             ("both", s + IN_BURST),
             ("both", f"{s}{IN_BURST}, nothing shown"),
         )
@@ -159,8 +159,9 @@ EXPERIMENT = Experiment(
     runs,
     tuple(claims()),
     "dfan: the moment and the place of the cause",
-    "Face and body act for a third of the clip; in the scene one thing in one place shows the emotion, among two "
-    "things without meaning. Mass in the burst is the fraction of a stream's attention on segments whose expression is "
-    "at half its peak or more, where face and body show an emotion (nothing shown: where both are neutral). Density is "
-    "the attention on a region divided by the fraction of the image that the region covers: 1 is even.",
+    "Face and body act for a third of the clip; one thing in one place of the scene shows the emotion, among two "
+    "things without meaning. Mass in the burst is the fraction of a stream's attention that lies on segments whose "
+    "expression is at half its peak or more, in clips whose face and body show an emotion (nothing shown: in clips "
+    "where both are neutral). Density is the fraction of attention on a region, divided by the fraction of the image "
+    "that the region covers: 1 is even attention.",
 )

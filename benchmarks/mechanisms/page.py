@@ -18,14 +18,16 @@ HEAD = """# What the mechanisms can do
 
 Capability on drawn data, not evidence for the papers' numbers: the clips are SynthEmo's, the networks small (`lite`).
 
-Each table tests whether a network *can* do what its paper says, against controls that a sceptic would choose. All
-variants of an architecture share frozen encoders, which learned on plain drawn clips; only heads are trained, with the
-same clips, order, settings and number of steps, and tested on clips of people that nothing was trained on. Numbers
-are means over seeds, ± their standard deviation. Differences are paired by seed and clip; the 95 % interval takes both
-seeds and groups of people as samples (two-way random effects, Satterthwaite's degrees of freedom), so it holds for
-other clips too. *Holds*: the interval lies above zero; *does not hold*: below; *undecided*: around it. Many claims are
-tested, so about one in forty would hold by chance. In a difference every group of people counts alike: it may differ
-in the third digit from the difference of the two means.
+Each table asks whether a network *can* do what its paper claims, against controls that a skeptic would choose. All
+variants of an architecture share frozen encoders, which were trained on plain drawn clips. Only heads are trained, all
+with the same clips, order, settings and number of steps. They are tested on clips of people that appear in no training.
+
+Numbers are means over seeds, ± their standard deviation. Differences are paired by seed and clip. Their 95 % interval
+treats both seeds and groups of people as samples (two-way random effects, Satterthwaite's degrees of freedom), so it
+holds for other drawn clips too. *Holds*: the interval lies above zero; *does not hold*: below zero; *undecided*: it
+contains zero. Many claims are tested: of claims without any effect, about one in forty would hold by chance. In a
+difference every group of people has the same weight, so it may differ in the third digit from the difference of the two
+means.
 
 Written by `python -m benchmarks.mechanisms --page` from `benchmarks/results/mechanisms.csv`; `--quick` trains two seeds
 anew and compares.

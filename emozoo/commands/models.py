@@ -11,10 +11,12 @@ from emozoo.commands.shared import AsJson, print_json
 
 
 def list_models(
-    controls: Annotated[bool, typer.Option("--controls", help="Also list retrained controls of benchmarks.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also list controls: weights retrained without the mechanism.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Models with their wirings, sizes, streams, weights and licences. --json includes the controls of benchmarks.
+    """Models with their wirings, sizes, streams, weights and licenses. --json always includes the controls.
 
     Example: emozoo list --json
     """
@@ -48,7 +50,7 @@ def info(
     size: Annotated[str | None, typer.Option(help="'full' or 'lite'.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Paper, classes in order, input, parameters, metrics with protocol and n, hash, licence, limits.
+    """Paper, classes in order, input, parameters, metrics with protocol and n, hash, license, limits.
 
     Example: emozoo info ceflnet --wiring official --size full --json
     """
