@@ -145,7 +145,6 @@ for n in (5, 6, 7):
 """
 
 
-@pytest.mark.slow
 def test_two_processes_measure_what_one_measures(table: Path) -> None:
     """Evaluation on 5, 6 and 7 items over two processes gives exactly the metrics of one: none twice, none left out."""
     lines = table.read_text().splitlines()
