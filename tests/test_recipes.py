@@ -260,18 +260,18 @@ def test_recipe_runs(name: str, place: Callable[[dict[str, Any]], None]) -> None
         assert {dm.labels.number(r) for r in dm.manifest.rows if r.label} <= set(range(-1, len(module.classes)))
 
 
-def distinct() -> list[str]:
+def distinct() -> list[Any]:
     """The first recipe of each network as it is built: architecture, wiring, size, options and streams."""
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for name in (n for n in RECIPES if "synthemo" not in n):
         model = recipes.read(name)["model"]
         options = {k: v for k, v in (model.get("options") or {}).items() if not k.endswith("_weights")}
         built = [model["model"], model.get("wiring"), model["size"], options, model.get("spec")]
-        found.setdefault(json.dumps(built, sort_keys=True), name)
+        seconds = 5 if model["size"] == "lite" else 30
+        found.setdefault(json.dumps(built, sort_keys=True), pytest.param(name, marks=pytest.mark.slow(seconds)))
     return list(found.values())
 
 
-@pytest.mark.slow(20)
 @pytest.mark.parametrize("name", distinct())
 def test_recipe_runs_at_its_size(name: str, place: Callable[[dict[str, Any]], None]) -> None:
     """The same with the networks, views, preloading and cached features that recipes name, each network once, in float32.
