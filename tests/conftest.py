@@ -15,6 +15,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests run last, the shortest first: a night that is cut off has learned as much as it could."""
+    marks = {item: item.get_closest_marker("slow") for item in items}
+    items.sort(key=lambda item: mark.args[0] if (mark := marks[item]) else 0)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real material (``EMOZOO_SHARED``, else ``../shared`` beside the repository); skips without it."""

@@ -63,28 +63,16 @@ def moved(arch: str, after: dict[str, Tensor]) -> float:
     return max(float((after[k] - x).abs().max()) for k, x in before.items())
 
 
-def check_two_processes(out: Path, archs: list[str]) -> None:
-    together(out, [f"{a}:{FROZEN[a]}" if a in FROZEN else a for a in archs])
-    for arch in archs:
-        wanted = alone(arch, frozen=FROZEN.get(arch, ""))
-        assert moved(arch, wanted) > 1e-3
-        assert_same(load_file(out / f"{arch}.safetensors"), wanted)
-
-
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Two processes take the steps of one with twice the batch, with flooding, concordance and frozen parts too."""
-    check_two_processes(tmp_path, ["caer_cross_attention", "recursive_joint_attention", "ceflnet"])
+    together(tmp_path, [f"{a}:{FROZEN[a]}" if a in FROZEN else a for a in registry.MODELS])
+    for arch in registry.MODELS:
+        wanted = alone(arch, frozen=FROZEN.get(arch, ""))
+        assert moved(arch, wanted) > 1e-3
+        assert_same(load_file(tmp_path / f"{arch}.safetensors"), wanted)
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_every_model(tmp_path: Path) -> None:
-    """The same for every model."""
-    check_two_processes(tmp_path, list(registry.MODELS))
-
-
-@pytest.mark.parametrize(
-    "arch", ["emotion_fan", *(pytest.param(a, marks=pytest.mark.slow) for a in registry.MODELS if a != "emotion_fan")]
-)
+@pytest.mark.parametrize("arch", registry.MODELS)
 def test_accumulation_is_the_larger_batch(arch: str) -> None:
     """Two batches of two make the step of one of four, where the loss is a mean over items.
 
@@ -105,9 +93,7 @@ def test_accumulation_is_the_larger_batch(arch: str) -> None:
         torch.testing.assert_close(states[1][name], x, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "arch", ["resnet_gru", *(pytest.param(a, marks=pytest.mark.slow) for a in registry.MODELS if a != "resnet_gru")]
-)
+@pytest.mark.parametrize("arch", registry.MODELS)
 def test_mixed_precision_trains(arch: str) -> None:
     """bfloat16 steps are finite, close to those of float32, and leave float32 weights.
 
@@ -169,7 +155,7 @@ def one(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     return found
 
 
-@pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("launcher", ["lightning", pytest.param("torchrun", marks=pytest.mark.slow(20))])
 def test_ddp_under_lightning_defaults(table: Path, tmp_path: Path, launcher: str, one: dict[str, Any]) -> None:
     """Protects whoever writes ``L.Trainer(devices=2, strategy="ddp")``: every item is tested, validated and predicted
     once, training draws what our own command draws, and goes on in the middle of an epoch as if nothing had been."""
@@ -197,14 +183,14 @@ def test_lightning_goes_on_where_it_was_stopped(one: dict[str, Any]) -> None:
     assert len(one["resumed"]["train"]) == 5
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_ddp_spawn_measures_what_one_process_measures(table: Path, tmp_path: Path, one: dict[str, Any]) -> None:
     """Protects the strategy of notebooks, whose processes get the data module by pickle."""
     (found,) = job(tmp_path / "out", table, [], 2, "ddp_spawn")
     assert found["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow(10))])
 def test_the_lightning_example_counts_every_item_once(tmp_path: Path, processes: int) -> None:
     """Protects the first training that a Lightning user sees: it runs as it stands, alone and under torchrun."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes > 1 else []
@@ -338,7 +324,7 @@ def test_best_and_last_weights_are_both_kept(recipe: Path, tmp_path: Path) -> No
             torch.testing.assert_close(x, kept[f"net.{name}"], rtol=1e-3, atol=1e-4, msg=f"{which}: {name}")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_kill_9_and_resume(recipe: Path, tmp_path: Path) -> None:
     """``emozoo train``, killed without warning, goes on with --ckpt_path to the very weights of a run left alone."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -357,7 +343,7 @@ def test_kill_9_and_resume(recipe: Path, tmp_path: Path) -> None:
         assert all(torch.equal(other[k], x) for k, x in one.items())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_a_recipe_on_two_processes(recipe: Path, tmp_path: Path) -> None:
     """The command itself under Lightning's launcher: best and last weights are written once, test is scored whole."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

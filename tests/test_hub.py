@@ -596,7 +596,7 @@ def test_the_hub_classes_own_calls_publish_and_fetch(endpoint: Hub, zoo: Zoo, fo
     assert TOKEN not in done.stdout + done.stderr
 
 
-@pytest.mark.slow  # loads every checkpoint in a new process
+@pytest.mark.slow(15)  # loads every checkpoint in a new process
 def test_the_whole_zoo_is_published_by_one_command(endpoint: Hub, zoo: Zoo) -> None:
     """What whoever owns the hub account runs on the first day."""
     done = zoo("push", "--all", "--org", "acme", "--private", HF_TOKEN=TOKEN)

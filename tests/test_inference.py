@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
+from media_files import write_video
 
 from emozoo import inference
 from emozoo.data.clips import ClipReader, to_batch
@@ -25,17 +25,6 @@ def drawn() -> list[np.ndarray]:
     return list(render(plan(3, 0, Knobs(), size=(192, 144), seconds=2.0, fps=10)).frames)
 
 
-def write(path: Path, frames: list[np.ndarray], repeat: int = 1) -> Path:
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=10, options={"crf": "23", "preset": "ultrafast"})
-        video.height, video.width, video.pix_fmt = *frames[0].shape[:2], "yuv420p"
-        for _ in range(repeat):
-            for frame in frames:
-                out.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        out.mux(video.encode())
-    return path
-
-
 def small(arch: str, **options) -> EmotionModule:
     torch.manual_seed(0)
     return EmotionModule(arch, size="lite", **options).eval()
@@ -44,7 +33,7 @@ def small(arch: str, **options) -> EmotionModule:
 @pytest.mark.parametrize("arch", ["ceflnet", "caer_cross_attention", "dfan"])
 def test_short_media_is_seen_as_the_benchmark_sees_it(arch, drawn, tmp_path):
     """Protects the one path: prediction and the data module's reading give the same scores for one clip."""
-    module, path = small(arch), write(tmp_path / "clip.mp4", drawn)
+    module, path = small(arch), write_video(tmp_path / "clip.mp4", drawn)
     with ClipReader(path, module.spec) as reader:
         batch = to_batch([reader.read()], module.spec)
     with torch.inference_mode():
@@ -56,7 +45,7 @@ def test_short_media_is_seen_as_the_benchmark_sees_it(arch, drawn, tmp_path):
 
 def test_list_gives_list_and_order(drawn, tmp_path):
     """Protects callers: a path gives a Prediction, a list a list in its order, a bad file does not end it."""
-    good, module = write(tmp_path / "clip.mp4", drawn), small("ceflnet")
+    good, module = write_video(tmp_path / "clip.mp4", drawn), small("ceflnet")
     one = inference.predict(str(good), module)
     assert isinstance(one, inference.Prediction)
     bad, again = inference.predict([tmp_path / "none.mp4", good], module)
@@ -66,7 +55,7 @@ def test_list_gives_list_and_order(drawn, tmp_path):
 
 def test_batches_do_not_change_answers(drawn, tmp_path):
     """Protects long media: how many windows are answered at a time changes nothing."""
-    module, path = small("ceflnet"), write(tmp_path / "clip.mp4", drawn, repeat=3)
+    module, path = small("ceflnet"), write_video(tmp_path / "clip.mp4", drawn * 3)
     alone = inference.predict(path, module, batch_size=1)
     together = inference.predict(path, module, batch_size=8)
     for a, b in zip(alone.timeline, together.timeline, strict=True):
@@ -75,7 +64,7 @@ def test_batches_do_not_change_answers(drawn, tmp_path):
 
 def test_prior_is_taken_out(drawn, tmp_path):
     """Protects `prior`: without the class prior of training, scores move towards the rare classes."""
-    module, path = small("ceflnet"), write(tmp_path / "clip.mp4", drawn)
+    module, path = small("ceflnet"), write_video(tmp_path / "clip.mp4", drawn)
     module.log_prior.copy_(torch.tensor([0.01, 0.02, 0.07, 0.3, 0.4, 0.1, 0.1]).log())
     with_prior, without = (inference.predict(path, module, prior=p) for p in ("train", "uniform"))
     assert without.scores["anger"] > with_prior.scores["anger"]
@@ -85,7 +74,7 @@ def test_prior_is_taken_out(drawn, tmp_path):
 
 def test_unsure_answers_have_no_label(drawn, tmp_path):
     """Protects abstention: below the least confidence there is no label, anywhere, and it is said; scores stay."""
-    module, path = small("ceflnet"), write(tmp_path / "clip.mp4", drawn)
+    module, path = small("ceflnet"), write_video(tmp_path / "clip.mp4", drawn)
     sure = inference.predict(path, module)
     best = sure.scores[sure.label]
     assert inference.predict(path, module, min_confidence=best - 1e-3).label == sure.label
@@ -137,7 +126,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 def test_long_video_needs_no_more_memory(drawn, tmp_path):
     """Protects long files: ten times the length, the same memory (MiB of the process at its highest)."""
-    short, long = write(tmp_path / "short.mp4", drawn, 2), write(tmp_path / "long.mp4", drawn, 20)
+    short, long = write_video(tmp_path / "short.mp4", drawn * 2), write_video(tmp_path / "long.mp4", drawn * 20)
 
     def highest(path: Path, every: float) -> int:
         done = subprocess.run([sys.executable, "-c", MEMORY, path, str(every)], capture_output=True, text=True)

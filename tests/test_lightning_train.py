@@ -255,7 +255,6 @@ def test_changes_name_every_argument() -> None:
     assert changes(before, after) == {"model.lr": [1, 2], "model.options.a": [1, None], "model.options.b": [None, 1]}
 
 
-@pytest.mark.slow
 def test_two_processes_write_one_configuration(work: Path) -> None:
     """ddp: ``config.yaml``, the log and the weights are written once, by the first process."""
     path = recipe(work)

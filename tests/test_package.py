@@ -11,8 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytestmark = pytest.mark.slow
-
 USER = """
 import emozoo
 from emozoo.batch import Batch
@@ -31,6 +29,7 @@ def ask(model: emozoo.EmotionModule, batch: Batch, inputs: dict[str, Tensor]) ->
 """
 
 
+@pytest.mark.slow(30)
 def test_types_are_visible_to_users(tmp_path):
     """Protects editors and type checkers: the example and a user's lines pass ``mypy --strict``, with our types."""
     (tmp_path / "user.py").write_text(USER, encoding="utf-8")

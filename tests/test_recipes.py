@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import trees
 import yaml
+from media_files import write_audio
 
 from emozoo import recipes, registry
 from emozoo.callbacks import SaveWeights
@@ -40,14 +40,7 @@ def table(root: Path, *rows: dict[str, Any]) -> None:
 
 
 def audio(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(-3000, 3000, (1, 16000), dtype=np.int16)
-    with av.open(str(path), "w") as box:
-        stream = box.add_stream("aac", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(noise.astype(np.float32) / 32768, format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        box.mux(stream.encode(frame))
-        box.mux(stream.encode())
+    write_audio(path, np.random.default_rng(seed).integers(-3000, 3000, 16000) / 32768)
 
 
 def ferplus(root: Path) -> None:
@@ -267,10 +260,23 @@ def test_recipe_runs(name: str, place: Callable[[dict[str, Any]], None]) -> None
         assert {dm.labels.number(r) for r in dm.manifest.rows if r.label} <= set(range(-1, len(module.classes)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in RECIPES if "synthemo" not in n])
+def distinct() -> list[Any]:
+    """The first recipe of each network as it is built: architecture, wiring, size, options and streams."""
+    found: dict[str, Any] = {}
+    for name in (n for n in RECIPES if "synthemo" not in n):
+        recipe = recipes.read(name)
+        model = recipe["model"]
+        options = {k: v for k, v in (model.get("options") or {}).items() if not k.endswith("_weights")}
+        built = [model["model"], model.get("wiring"), model["size"], options, model.get("spec")]
+        cached = "FeatureCache" in str(recipe["trainer"]["callbacks"])  # all clips are encoded
+        seconds = 5 if model["size"] == "lite" else 300 if cached else 30
+        found.setdefault(json.dumps(built, sort_keys=True), pytest.param(name, marks=pytest.mark.slow(seconds)))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("name", distinct())
 def test_recipe_runs_at_its_size(name: str, place: Callable[[dict[str, Any]], None]) -> None:
-    """The same with the networks, views, preloading and cached features that the recipe names, in float32.
+    """The same with networks, views, preloading and cached features as recipes name them, in float32.
 
     Without instructions of its own for them a CPU takes minutes for a step in 16 bits, which the test above takes.
     """

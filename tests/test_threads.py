@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from media_files import write_video
 
 from emozoo import inference
 from emozoo.data import faces
@@ -50,12 +51,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for number, size in enumerate(SIZES):
         frames = render(plan(3 + number, 0, Knobs(), size=(192, 144), seconds=0.8, fps=10)).frames
         files.append(folder / f"{number}.mp4")
-        with av.open(str(files[-1]), "w") as out:
-            video = out.add_stream("libx264", rate=10, options={"crf": "23", "preset": "ultrafast"})
-            video.width, video.height, video.pix_fmt = *size, "yuv420p"
-            for frame in frames:
-                out.mux(video.encode(av.VideoFrame.from_ndarray(cv2.resize(frame, size), format="rgb24")))
-            out.mux(video.encode())
+        write_video(files[-1], [cv2.resize(frame, size) for frame in frames])
     return files
 
 

@@ -59,7 +59,7 @@ def test_no_task() -> None:
         suite.measure(["caer_net_s"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 @pytest.mark.parametrize("arch", list(suite.TASKS))
 def test_model_beside_its_control(home: Path, arch: str) -> None:
     """Protects the comparison: the control answers for the same clips, and its difference has an interval."""

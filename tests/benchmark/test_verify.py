@@ -151,7 +151,7 @@ def test_wrong_usage(words: list[str], why: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_committed_numbers_come_again() -> None:
     """Protects committed numbers: the drawn clips of one model, measured again from a fresh cache."""
     done = subprocess.run(

@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
+from media_files import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,24 +66,6 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return made[arch]
 
     return make
-
-
-def write_video(path: Path, frames: list[np.ndarray], fps: int = 10, audio: np.ndarray | None = None) -> Path:
-    """RGB frames (H, W, 3), and mono audio at 16 kHz in [-1, 1], as an ordinary mp4."""
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "ultrafast"})
-        video.height, video.width = frames[0].shape[:2]
-        video.pix_fmt = "yuv420p"
-        track = out.add_stream("aac", rate=16000, layout="mono") if audio is not None else None
-        for frame in frames:
-            out.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        out.mux(video.encode())
-        if track is not None and audio is not None:
-            samples = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
-            samples.rate, samples.pts, samples.time_base = 16000, 0, Fraction(1, 16000)
-            out.mux(track.encode(samples))
-            out.mux(track.encode())
-    return path
 
 
 @pytest.fixture(scope="session")

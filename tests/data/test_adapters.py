@@ -108,13 +108,6 @@ def absent(m: Manifest) -> set[str]:
     return {r.id for r in m if not Path(r.path).exists()}
 
 
-def test_every_layout_has_a_miniature() -> None:
-    """Protects against an adapter that nothing tests."""
-    assert set(TABLE) == set(trees.TREES) == set(datasets.DATASETS) - {
-        "folder", "csv", "store", "synthemo", "ferplus7", "ferplus8",
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("name", TABLE)
 def test_classes_splits_and_folds(name: str, opened: Callable[[str], Manifest]) -> None:
     """Protects class order, split and fold sizes, unique keys, and that every result can name its protocol."""

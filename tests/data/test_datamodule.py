@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler
 from emozoo.batch import Batch
 from emozoo.data import loading
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.data.loading import Strided, TrainLoader
+from emozoo.data.loading import TrainLoader
 from emozoo.data.splits import fold_of
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.module import EmotionModule
@@ -80,13 +80,6 @@ def test_evaluation_takes_every_item_where_it_is_asked_to(table: Path) -> None:
         dm = EmotionDataModule("csv", table, spec=SPEC, split=split, batch_size=8)
         dm.setup("test")
         assert len(dm.test_rows) == count
-
-
-@pytest.mark.parametrize("size", [5, 6, 7])
-def test_two_processes_score_each_item_once(size: int) -> None:
-    """Nothing padded, nothing dropped: 5 items on 2 processes stay 5."""
-    shares = [list(Strided(size, rank, 2)) for rank in (0, 1)]
-    assert sorted(shares[0] + shares[1]) == list(range(size))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -152,7 +145,6 @@ for n in (5, 6, 7):
 """
 
 
-@pytest.mark.slow
 def test_two_processes_measure_what_one_measures(table: Path) -> None:
     """Evaluation on 5, 6 and 7 items over two processes gives exactly the metrics of one: none twice, none left out."""
     lines = table.read_text().splitlines()

@@ -175,7 +175,7 @@ def test_damage_in_a_long_file_is_found_block_by_block(shared, monkeypatch):
         assert np.abs(a.astype(int) - b).max() <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_memory_stays_flat_on_long_files(tmp_path, make_video):
     """Protects long media: looking through 6,000 frames takes no more memory than through 600."""
     path = make_video(tmp_path / "long.mp4", frames=6000, size=(320, 240))

@@ -389,7 +389,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.slow(120)
 def test_killed_three_times(many: Path, tmp_path: Path) -> None:
     """kill -9 at 20, 50 and 80 %, then the same command: the store of a single run, nothing lost or doubled."""
     once = json.loads(subprocess.run(command(many, tmp_path / "once"), check=True, capture_output=True).stdout)
@@ -420,7 +420,7 @@ def test_killed_three_times(many: Path, tmp_path: Path) -> None:
     assert {c["content_sha256"] for c in checked} == {once["content_sha256"]}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_two_processes_of_torchrun(many: Path, tmp_path: Path) -> None:
     """Two processes under a launcher share the work and make the same store as one."""
     once = json.loads(subprocess.run(command(many, tmp_path / "once"), check=True, capture_output=True).stdout)

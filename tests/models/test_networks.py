@@ -227,7 +227,6 @@ def test_bfloat16_stays_close(arch: str) -> None:
     assert (got.logits.softmax(-1) - want.logits.softmax(-1)).abs().max() < 0.02
 
 
-@pytest.mark.slow
 @every_arch
 def test_export(arch: str) -> None:
     """Protects: torch.export takes inputs and masks as tensors; the graph agrees, also for other masks."""
@@ -240,7 +239,7 @@ def test_export(arch: str) -> None:
         torch.testing.assert_close(graph(inputs, masks).logits, net(inputs, masks).logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 @every_arch
 def test_compile(arch: str) -> None:
     """Protects: ``net.compile()`` works in evaluation and agrees with the plain network.

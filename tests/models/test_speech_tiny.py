@@ -6,15 +6,15 @@ import csv
 import json
 import shutil
 import struct
-import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+import speech_encoder
 import speech_golden
 import torch
 import yaml
+from media_files import write_audio
 from nets import build
 from torch import Tensor
 
@@ -267,25 +267,7 @@ def test_trains_on_kept_features_and_shares_the_encoder(
     assert hub.shared_files(tmp_path / "elsewhere") == {f"{NAME}.safetensors": hub.locate(entry) / hub.WEIGHTS}
 
 
-def write_audio(path: Path, wave: np.ndarray) -> None:
-    with av.open(str(path), "w") as box:
-        stream = box.add_stream("pcm_s16le", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray((wave * 32000).astype(np.int16)[None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = 16000, 0
-        box.mux(stream.encode(frame))
-        box.mux(stream.encode())
-
-
 # -- the script ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import speech_encoder
-
-    yield speech_encoder
-    sys.modules.pop("speech_encoder")
 
 
 def ctranslate2(tensors: dict[str, np.ndarray], version: int = 6) -> bytes:
@@ -301,13 +283,13 @@ def ctranslate2(tensors: dict[str, np.ndarray], version: int = 6) -> bytes:
     return out
 
 
-def test_script_reads_the_published_format(script, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_script_reads_the_published_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Protects: names and shapes of a CTranslate2 file become ours, decoder and later blocks left out; another file
     than the published one, another version of the format and missing tensors are refused."""
     net = WhisperEncoder(blocks=1)
     wanted = net.half().state_dict()
     theirs = {"encoder/num_heads": np.array(6, np.int16), "decoder/conv1/weight": np.ones((2, 2), np.float32)}
-    back = {v: k for k, v in script.PARTS.items()}
+    back = {v: k for k, v in speech_encoder.PARTS.items()}
     for name, x in wanted.items():
         top, *rest = name.split(".")
         if top == "blocks":
@@ -318,15 +300,15 @@ def test_script_reads_the_published_format(script, tmp_path: Path, capsys: pytes
             theirs[f"encoder/layer_1/{back[rest[1]]}/{kind}"] = x.numpy()
         else:
             theirs[f"encoder/{top}/{rest[0]}"] = x.numpy()
-    found = script.converted(ctranslate2(theirs), blocks=1)
+    found = speech_encoder.converted(ctranslate2(theirs), blocks=1)
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[k], v) for k, v in wanted.items())
     with pytest.raises(ValueError, match="format 5"):
-        script.converted(ctranslate2(theirs, version=5), blocks=1)
+        speech_encoder.converted(ctranslate2(theirs, version=5), blocks=1)
     with pytest.raises(ValueError, match="lacks"):
-        script.converted(ctranslate2(theirs), blocks=3)
+        speech_encoder.converted(ctranslate2(theirs), blocks=3)
     (tmp_path / "model.bin").write_bytes(ctranslate2(theirs))
     with pytest.raises(SystemExit):
-        script.main([str(tmp_path / "model.bin"), "--out", str(tmp_path / "out")])
+        speech_encoder.main([str(tmp_path / "model.bin"), "--out", str(tmp_path / "out")])
     assert "sha256" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
