@@ -155,8 +155,8 @@ def claims() -> Iterator[Claim]:
         ):
             yield Claim(f"{text}, {word}", (more, metric), (less, metric))
         for k in DELAYS:
-            late = f"Audio {k} {'step' if k == 1 else 'steps'} late makes {word} worse"
-            yield Claim(late, ("twice", metric), ("twice", f"{metric}, sound {k} steps late"))
+            claim = f"Audio {k} {'step' if k == 1 else 'steps'} late makes {word} worse"
+            yield Claim(claim, ("twice", metric), ("twice", f"{metric}, sound {k} steps late"))
     for view in VIEWS:
         metric, late = f"accuracy, only the {view} right", {"late fusion": "late fusion"}
         yield from claims_against(f"Where the {view} alone is right, it beats {{}}", "twice", metric, late)
