@@ -28,7 +28,7 @@ from emozoo.zoo import load
 _log = logging.getLogger(__name__)
 
 
-@moved.arguments(share="shared_parts")
+@moved.arguments
 class SaveWeights(Callback):
     """Writes a weights folder (safetensors, config, model card) when training ends.
 

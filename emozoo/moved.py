@@ -37,6 +37,13 @@ _NEW_NAMES = {
     "emozoo.packaged.folder": "emozoo.files.packaged",
 }
 
+# By class: old arguments and what they are called now.
+NEW_ARGUMENTS = {
+    "AudioSpec": {"centre": "cmn"},
+    "SaveWeights": {"share": "shared_parts"},
+    "StreamSpec": {"place": "position"},
+}
+
 
 def names_of(module: str) -> Callable[[str], Any]:
     """The ``__getattr__`` of a module: finds what an old name stands for, and warns. Others raise AttributeError."""
@@ -52,26 +59,23 @@ def names_of(module: str) -> Callable[[str], Any]:
     return find
 
 
-def arguments(**new_names: str) -> Callable[[_Class], _Class]:
-    """A decorator of classes whose arguments have other names now, ``old="new"``; warns of the old ones.
+def arguments(cls: _Class) -> _Class:
+    """A decorator of classes in ``NEW_ARGUMENTS``: old arguments work, with a warning.
 
     The class raises TypeError where an argument comes under both names.
     """
+    new_names = NEW_ARGUMENTS[cls.__name__]
+    init: Any = cls.__init__  # type: ignore[misc]
 
-    def accept_old(cls: _Class) -> _Class:
-        init: Any = cls.__init__  # type: ignore[misc]
+    @wraps(init)
+    def accept(self: Any, *args: Any, **options: Any) -> None:
+        for old in new_names.keys() & options.keys():
+            new = new_names[old]
+            if new in options:
+                raise TypeError(f"{cls.__name__}: {old}= is now {new}=, give it once")
+            warnings.warn(f"{cls.__name__}: {old}= is now {new}=", DeprecationWarning, stacklevel=2)
+            options[new] = options.pop(old)
+        init(self, *args, **options)
 
-        @wraps(init)
-        def accept(self: Any, *args: Any, **options: Any) -> None:
-            for old in new_names.keys() & options.keys():
-                new = new_names[old]
-                if new in options:
-                    raise TypeError(f"{cls.__name__}: {old}= is now {new}=, give it once")
-                warnings.warn(f"{cls.__name__}: {old}= is now {new}=", DeprecationWarning, stacklevel=2)
-                options[new] = options.pop(old)
-            init(self, *args, **options)
-
-        cls.__init__ = accept  # type: ignore[misc]
-        return cls
-
-    return accept_old
+    cls.__init__ = accept  # type: ignore[misc]
+    return cls

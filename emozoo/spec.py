@@ -84,7 +84,7 @@ KINDS: dict[str, StreamKind] = {
 }
 
 
-@moved.arguments(centre="cmn")
+@moved.arguments
 @dataclass(frozen=True)
 class AudioSpec:
     """How a stream turns the audio of a window into numbers.
@@ -114,7 +114,7 @@ class AudioSpec:
             raise UsageError("cmn works on log-mel images; speech models normalise a waveform themselves")
 
 
-@moved.arguments(place="position")
+@moved.arguments
 @dataclass(frozen=True)
 class StreamSpec:
     """One named input.

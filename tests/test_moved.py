@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from emozoo.callbacks import SaveWeights
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.errors import UsageError
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
+from emozoo.train import train
 
 
 @pytest.mark.parametrize("old", moved._NEW_NAMES)
@@ -45,3 +48,13 @@ def test_old_arguments_work_and_name_the_new_ones() -> None:
         EmotionDataModule("folder", "clips", spec=spec, share=0.5, subset=0.5)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=r"balance= any more: give the model loss="):
         EmotionDataModule("folder", "clips", spec=spec, balance=1.0)  # type: ignore[call-arg]
+
+
+def test_recipes_with_old_arguments_of_callbacks_name_the_new_ones(tmp_path: Path) -> None:
+    """A recipe of 0.1 fails with one short line, not with the list of all callbacks there are."""
+    file = tmp_path / "old.yaml"
+    save = {"class_path": "emozoo.train.SaveWeights", "init_args": {"share": ["encoders"]}}
+    data = {"dataset": "folder", "root": str(tmp_path)}
+    file.write_text(json.dumps({"model": {"model": "dfan"}, "data": data, "trainer": {"callbacks": [save]}}))
+    with pytest.raises(UsageError, match=r"^SaveWeights: share is now shared_parts$"):
+        train(["--config", str(file)])
