@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from rich.progress import track
 from torch import Tensor, nn
 
-from emozoo import files, hub, settings
+from emozoo import files, hub, moved, settings
 from emozoo.batch import Batch, DataInfo
 from emozoo.card import card, private
 from emozoo.data.datamodule import EmotionDataModule
@@ -28,6 +28,7 @@ from emozoo.zoo import load
 _log = logging.getLogger(__name__)
 
 
+@moved.arguments
 class SaveWeights(Callback):
     """Writes a weights folder (safetensors, config, model card) when training ends.
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emozoo import files, registry
+from emozoo import files, moved, registry
 from emozoo.errors import EmozooError, UsageError, WeightsError
 from emozoo.files import cache_folder, sha256_of, write_atomic
 
@@ -23,6 +23,7 @@ _ADDRESS = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"\w+\.\w+")  # of tagged weights
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
+__getattr__ = moved.names_of(__name__)
 
 
 def locate(entry: registry.Weights) -> Path:

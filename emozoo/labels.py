@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from emozoo.errors import UsageError
+from emozoo.moved import names_of
 
 # The seven basic emotions, alphabetical: the order of every embedded seven-class checkpoint.
 BASIC7 = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -96,3 +97,6 @@ def class_mapping(data: Sequence[str], model: Sequence[str], label_map: str | No
     by_name = {canonical(m): m for m in model}
     table = {k.lower(): v for k, v in LABEL_MAPS[label_map].items()}
     return {d: by_name[table[d.lower()]] for d in data if table.get(d.lower()) in by_name}
+
+
+__getattr__ = names_of(__name__)

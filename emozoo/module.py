@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, overload
 
 import lightning as L
@@ -23,6 +22,7 @@ from emozoo.errors import UsageError
 from emozoo.losses import LossSettings
 from emozoo.metrics import EvaluationMetrics
 from emozoo.models.network import Network, Output
+from emozoo.moved import names_of
 from emozoo.optim import ADAMW, COSINE, OptimizerSettings, ScheduleSettings
 from emozoo.pretrained import Pretrained, name_after_training
 
@@ -468,16 +468,4 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-# Names that moved; they work here for one more version.
-_MOVED = {
-    "load": "emozoo.zoo.load", "build_network": "emozoo.registry.build_network", "rate": "emozoo.optim.lr_factor",
-    "clip_spec": "emozoo.registry.clip_spec",
-}  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MOVED:
-        raise AttributeError(f"module 'emozoo.module' has no attribute '{name}'")
-    warnings.warn(f"emozoo.module.{name} is {_MOVED[name]} now", DeprecationWarning, stacklevel=2)
-    module, _, new = _MOVED[name].rpartition(".")
-    return getattr(import_module(module), new)
+__getattr__ = names_of(__name__)

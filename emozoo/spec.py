@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from emozoo import moved
 from emozoo.errors import UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -83,6 +84,7 @@ KINDS: dict[str, StreamKind] = {
 }
 
 
+@moved.arguments
 @dataclass(frozen=True)
 class AudioSpec:
     """How a stream turns the audio of a window into numbers.
@@ -113,6 +115,7 @@ class AudioSpec:
             raise UsageError("cmn works on log-mel images; speech models normalise a waveform themselves")
 
 
+@moved.arguments
 @dataclass(frozen=True)
 class StreamSpec:
     """One named input.

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from emozoo import files, recipes, registry, settings
+from emozoo import files, moved, recipes, registry, settings
 from emozoo.callbacks import BestOnTest, SaveWeights
 from emozoo.card import card, private
 from emozoo.data import datasets
@@ -158,6 +158,9 @@ def _in_one_line(error: ArgumentError) -> str:
     for word in re.findall(r"\bdata\.(\w+)", error.message):
         if instead := successor(word):
             return f"data.{word} is an argument of version 0.1: {instead}"
+    for name, word in re.findall(r"class_path '[\w.]*?(\w+)':\s+Option '(\w+)' is not accepted", error.message):
+        if renamed := moved.NEW_ARGUMENTS.get(name, {}).get(word):
+            return f"{name}: {word} is now {renamed}"
     return f"{error.message} (see `emozoo train --help`)"
 
 

@@ -36,6 +36,7 @@ from emozoo.data.media import (
 from emozoo.data.streams import ImageStream, Moments, augment_clip, read_images, streams_of
 from emozoo.data.transforms import Augment
 from emozoo.errors import EmozooError, VideoError
+from emozoo.moved import names_of
 from emozoo.spec import ClipSpec
 
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
@@ -420,3 +421,6 @@ def to_batch(
 def _one_image(stream: np.ndarray) -> bool:
     """Whether all frames of a stream are one array in memory, as those of a still are."""
     return stream.strides[:2] == (0, 0)
+
+
+__getattr__ = names_of(__name__)

@@ -41,6 +41,7 @@ from emozoo.data.targets import Labels, further_rows, read_teachers
 from emozoo.data.transforms import Augment
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.files import resolve_path
+from emozoo.moved import names_of
 from emozoo.spec import ClipSpec
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ _Arguments = ParamSpec("_Arguments")
 RENAMED = {"circle": "circumplex", "share": "subset"}
 REMOVED = {
     "features": "give the Trainer the callback emozoo.callbacks.FeatureCache(draws=N)",
-    "balance": "use the model's tau= (logit adjustment)",
+    "balance": "give the model loss={'tau': 1.0} (logit adjustment)",
 }
 
 
@@ -62,6 +63,8 @@ def _accept_old_arguments(
     @functools.wraps(init)
     def accept(self: Any, *args: _Arguments.args, **options: _Arguments.kwargs) -> None:
         for old in RENAMED.keys() & options.keys():
+            if RENAMED[old] in options:
+                raise UsageError(f"EmotionDataModule: {old}= is now {RENAMED[old]}=, give it once")
             warnings.warn(f"EmotionDataModule: {old}= is now {RENAMED[old]}=", DeprecationWarning, stacklevel=2)
             options[RENAMED[old]] = options.pop(old)
         for old in REMOVED.keys() & options.keys():
@@ -387,3 +390,6 @@ class EmotionDataModule(L.LightningDataModule):
             self.skipped += batch.skipped
             warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)
         return batch
+
+
+__getattr__ = names_of(__name__)

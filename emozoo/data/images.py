@@ -13,6 +13,7 @@ from emozoo.data.container import Warn
 from emozoo.data.image_decode import decode
 from emozoo.data.image_format import format_of, read_bytes
 from emozoo.data.manifest import IMAGES
+from emozoo.moved import names_of
 
 FOLDER_FPS = 25.0  # a folder of numbered frames carries no times; 25 per second is assumed
 
@@ -95,3 +96,6 @@ class Still:
 
     def close(self) -> None:
         pass
+
+
+__getattr__ = names_of(__name__)

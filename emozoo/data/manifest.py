@@ -15,6 +15,7 @@ from pathlib import Path
 
 from emozoo.errors import DatasetError
 from emozoo.labels import canonical
+from emozoo.moved import names_of
 
 # Names of splits that are understood, without case, blanks, "-" and "_" (:func:`split_name`).
 SPLIT_NAMES = {
@@ -341,3 +342,6 @@ def plurality(votes: Sequence[float], classes: Sequence[str]) -> str | None:
     """The class with most votes; None when two classes have equally many, or nobody voted."""
     top = max(votes)
     return classes[list(votes).index(top)] if top > 0 and list(votes).count(top) == 1 else None
+
+
+__getattr__ = names_of(__name__)

@@ -41,8 +41,10 @@ from emozoo.data.frame_folder import FrameFolder
 from emozoo.data.images import FOLDER_FPS, FrameSource, Still, frame_rate, is_image, open_image, read_image
 from emozoo.data.waveform import AudioTrack
 from emozoo.errors import UsageError, VideoError
+from emozoo.moved import names_of
 
 DECODERS = ("pyav", "decord")  # the first is the default
+__getattr__ = names_of(__name__)
 CHECK_BLOCK = 3000  # longer files are checked in blocks of this many frames, when a block is first read
 DECORD_CODECS = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"}  # the older ones
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
