@@ -329,7 +329,7 @@ def test_a_val_share_outside_of_a_split_is_refused(table: Table) -> None:
     [
         ({"subset": 0}, "subset must be above 0"),
         ({"subset": 2}, "subset must be above 0 and at most 1, got 2"),
-        ({"balance": 0.5}, "has no balance= any more.*tau="),
+        ({"balance": 0.5}, "has no balance= any more.*loss=.*tau"),
         ({"features": 4}, r"has no features= any more.*FeatureCache\(draws=N\)"),
         ({"motion_share": 1.5}, "motion_share"),
         ({"val_share": "x"}, "val_share must be 0 or more and below 1, got 'x'"),
