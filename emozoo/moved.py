@@ -69,7 +69,7 @@ def arguments(cls: _Class) -> _Class:
 
     @wraps(init)
     def accept(self: Any, *args: Any, **options: Any) -> None:
-        for old in new_names.keys() & options.keys():
+        for old in [name for name in options if name in new_names]:
             new = new_names[old]
             if new in options:
                 raise TypeError(f"{cls.__name__}: {old}= is now {new}=, give it once")

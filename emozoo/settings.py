@@ -89,6 +89,10 @@ def renamed(now: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[Any, ...]:
     """
     if unknown := [name for name in old if new_name(name) is None]:
         raise TypeError(f"EmotionModule has no argument {', '.join(unknown)}")
+    for name in old:
+        group = now.get(_GROUPED.get(name, ""))
+        if isinstance(group, Mapping) and name in group:
+            raise UsageError(f"EmotionModule: {name}= {new_name(name)}: give it once")
     told = "; ".join(f"{name}= {new_name(name)}" for name in old)
     warnings.warn(f"EmotionModule: {told}", DeprecationWarning, stacklevel=3)
     new = with_new_names({**now, **old})
@@ -105,8 +109,9 @@ def with_new_names(given: Mapping[str, Any], *, training: bool = True) -> dict[s
         if isinstance(new.get(name), str):
             new[name] = {"name": new[name]}
     defaults = {"loss": {}, "optimizer": {"name": "adamw"}, "schedule": {"name": "cosine"}}
-    for old in given.keys() - new.keys():
-        value = given[old]
+    for old, value in given.items():
+        if old in new:
+            continue
         if old in _GROUPED:
             group = _GROUPED[old]
             if (group, value) != ("schedule", None):

@@ -471,6 +471,8 @@ def test_arguments_have_their_old_names_for_one_version() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             small(**wrong)
+    with pytest.raises(UsageError, match=r"tau= is now loss\.tau: give it once"):
+        EmotionModule("emotion_fan", size="lite", tau=1.0, loss={"tau": 0.5})
 
 
 def test_a_checkpoint_of_the_version_before_opens(images: Path, tmp_path: Path) -> None:

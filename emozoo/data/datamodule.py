@@ -62,12 +62,12 @@ def _accept_old_arguments(
 
     @functools.wraps(init)
     def accept(self: Any, *args: _Arguments.args, **options: _Arguments.kwargs) -> None:
-        for old in RENAMED.keys() & options.keys():
+        for old in [name for name in options if name in RENAMED]:
             if RENAMED[old] in options:
                 raise UsageError(f"EmotionDataModule: {old}= is now {RENAMED[old]}=, give it once")
             warnings.warn(f"EmotionDataModule: {old}= is now {RENAMED[old]}=", DeprecationWarning, stacklevel=2)
             options[RENAMED[old]] = options.pop(old)
-        for old in REMOVED.keys() & options.keys():
+        for old in [name for name in options if name in REMOVED]:
             if options.pop(old):  # 0 was the default
                 raise UsageError(f"EmotionDataModule has no {old}= any more: {REMOVED[old]}")
         init(self, *args, **options)
