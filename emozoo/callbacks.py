@@ -221,13 +221,16 @@ class BestOnTest(Callback):
         self.best = dict(state_dict["found"])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(data, "validate_on_test_too"):
             raise UsageError("BestOnTest needs the test rows: give the Trainer an EmotionDataModule, not its loaders")
-        data.validate_on_test_too = stage == "fit"
+        data.validate_on_test_too = True
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        trainer.datamodule.validate_on_test_too = False  # type: ignore[attr-defined]
+        if stage == "fit":
+            trainer.datamodule.validate_on_test_too = False  # type: ignore[attr-defined]
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._ids = set()

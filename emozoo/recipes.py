@@ -139,12 +139,12 @@ def _kind(callback: dict[str, Any]) -> str:
 
 
 def _filled(value: Any, words: dict[str, str]) -> Any:
-    """A setting with its placeholders filled in."""
+    """A setting with ``$RECIPE`` and ``$MODEL`` replaced by the names that they stand for."""
     if isinstance(value, dict):
         return {_filled(k, words): _filled(v, words) for k, v in value.items()}
     if isinstance(value, list):
         return [_filled(v, words) for v in value]
     if isinstance(value, str):
-        for placeholder, meaning in words.items():
-            value = value.replace(placeholder, meaning)
+        for word, name in words.items():
+            value = value.replace(word, name)
     return value

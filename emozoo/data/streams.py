@@ -9,6 +9,7 @@ Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ class Stored(NamedTuple):
     rate: int | None = None
 
 
-class Stream:
+class Stream(ABC):
     """One stream of a spec. Subclasses say how its source is read.
 
     ``kind``: what the source is. ``dtype``: of the values that are read.
@@ -130,9 +131,9 @@ class Stream:
         """Shape of one frame of the values that are read."""
         return self.spec.kind.item_shape(self.spec.size)
 
+    @abstractmethod
     def read(self, media: Media, moments: Moments) -> Reading:
         """The values at the moments of a clip (``moments.of(self)``); zeros and a false mask where there are none."""
-        raise NotImplementedError
 
     def files(self, path: str) -> list[Path]:
         """The files beside the media file ``path`` that values come from; cached features follow their changes."""
@@ -179,9 +180,9 @@ class ImageStream(Stream):
     def shape(self) -> tuple[int, ...]:
         return *self.spec.size, 3
 
+    @abstractmethod
     def view(self, frame: Frame) -> np.ndarray | None:
         """What the stream shows of a frame; None = nothing."""
-        raise NotImplementedError
 
     def read(self, media: Media, moments: Moments) -> Reading:
         return read_images([self], media, moments)[self.name]
