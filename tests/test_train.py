@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import emozoo
 from emozoo.batch import Batch, mix
-from emozoo.callbacks import Distillation, FeatureCache, SaveWeights
+from emozoo.callbacks import BestOnTest, Distillation, FeatureCache, SaveWeights
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.features import FeatureDataset, collate_features
 from emozoo.data.loading import ClipDataset, Collate
@@ -231,6 +231,15 @@ def test_features_of_an_encoder_that_learns_are_refused(images: Path) -> None:
     trainer = L.Trainer(max_steps=1, accelerator="cpu", callbacks=[FeatureCache(draws=1)], **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="datamodule=dm"):
         trainer.fit(module, dm.train_dataloader())
+
+
+def test_a_trainer_with_best_on_test_still_tests_plain_loaders(images: Path) -> None:
+    """Protects plain Lightning: the callback asks for a data module where it fits alone, not where a loader is tested."""
+    module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
+    dm.setup("test")
+    trainer = L.Trainer(accelerator="cpu", callbacks=[BestOnTest()], **QUIET)  # type: ignore[arg-type]
+    assert "test_WAR" in trainer.test(module, dm.test_dataloader(), verbose=False)[0]
 
 
 def test_answers_over_mirror_images(images: Path, tmp_path: Path) -> None:
