@@ -234,7 +234,7 @@ def test_features_of_an_encoder_that_learns_are_refused(images: Path) -> None:
 
 
 def test_a_trainer_with_best_on_test_still_tests_plain_loaders(images: Path) -> None:
-    """Protects plain Lightning: the callback asks for a data module where it fits alone, not where a loader is tested."""
+    """Protects plain Lightning: the callback asks for a data module where it fits, not where a loader is tested."""
     module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"})
     dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
     dm.setup("test")
