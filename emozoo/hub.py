@@ -182,8 +182,8 @@ def push(
         )
     except EmozooError:
         raise
-    except _errors() as error:
-        raise WeightsError(f"{repo}: not published: {_why(error, 'main')}") from None
+    except client_errors() as error:
+        raise WeightsError(f"{repo}: not published: {failure_reason(error, 'main')}") from None
     return f"{SCHEME}{repo}@{done.oid}"
 
 
@@ -258,7 +258,7 @@ def _commit_of(repo: str, revision: str, access: Access) -> str:
         if _offline(access):
             raise OfflineModeIsEnabled
         found = get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision), token=access.token).commit_hash
-    except _errors() as error:
+    except client_errors() as error:
         raise _failed(error, repo, revision) from None
     if not _COMMIT.fullmatch(found or ""):
         raise WeightsError(f"{SCHEME}{repo}@{revision}: the endpoint named no commit")
@@ -279,12 +279,12 @@ def _download(repo: str, commit: str, access: Access) -> Path:
         get(allow_patterns=_files(folder))
     except EmozooError:
         raise
-    except _errors() as error:
+    except client_errors() as error:
         raise _failed(error, repo, commit) from None
     return folder
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def client_errors() -> tuple[type[Exception], ...]:
     """What the client raises; the transfer of large files (Xet) raises bare RuntimeErrors."""
     from huggingface_hub.errors import HTTPError
 
@@ -297,10 +297,10 @@ def _failed(error: Exception, repo: str, revision: str) -> WeightsError:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     silent = isinstance(error, (HTTPError, OfflineModeIsEnabled, ConnectionError, RuntimeError))
     down = silent if status is None else status >= 500 or status in (408, 429)
-    return (_Unreachable if down else WeightsError)(f"{SCHEME}{repo}@{revision}: {_why(error, revision)}")
+    return (_Unreachable if down else WeightsError)(f"{SCHEME}{repo}@{revision}: {failure_reason(error, revision)}")
 
 
-def _why(error: BaseException, revision: str) -> str:
+def failure_reason(error: BaseException, revision: str) -> str:
     """The reason of a failed request and what to do, in our own words.
 
     The server's may repeat the token that it was sent: errors are raised from None, so that no traceback shows them.

@@ -132,7 +132,8 @@ def predict(
         every: seconds between entries of the timeline, for media longer than one window.
         prior: ``train`` keeps the class prior of training in the scores, ``uniform`` removes it.
         min_confidence: probability in [0, 1] below which a label is None; scores stay.
-        detector: a face detector other than the one stored with the weights.
+        detector: a face detector other than the one stored with the weights. None takes the stored one or, where it
+            cannot be had, ``cascade``, with the warning ``detector_fallback`` in every prediction.
         device: where the network runs; None leaves a loaded module where it is.
         batch_size: windows in a batch; None chooses it by the size of the model's input.
         progress: is called with the fraction of the current file that is done, in [0, 1].
@@ -218,9 +219,12 @@ class Predictor:
         module = model if isinstance(model, EmotionModule) else load(model)
         if device is not None:
             module = to_device(module, device)
-        spec = module.spec.with_detector(detector) if detector else module.spec
+        spec = module.spec.with_detector(detector) if detector else faces.available(module.spec)
+        self._fallback: list[dict[str, str]] = []  # a warning of every result
         if spec.needs_face:
             faces.detector(spec.detector)  # raises here, once, rather than for each file
+            if not detector and (reason := faces.fallback_reason(module.spec.detector)):
+                self._fallback = [{"code": faces.FALLBACK_CODE, "text": reason}]
         self.module, self.spec, self.every, self.prior = module, spec, every, prior
         self.min_confidence = min_confidence
         self.batch_size = batch_size or _batch_size(spec)
@@ -252,7 +256,9 @@ class Predictor:
 
     def _empty(self, name: str) -> Prediction:
         detector = self.spec.detector if self.spec.needs_face else None
-        return Prediction(name, self.module.name, self.module.sha256, detector, list(self.module.classes))
+        prediction = Prediction(name, self.module.name, self.module.sha256, detector, list(self.module.classes))
+        prediction.warnings = list(self._fallback)
+        return prediction
 
     def _fill(self, result: Prediction, images: Frames | None, progress: Callable[[float], None]) -> None:
         """Reads the file and writes the results into ``result``. Raises _ReadError."""
@@ -286,7 +292,7 @@ class Predictor:
                 if moments:
                     result.tracks.append(track_of(len(result.tracks), moments, face))
             result.streams_used = [s for s in spec.streams if s in file.used]
-            result.warnings = self._warnings(file, tracks, len(long), len(shown))
+            result.warnings += self._warnings(file, tracks, len(long), len(shown))
         if result.tracks:
             self._summarize(result)
 

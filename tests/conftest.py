@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network; those of the hub have a server of their own
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,15 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real material at {folder}: set EMOZOO_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def yunet(shared: Path) -> Path:
+    """OpenCV's file of the face detector yunet; skips where the real material lacks it."""
+    file = next((shared / "data" / "weights").glob("face_detection_yunet*.onnx"), None)
+    if file is None:
+        pytest.skip(f"no face_detection_yunet*.onnx in {shared / 'data' / 'weights'}")
+    return file
 
 
 @pytest.fixture(scope="session")

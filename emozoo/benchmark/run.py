@@ -17,11 +17,11 @@ from emozoo.benchmark.contenders import contenders_of
 from emozoo.benchmark.predict import has_va, predict
 from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
-from emozoo.data import datasets
+from emozoo.data import datasets, faces
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.protocols import CHOICES
 from emozoo.data.splits import ALL
-from emozoo.errors import DatasetError, UsageError
+from emozoo.errors import DatasetError, UsageError, WeightsError
 
 PRIORS = ("train", "uniform")
 PERSON = "person"  # for ``folds``: every person is a fold
@@ -71,13 +71,15 @@ def measure(
             the network chooses among those alone.
         control: also score retrained controls of each model (``all``, or one by its ``control``), or the model under
             an input control (one of ``controls.INPUT_CONTROLS``, or ``inputs``: all that apply).
-        detector: face detector in place of the one stored with the weights.
+        detector: face detector in place of the one stored with the weights. One that is stored but cannot be had is
+            replaced by ``cascade``, which records then name; one that is named here is not.
         allow_missing: leave out items that cannot be read, and count them; otherwise the first one is an error.
         unfinished: caches predictions while the run is not over, so that a killed run can continue.
 
     Raises:
         UsageError: unknown prior or control, or classes that differ without a label map.
         DatasetError: no such data, or an item that cannot be read.
+        WeightsError: the detector that was named cannot be had.
     """
     if prior not in (*PRIORS, "both"):
         raise UsageError(f"prior must be 'train', 'uniform' or 'both', got '{prior}'")
@@ -101,6 +103,9 @@ def measure(
                 folds=folds if isinstance(folds, int) else None, label_map=label_map, batch_size=batch_size,
                 num_workers=num_workers, allow_missing=True,  # predict() decides whether a missing item is an error
             )  # fmt: skip
+            dm.setup("test")
+            if detector is not None and dm.spec.detector != detector:
+                raise WeightsError(faces.fallback_reason(detector) or "")
             scored.append(
                 predict(
                     contenders, dm, device, allow_missing, unfinished=unfinished, person=part.person, part=part.label

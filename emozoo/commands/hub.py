@@ -18,17 +18,25 @@ def download(
         list[str] | None, typer.Argument(help="Weights from `emozoo list`, or hf://ORG/NAME@REVISION.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All weights that `emozoo list` names.")] = False,
+    detector: Annotated[
+        str | None, typer.Option(help="Also a face detector; only yunet needs a file. Weights may then be left out.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Fetch weights now, verify them, and need no network later. What travels with the package is not fetched.
 
     A private repository needs the environment's HF_TOKEN or `hf auth login`.
 
-    Example: emozoo download --all
+    Example: emozoo download --all --detector yunet
     """
-    if bool(names) == everything:
+    if bool(names) == everything and (everything or detector is None):
         raise UsageError("name the weights, or take --all of them (see `emozoo list`)")
     from emozoo import hub
+
+    fetched = _detector(detector) if detector is not None else []
+    if not as_json:
+        for one in fetched:
+            print("{name}: {path} sha256 {sha256}".format(**one), flush=True)
 
     wanted = [*(names or []), *(registry.weights() if everything else [])]
     entries = {name: registry.resolve(name)[1] for name in wanted if not name.startswith(hub.SCHEME)}
@@ -47,8 +55,17 @@ def download(
 
     found = _each(wanted, get, missing, None if as_json else "{name}: {folder}")
     if as_json:
-        print_json({"schema": 1, "weights": found})
+        print_json({"schema": 1, "weights": found} | ({"detectors": fetched} if fetched else {}))
     return 0 if all(f["folder"] for f in found) else 1
+
+
+def _detector(name: str) -> list[dict[str, str]]:
+    """Name, path and sha256 of the file of a face detector, which is fetched if it is not there."""
+    from emozoo.data import detector_file, faces
+
+    if name != faces.YUNET.detector:
+        raise UsageError(f"--detector {name}: only {faces.YUNET.detector} has a file; cascade comes with OpenCV")
+    return [{"name": name, "path": str(detector_file.locate(faces.YUNET)), "sha256": faces.YUNET_SHA256}]
 
 
 def push(

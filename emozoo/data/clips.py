@@ -271,7 +271,11 @@ class ClipReader:
                 return []  # known to hold no face
             return [Track(stamps[indices], np.tile(self._box, (len(indices), 1)), step)]
         indices = indices[self.images.check(lo, hi)[indices - lo]]
-        detect = faces.detector(self.spec.detector)
+        spec = faces.available(self.spec)
+        if spec != self.spec:
+            self._own_warnings.append(Warn(faces.FALLBACK_CODE, faces.fallback_reason(self.spec.detector) or ""))
+            self.spec = spec
+        detect = faces.detector(spec.detector)
         images = self.images.frames(indices)
         return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, images, strict=True)), step)
 

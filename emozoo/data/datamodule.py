@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from emozoo.batch import Batch
-from emozoo.data import datasets, splits, store
+from emozoo.data import datasets, faces, splits, store
 from emozoo.data.features import FeatureDataset, collate_features, feature_key
 from emozoo.data.loading import (
     ClipDataset,
@@ -165,7 +165,8 @@ class EmotionDataModule(L.LightningDataModule):
         seed: of splits and of ``subset``.
 
     Rows are read-only; :meth:`loader_of` loads others. Under any Trainer, on any number of processes, each row is
-    evaluated once. ``hparams`` are these arguments as plain types.
+    evaluated once. ``hparams`` are these arguments as plain types. From :meth:`setup` on ``spec`` has the detector that
+    is used: ``cascade``, with a warning, where that of the model cannot be had.
 
     Raises DatasetError, ManifestError, or UsageError for classes that do not fit, and for a split or fold that the data
     do not have.
@@ -238,8 +239,6 @@ class EmotionDataModule(L.LightningDataModule):
         manifest = datasets.load(self.dataset, self.root)
         if self.folds is not None or (self.fold is None and (self.split is None or stage in (None, "fit"))):
             manifest.require_known_splits(self.split)
-        if store.is_store(self.root):
-            store.open_store(self.root).require(self.spec)
         held = splits.held_out(manifest, split=self.split, fold=self.fold, folds=self.folds, seed=self.seed)
         classes = manifest.classes if self.classes is None else self.classes
         self.labels = Labels(
@@ -251,10 +250,24 @@ class EmotionDataModule(L.LightningDataModule):
         warn = held.drawn or (stage in (None, "fit") and bool(parts.unused.keys() - {"test"}))
         rank_zero_only(_log.log)(logging.WARNING if warn else logging.INFO, f"{self.root}: {self._summary}")
         train = splits.subset(parts.train, self.subset, self.seed)
+        read: list[tuple[Path, Sequence[Row]]] = [(self.root, manifest.rows)]
         for settings in self.also:
-            train += further_rows(settings, self.spec, classes, self.labels)
+            rows = further_rows(settings, classes, self.labels)
+            read.append((resolve_path(settings["root"]), rows))
+            train += rows
+        self._check_faces(read)
         self._rows = {"train": tuple(train), "val": tuple(parts.val), "test": tuple(held.test)}
         self.manifest, self.classes = manifest, tuple(classes)
+
+    def _check_faces(self, parts: Sequence[tuple[Path, Sequence[Row]]]) -> None:
+        """Chooses the detector, if one has to be run on a part (its root and rows), and checks stores among them."""
+        spec = self.spec
+        stores = {root: store.open_store(root) for root, _ in parts if store.is_store(root)}
+        other = [not s.boxes_known and s.cover.detector != spec.detector for s in stores.values()]
+        if any(other) or any(row.box is None for root, rows in parts if root not in stores for row in rows):
+            self.spec = faces.available(spec)
+        for opened in stores.values():
+            opened.require(self.spec)
 
     @property
     def class_prior(self) -> np.ndarray | None:

@@ -6,7 +6,7 @@ Boxes are x1, y1, x2, y2 in pixels. Detectors take RGB uint8 (H, W, 3) and retur
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emozoo.data import detector_file
 from emozoo.errors import UsageError, WeightsError
+from emozoo.spec import ClipSpec
 
 DETECTORS = ("cascade", "yunet")
 DETECTIONS_PER_S = 5.0
@@ -27,12 +29,15 @@ GAP_S = 1.0  # a track goes on after this long without a detection, and always a
 SMOOTH_S = 0.4  # standard deviation of the Gaussian that smooths a track's boxes, seconds
 
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-YUNET_HELP = (
-    "download face_detection_yunet_2023mar.onnx of the OpenCV Zoo (models/face_detection_yunet) and set EMOZOO_YUNET "
-    "to its path, or use the detector 'cascade'"
+YUNET = detector_file.Source(
+    "yunet", "opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx", YUNET_SHA256, "EMOZOO_YUNET"
 )
+FALLBACK = "cascade"  # comes with OpenCV, so it is always there
+FALLBACK_CODE = "detector_fallback"  # of the warning
 
 Detector = Callable[[np.ndarray], np.ndarray]
+
+_log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
 # Where no face was found at all, a few images are looked at again, turned or enlarged, to say what would help.
 HINT_IMAGES = 3
@@ -104,12 +109,46 @@ class _Pool:
 
 
 def detector(name: str) -> Detector:
-    """The detector of that name, ready to use in any thread. Raises UsageError, WeightsError."""
+    """The detector of that name, ready to use in any thread; the file of ``yunet`` is fetched at its first use.
+
+    Raises UsageError for another name, WeightsError where the file cannot be had.
+    """
     if name == "cascade":
         return _cascade()
     if name == "yunet":
-        return _yunet(os.environ.get("EMOZOO_YUNET", ""))
+        return _yunet(str(detector_file.locate(YUNET)))
     raise UsageError(f"face detector must be one of {DETECTORS}, got {name!r}")
+
+
+def available(spec: ClipSpec) -> ClipSpec:
+    """The spec itself or, where its detector cannot be had, the same with ``cascade``: the one place that decides so.
+
+    For a detector that weights name; one that the user asks for is not replaced. The reason is :func:`fallback_reason`.
+    Raises WeightsError where ``EMOZOO_YUNET`` names another file.
+    """
+    return spec.with_detector(FALLBACK) if spec.needs_face and fallback_reason(spec.detector) else spec
+
+
+def fallback_reason(name: str) -> str | None:
+    """Why ``cascade`` finds the faces in place of the detector of that name, in words; None where it does not.
+
+    A download that failed is not tried again by this process, and is logged once.
+    """
+    if name != YUNET.detector or detector_file.at_hand(YUNET) is not None:
+        return None
+    return _download_once(YUNET, detector_file.cached(YUNET))
+
+
+@lru_cache(maxsize=8)
+def _download_once(source: detector_file.Source, _path: Path) -> str | None:
+    """None after a download, else why there is none."""
+    try:
+        detector_file.locate(source)
+    except detector_file.Unavailable as error:
+        reason = f"faces are found by {FALLBACK} in place of {source.detector}, which cannot be had: {error}"
+        _log.warning("%s: %s", FALLBACK_CODE, reason)
+        return reason
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -157,11 +196,9 @@ def _make_cascade() -> Detector:
 
 @lru_cache(maxsize=2)
 def _yunet(path: str) -> Detector:
-    if not path or not Path(path).is_file():
-        raise WeightsError(f"the YuNet face detector is not at {path or 'EMOZOO_YUNET (not set)'}: {YUNET_HELP}")
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if digest != YUNET_SHA256:
-        raise WeightsError(f"{path}: sha256 {digest} is not that of the YuNet face detector: {YUNET_HELP}")
+        raise WeightsError(f"{path}: sha256 {digest} is not that of the YuNet face detector: {YUNET.help}")
     return _Pool(lambda: _make_yunet(path))
 
 

@@ -214,7 +214,10 @@ def _processors() -> int:
 
 
 def cover_of(names: Sequence[str], *, rate: float = 0.0, detector: str | None = None) -> Cover:
-    """The cover that serves the models of these names (``arch``, ``arch.tag``, folder of weights); none = all."""
+    """The cover that serves the models of these names (``arch``, ``arch.tag``, folder of weights); none = all.
+
+    ``detector``: in place of those that the models name, which ``cascade`` replaces where they cannot be had.
+    """
     specs: list[ClipSpec] = []
     for name in names or registry.MODELS:
         if Path(name, hub.CONFIG).is_file():
@@ -225,7 +228,7 @@ def cover_of(names: Sequence[str], *, rate: float = 0.0, detector: str | None = 
             specs.append(ClipSpec.from_dict(weights.config["spec"]))
         if weights is None or "." not in name:
             specs += model.specs.values()
-    return Cover.of(specs, rate=rate, detector=detector)
+    return Cover.of(specs if detector else map(faces.available, specs), rate=rate, detector=detector)
 
 
 def prepare(

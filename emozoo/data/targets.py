@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from emozoo.batch import IGNORE
-from emozoo.data import datasets, sampling, store
+from emozoo.data import datasets, sampling
 from emozoo.data.clips import RawClip
 from emozoo.data.manifest import Row
 from emozoo.data.tables import read_table, read_va
 from emozoo.errors import DatasetError, ManifestError, UsageError
 from emozoo.files import resolve_path
 from emozoo.labels import canonical, circumplex_point, class_mapping
-from emozoo.spec import ClipSpec
 
 
 class Labels:
@@ -183,12 +182,11 @@ def _read_teacher(file: Path, classes: Sequence[str]) -> dict[str, np.ndarray]:
     return found
 
 
-def further_rows(settings: Mapping[str, Any], spec: ClipSpec, classes: Sequence[str], labels: Labels) -> list[Row]:
+def further_rows(settings: Mapping[str, Any], classes: Sequence[str], labels: Labels) -> list[Row]:
     """The rows of a further training set (``also=`` of EmotionDataModule), named by the first set's classes.
 
     Args:
         settings: ``dataset``, ``root`` and maybe ``split``, ``repeat``, ``labels``, ``label_map``.
-        spec: what a store must serve.
         classes: the classes of the model, in its order.
         labels: those of the first set.
 
@@ -200,8 +198,6 @@ def further_rows(settings: Mapping[str, Any], spec: ClipSpec, classes: Sequence[
         raise UsageError(f"a further training set (also=) {wrong}; it takes {', '.join(known)}")
     root = resolve_path(settings["root"])
     part = datasets.load(str(settings["dataset"]), root)
-    if store.is_store(root):
-        store.open_store(root).require(spec)
     wanted = settings.get("split", "train")
     rows = [r for r in part.rows if r.split == wanted] or [r for r in part.rows if r.split is None]
     if not rows:
