@@ -22,10 +22,10 @@ from emozoo.data import faces
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.prepare import cover_of, prepare
+from emozoo.data.store import open_store
 from emozoo.errors import UsageError, WeightsError
 from emozoo.module import EmotionModule
 from emozoo.spec import ClipSpec
-from emozoo.zoo import load
 
 ROOT = Path(__file__).resolve().parents[1]
 REPO, FILE = "opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx"
@@ -280,19 +280,20 @@ def test_a_store_is_read_without_the_detector_that_made_it(
     assert "detector_fallback" not in caplog.text
 
 
-def test_a_store_prepared_offline_is_used_offline(
-    films: Path, tmp_path: Path, offline: None, yunet: Path, monkeypatch: pytest.MonkeyPatch
+def test_preparing_offline_falls_back_and_the_store_says_so(
+    films: Path, tmp_path: Path, offline: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Protects prepare, then train, without a network; where yunet is there the store is refused, as any other's."""
+    """Protects stores: cascade with one warning, named in the store; with ``--detector yunet`` an error, no store."""
     weights = saved(small(), tmp_path / "weights")
-    cover = cover_of([str(weights)])
-    assert cover.detector == "cascade"
+    with caplog.at_level(logging.WARNING):
+        prepare("folder", films, tmp_path / "store", cover=cover_of([str(weights)]), workers=1)
+    assert open_store(tmp_path / "store").cover.detector == "cascade"
+    assert caplog.text.count("detector_fallback") == 1
+    assert [
+        r["detector"] for r in measure([str(weights)], "store", tmp_path / "store", detector="cascade").records
+    ] == ["cascade"]
+    with pytest.raises(UsageError, match="found by yunet, the store's were found by cascade"):
+        measure([str(weights)], "store", tmp_path / "store")
     with pytest.raises(WeightsError, match="EMOZOO_YUNET"):
         prepare("folder", films, tmp_path / "no", cover=cover_of([str(weights)], detector="yunet"), workers=1)
-    prepare("folder", films, tmp_path / "store", cover=cover, workers=1)
-    data = EmotionDataModule("store", tmp_path / "store", spec=load(weights).spec, split="all")
-    data.setup()
-    assert data.spec.detector == "cascade"
-    monkeypatch.setenv("EMOZOO_YUNET", str(yunet))
-    with pytest.raises(UsageError, match="found by yunet"):
-        EmotionDataModule("store", tmp_path / "store", spec=load(weights).spec, split="all").setup()
+    assert not (tmp_path / "no").exists()

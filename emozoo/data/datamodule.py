@@ -261,13 +261,11 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _check_faces(self, parts: Sequence[tuple[Path, Sequence[Row]]]) -> None:
         """Chooses the detector, if one has to be run on a part (its root and rows), and checks stores among them."""
-        spec = self.spec
-        stores = {root: store.open_store(root) for root, _ in parts if store.is_store(root)}
-        other = [not s.boxes_known and s.cover.detector != spec.detector for s in stores.values()]
-        if any(other) or any(row.box is None for root, rows in parts if root not in stores for row in rows):
-            self.spec = faces.available(spec)
-        for opened in stores.values():
-            opened.require(self.spec)
+        stores = [root for root, _ in parts if store.is_store(root)]
+        if any(row.box is None for root, rows in parts if root not in stores for row in rows):
+            self.spec = faces.available(self.spec)
+        for root in stores:
+            store.open_store(root).require(self.spec)
 
     @property
     def class_prior(self) -> np.ndarray | None:
