@@ -172,8 +172,10 @@ class ClipSpec:
         clip's last; the label of a clip is that of its last frame. Clips that the media does not reach are masked.
 
     ``rate`` = frames per second that consecutive frames are taken at; 0 = those of the file. ``margin`` = the fraction
-    of the face box's longer side that is added on each side of the square crop. ``detector``, ``interpolation`` belong
-    to the weights.
+    of the face box's longer side that is added on each side of the square crop. ``align``: the face crop is turned,
+    moved and sized so that the five landmarks of the detector lie at fixed points
+    (:data:`emozoo.data.views.LANDMARKS`); without landmarks (``cascade``, boxes of the data) it is the plain crop.
+    ``detector``, ``interpolation`` belong to the weights.
     """
 
     streams: Mapping[str, StreamSpec]
@@ -185,6 +187,7 @@ class ClipSpec:
     margin: float = 0.0
     detector: str = "cascade"
     interpolation: str = "area"
+    align: bool = False
 
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLINGS:

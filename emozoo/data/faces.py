@@ -1,6 +1,7 @@
 """Faces through time: detect on a few frames a second, link into tracks, smooth the boxes.
 
-Boxes are x1, y1, x2, y2 in pixels. Detectors take RGB uint8 (H, W, 3) and return (n, 5): box and score.
+Boxes are x1, y1, x2, y2 in pixels. Detectors take RGB uint8 (H, W, 3) and return (n, 5): box and score; yunet returns
+(n, 15), with x and y of the :data:`emozoo.data.views.LANDMARKS` behind.
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ class Track:
     """One face through time: ``times`` (n,) seconds, ``boxes`` (n, 4) smoothed, ``step`` seconds between detections.
 
     ``score``: the detector's, on average over all frames looked at, 0 in those without the face; nan = not known.
+    ``points``: (n, 5, 2) x and y of the landmarks in pixels, smoothed; None of a detector that finds none.
     """
 
     times: np.ndarray
     boxes: np.ndarray
     step: float
     score: float = float("nan")
+    points: np.ndarray | None = None
 
     @property
     def start(self) -> float:
@@ -76,16 +79,23 @@ class Track:
 
     def box_at(self, time: float) -> np.ndarray | None:
         """The box at that time, interpolated; None outside the track or inside a gap longer than a second."""
+        return self._at(self.boxes, time)
+
+    def points_at(self, time: float) -> np.ndarray | None:
+        """The landmarks (5, 2) at that time as :meth:`box_at` has the box; None also where the track has none."""
+        return None if self.points is None else self._at(self.points, time)
+
+    def _at(self, values: np.ndarray, time: float) -> np.ndarray | None:
         if not self.start <= time <= self.end:
             return None
         after = int(np.searchsorted(self.times, time))
         if after == 0 or after == len(self.times):
-            return np.asarray(self.boxes[min(after, len(self.times) - 1)])
+            return np.asarray(values[min(after, len(self.times) - 1)])
         before, gap = after - 1, self.times[after] - self.times[after - 1]
         if gap > GAP_S and min(time - self.times[before], self.times[after] - time) > self.step:
             return None
         part = np.float32((time - self.times[before]) / gap)
-        return np.asarray(self.boxes[before] * (1 - part) + self.boxes[after] * part)
+        return np.asarray(values[before] * (1 - part) + values[after] * part)
 
 
 class _Pool:
@@ -217,8 +227,10 @@ def _make_yunet(path: str) -> Detector:
         rows = model.detect(bgr)[1]
         if rows is None:
             return np.zeros((0, 5), dtype=np.float32)
-        found = np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, -1]]).astype(np.float32)
-        found[:, :4] = (found[:, :4] - pad) / scale
+        found = np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, -1], rows[:, 4:14]])
+        found = found.astype(np.float32)
+        pixels = np.arange(found.shape[1]) != 4
+        found[:, pixels] = (found[:, pixels] - pad) / scale
         return _inside(found, width, height)
 
     return detect
@@ -337,14 +349,14 @@ def _similarity(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Track]:
-    """Detections (seconds, (n, 5)) in order of time → tracks, those with most face frames first.
+    """Detections (seconds, (n, 5) or (n, 15)) in order of time → tracks, those with most face frames first.
 
     A detection joins the most similar open track; tracks seen in fewer than 3 frames (1 or 2 where no more were looked
     at) or in less than a third of the frames of their own span are dropped as false alarms. A track ends only where
     frames without the face were looked at: time without frames, as between those of a slow video, does not end it.
     """
-    open_tracks: list[tuple[list[float], list[np.ndarray], list[float]]] = []
-    closed: list[tuple[list[float], list[np.ndarray], list[float]]] = []
+    open_tracks: list[tuple[list[float], list[np.ndarray]]] = []  # times and detections
+    closed: list[tuple[list[float], list[np.ndarray]]] = []
     looks: list[float] = []
     for time, found in detections:
         looks.append(time)
@@ -352,27 +364,27 @@ def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Tr
         closed += [t for t, away in zip(open_tracks, gone) if away]
         open_tracks = [t for t, away in zip(open_tracks, gone) if not away]
         pairs = []
-        for k, (_, boxes, _) in enumerate(open_tracks):
+        for k, (_, rows) in enumerate(open_tracks):
             if len(found):
-                pairs += [(s, k, j) for j, s in enumerate(_similarity(boxes[-1], found[:, :4])) if s > 0.3]
+                pairs += [(s, k, j) for j, s in enumerate(_similarity(rows[-1][:4], found[:, :4])) if s > 0.3]
         used_tracks, used_boxes = set(), set()
         for _, k, j in sorted(pairs, reverse=True):
             if k not in used_tracks and j not in used_boxes:
                 used_tracks.add(k)
                 used_boxes.add(j)
                 open_tracks[k][0].append(time)
-                open_tracks[k][1].append(found[j, :4])
-                open_tracks[k][2].append(float(found[j, 4]))
-        open_tracks += [
-            ([time], [found[j, :4]], [float(found[j, 4])]) for j in range(len(found)) if j not in used_boxes
-        ]
+                open_tracks[k][1].append(found[j])
+        open_tracks += [([time], [found[j]]) for j in range(len(found)) if j not in used_boxes]
     tracks = []
-    for times, boxes, scores in closed + open_tracks:
+    for times, rows in closed + open_tracks:
         first, last = np.searchsorted(looks, [times[0], times[-1]])
         span = min((times[-1] - times[0]) / step, float(last - first)) + 1 if step else 1
         if len(times) >= min(3, len(looks)) and len(times) * 3 >= span:
-            smooth = _smooth(np.array(times), np.stack(boxes))
-            tracks.append(Track(np.array(times), smooth, step, sum(scores) / len(looks)))
+            seen = np.stack(rows)
+            smooth = _smooth(np.array(times), np.delete(seen, 4, 1))
+            points = smooth[:, 4:].reshape(len(times), -1, 2) if seen.shape[1] > 5 else None
+            score = sum(map(float, seen[:, 4])) / len(looks)
+            tracks.append(Track(np.array(times), smooth[:, :4], step, score, points))
     return sorted(tracks, key=lambda t: (-t.face_frames, -_area(t)))
 
 
@@ -381,14 +393,14 @@ def _area(track: Track) -> float:
     return float((sides[:, 0] * sides[:, 1]).mean())
 
 
-def _smooth(times: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Gaussian average over time; in pieces, so that a track of hours needs no square matrix."""
-    out = np.empty((len(times), 4), dtype=np.float32)
+def _smooth(times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Gaussian average of (n, k) over time; in pieces, so that a track of hours needs no square matrix."""
+    out = np.empty(values.shape, dtype=np.float32)
     for i, t in enumerate(times):
         lo, hi = np.searchsorted(times, [t - 3 * SMOOTH_S, t + 3 * SMOOTH_S])
         # the window is symmetric: at the ends an average of one side would lag behind a moving face
         reach = min(i - lo, hi - 1 - i)
         part = slice(i - reach, i + reach + 1)
         weight = np.exp(-0.5 * ((times[part] - t) / SMOOTH_S) ** 2)
-        out[i] = (weight[:, None] * boxes[part]).sum(0) / weight.sum()
+        out[i] = (weight[:, None] * values[part]).sum(0) / weight.sum()
     return out

@@ -26,7 +26,7 @@ def _spec(cover: Cover) -> ClipSpec:
         streams.append(StreamSpec("audio", (1, rate), audio=AudioSpec(rate=rate, kind="waveform")))
     return ClipSpec(
         {s.source: s for s in streams}, clips=1, sampling="segments", window_s=1.0,
-        detector=cover.detector or "cascade", interpolation=cover.interpolation,
+        detector=cover.detector or "cascade", interpolation=cover.interpolation, align=cover.align,
     )  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def _pack_images(
                 continue
             image = shot.image
             if part == CROP and box is not None:
-                image = views.cut(image, box, cover.margin)
+                points = track.points_at(float(stamps[index])) if track and cover.align else None
+                image = views.cut(image, box, cover.margin, points)
             data = store.encode(image, most, cover.interpolation)
             if data not in known:
                 known[data] = (at, at + len(data))

@@ -55,7 +55,7 @@ class Cover:
 
     ``face``: side in pixels of the square crop, whose ``margin`` is that of a spec; ``frame``: (H, W) of the whole
     image. Both are upper bounds: what is smaller in the file stays so. ``audio``: rates in Hz. ``rate``: frames stored
-    of each second; 0 = all. ``detector``: of the face; None = boxes came with the data.
+    of each second; 0 = all. ``detector``: of the face; None = boxes came with the data. ``align``: as in a spec.
     """
 
     face: int | None
@@ -65,6 +65,7 @@ class Cover:
     rate: float = 0.0
     detector: str | None = "cascade"
     interpolation: str = "area"
+    align: bool = False
 
     @staticmethod
     def of(specs: Iterable[ClipSpec], *, rate: float = 0.0, detector: str | None = None) -> Cover:
@@ -77,6 +78,7 @@ class Cover:
         wholes = [want.whole for _, _, want in streams if want and want.whole]
         shared = {
             "detectors": {s.detector for s in specs if s.needs_face},
+            "face crops": {"aligned" if s.align else "plain" for s, _ in crops},
             "interpolations": {s.interpolation for s, x, _ in streams if x.spec.kind.is_image},
         }
         for what, values in shared.items():
@@ -91,6 +93,7 @@ class Cover:
             rate=rate,
             detector=next(iter(shared["detectors"]), None),
             interpolation=next(iter(shared["interpolations"]), "area"),
+            align=shared["face crops"] == {"aligned"},
         )
         for spec in specs:
             if lacks := cover.lacks(spec):
@@ -105,6 +108,9 @@ class Cover:
                 found.append(f"stream {name} {fault}")
         if spec.needs_face and spec.detector != self.detector and not boxes_known:
             found.append(f"faces are to be found by {spec.detector}, the store's were found by {self.detector}")
+        if spec.align != self.align and not boxes_known and any(s.kind.crops_face for s in spec.streams.values()):
+            want, have = ("aligned" if aligned else "plain" for aligned in (spec.align, self.align))
+            found.append(f"face crops are to be {want}, the store's are {have}")
         if spec.needs_images:
             if spec.interpolation != self.interpolation:
                 found.append(
@@ -138,8 +144,9 @@ class Cover:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only, as ``store.json`` holds them."""
-        return {f.metadata.get("stored", f.name): getattr(self, f.name) for f in fields(self)}
+        """Plain types only, as ``store.json`` holds them; ``align`` only where it is on, as older ones lack it."""
+        names = [f for f in fields(self) if f.name != "align" or self.align]
+        return {f.metadata.get("stored", f.name): getattr(self, f.name) for f in names}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Cover:
@@ -214,8 +221,15 @@ class StoredShot(views.Shot):
         exact = [p for p in found if p.shape[:2] == size]
         return views.resize(exact[0] if exact else max(found, key=lambda p: p.size), size, interpolation)
 
-    def face(self, box: np.ndarray, size: tuple[int, int], margin: float, interpolation: str) -> np.ndarray:
-        crop = self._read(CROP)
+    def face(
+        self,
+        box: np.ndarray,
+        size: tuple[int, int],
+        margin: float,
+        interpolation: str,
+        points: np.ndarray | None = None,
+    ) -> np.ndarray:
+        crop = self._read(CROP)  # aligned already where it was to be
         assert crop is not None
         if margin < self._cover.margin and not views.covers(box, *self._size):
             left, top, side = views.square(box, self._cover.margin)

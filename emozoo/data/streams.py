@@ -163,12 +163,13 @@ class Stream(ABC):
 
 class Frame(NamedTuple):
     """A decoded frame. ``box``: of the face in it, or None; ``fills``: the box is the whole image; ``no_face``: as in
-    :class:`Moments`."""
+    :class:`Moments`; ``points``: the landmarks (5, 2) of the face in pixels, or None."""
 
     shot: views.Shot
     box: np.ndarray | None
     fills: bool
     no_face: bool
+    points: np.ndarray | None = None
 
 
 class ImageStream(Stream):
@@ -211,7 +212,7 @@ class FrameStream(ImageStream):
 
 
 class FaceStream(ImageStream):
-    """The square around the face, widened by the spec's margin."""
+    """The square around the face, widened by the spec's margin, and aligned if the spec says so."""
 
     kind = KINDS["face"]
 
@@ -219,7 +220,8 @@ class FaceStream(ImageStream):
         size, how = self.spec.size, self.clip.interpolation
         if frame.no_face:
             return frame.shot.frame(size, how)
-        return None if frame.box is None else frame.shot.face(frame.box, size, self.clip.margin, how)
+        points = frame.points if self.clip.align else None
+        return None if frame.box is None else frame.shot.face(frame.box, size, self.clip.margin, how, points)
 
     def stored(self) -> Stored:
         return Stored(crop=max(self.spec.size))
@@ -250,8 +252,9 @@ def read_images(streams: Sequence[ImageStream], media: Media, moments: Moments) 
     needed = np.unique(np.concatenate([t.frames[t.mask] for t in taken.values()]))
     seen: dict[str, dict[int, np.ndarray | None]] = {s.name: {} for s in streams}
     for index, shot in zip(needed.tolist(), media.shots(needed), strict=True):
-        box = moments.face.box_at(float(media.images.stamps[index])) if moments.face else None
-        frame = Frame(shot, box, box is not None and views.covers(box, *media.size), moments.no_face)
+        time, face = float(media.images.stamps[index]), moments.face
+        box, points = (face.box_at(time), face.points_at(time)) if face else (None, None)
+        frame = Frame(shot, box, box is not None and views.covers(box, *media.size), moments.no_face, points)
         for s in streams:
             seen[s.name][index] = s.view(frame)
     found = {}
