@@ -55,9 +55,7 @@ def run(endpoint: Hub, tmp_path: Path) -> Run:
         mine |= {"HF_HOME": str(tmp_path / "hf"), "EMOZOO_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
         mine |= {"HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
         command = ["-c", code] if code else ["-m", "emozoo", *map(str, arguments)]
-        return subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, env=mine | more, cwd=tmp_path, timeout=120
-        )
+        return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=mine | more, cwd=tmp_path)
 
     return start
 
