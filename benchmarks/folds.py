@@ -9,6 +9,8 @@ import yaml
 
 from emozoo import recipes
 from emozoo.benchmark.run import measure
+from emozoo.data import datasets
+from emozoo.data.splits import ALL, PERSON, people
 
 
 def cross_validate(
@@ -16,7 +18,7 @@ def cross_validate(
     dataset: str,
     root: str | Path,
     *,
-    folds: int,
+    folds: int | str,
     protocol: str,
     out: str | Path,
     tag: str,
@@ -24,22 +26,24 @@ def cross_validate(
 ) -> list[dict[str, Any]]:
     """Trains ``recipe`` ``folds`` times on all folds but one, and pools the predictions for the held-out people.
 
-    ``recipe`` is a name or a file.
+    ``recipe`` is a name or a file. ``folds``: their number, or ``person``, which leaves one person out at a time.
     A fold whose weights already lie under ``out`` is not trained again, so a killed run continues. Returns one record
     per prior with ``fold`` "pooled"; intervals are by person. A ``val_share`` of the recipe is taken from the other
     folds. The recipe's own ``teacher`` may have been trained on the held-out people: ``teacher`` names one for each
-    fold, with ``{fold}`` for its number.
+    fold, with ``{fold}`` for its number, or for the person's name.
     """
     from emozoo.train import train
 
-    for k in range(folds):
-        folder = Path(out) / f"fold{k}"
+    names = list(people(datasets.load(dataset, Path(root)))) if folds == PERSON else list(map(str, range(int(folds))))
+    for k, name in enumerate(names):
+        folder = Path(out) / f"fold{name}"
         if not (folder / "model.safetensors").is_file():
-            override = saved_elsewhere(recipe, folder, teacher.format(fold=k) if teacher else None)
+            override = saved_elsewhere(recipe, folder, teacher.format(fold=name) if teacher else None)
             part = ["--data.root", str(root), "--data.folds", str(folds), "--data.fold", str(k)]
             train(["--config", str(recipe), *part, *override])
-    found = measure([f"{out}/fold{{fold}}"], dataset, root, folds=folds, prior="both", batch_size=64).records
-    pooled = [r for r in found if r["fold"] == "pooled"]
+    split = ALL if folds == PERSON else None
+    found = measure([f"{out}/fold{{fold}}"], dataset, root, split=split, folds=folds, prior="both", batch_size=64)
+    pooled = [r for r in found.records if r["fold"] == "pooled"]
     for record in pooled:
         record |= {"model": tag, "protocol": protocol}
     return pooled

@@ -22,7 +22,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
-from emozoo.benchmark.formatting import DASH, PRIORS, fraction, markdown_table, with_interval
+from emozoo.benchmark.formatting import DASH, PRIORS, fraction, joined, markdown_table, with_interval
 from emozoo.benchmark.report import read_csv, read_results
 from emozoo.card import card as plain_card
 
@@ -50,6 +50,14 @@ def ends(row: Row, column: str) -> list[str]:
 def interval(row: Row, metric: str) -> str:
     """``0.896 (0.884 to 0.907)``: a value and its 95 % interval; a dash where it was not measured."""
     return with_interval(row.get(metric), ends(row, metric), fraction) if row.get(metric) else DASH
+
+
+def by_person(row: Row) -> str:
+    """``0.70 (0.62 to 0.78), 0.46 to 0.88, 8 people``: mean UAR of single people, its interval, the lowest and highest."""
+    if not row.get("UAR_person"):
+        return DASH
+    span = joined([row["UAR_person_min"], row["UAR_person_max"]], fraction)
+    return f"{interval(row, 'UAR_person')}, {span}, {row['n_people']} people"
 
 
 def difference(row: Row, column: str) -> str:
