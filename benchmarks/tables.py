@@ -53,7 +53,7 @@ def interval(row: Row, metric: str) -> str:
 
 
 def by_person(row: Row) -> str:
-    """``0.70 (0.62 to 0.78), 0.46 to 0.88, 8 people``: mean UAR of single people, its interval, the lowest and highest."""
+    """``0.70 (0.62 to 0.78), 0.46 to 0.88, 8 people``: mean UAR of single people, its interval, lowest and highest."""
     if not row.get("UAR_person"):
         return DASH
     span = joined([row["UAR_person_min"], row["UAR_person_max"]], fraction)
@@ -113,6 +113,8 @@ def weights() -> str:
 
 def scores(model: str = "") -> str:
     """Measured on data with a name of its own; one row per model, data set, split and prior."""
+    found = [r for r in results() if not r["control"] and model in ("", r["model"])]
+    people = any(r.get("UAR_person") for r in found)
     rows = (
         [
             f"`{r['model']}`",
@@ -123,9 +125,9 @@ def scores(model: str = "") -> str:
             PRIORS.get(r["prior"], r["prior"] or DASH),
             counted(r),
             *(interval(r, m) for m in ("WAR", "UAR", "CCC_V", "CCC_A")),
+            *([by_person(r)] if people else []),
         ]
-        for r in results()
-        if not r["control"] and model in ("", r["model"])
+        for r in found
     )
     header = [
         "Weights",
@@ -137,6 +139,7 @@ def scores(model: str = "") -> str:
         "UAR (95 %)",
         "CCC V",
         "CCC A",
+        *(["UAR by person: mean (95 %), range"] if people else []),
     ]
     return markdown_table(header, rows, "Nothing measured yet.")
 

@@ -262,9 +262,7 @@ class EmotionDataModule(L.LightningDataModule):
         """The further training rows but those of people and files that are tested or validate, which are counted."""
         left = splits.apart(more, held) if more else more
         if lost := len(more) - len(left):
-            what = (
-                f"{lost} of {len(more)} rows of also= are left out, since their people or files are tested or validate"
-            )
+            what = f"{lost} of {len(more)} rows of also= left out, since their people or files are tested or validate"
             self._summary += f"; {what}"
             rank_zero_only(_log.warning)(f"{self.root}: {what}")
         return left

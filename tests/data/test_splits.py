@@ -424,4 +424,4 @@ def test_a_further_set_does_not_train_on_who_is_tested(
     assert not held & {r.group for r in dm.train_rows}
     assert {r.group for r in further} == {f"p{k}" for k in range(5)} - held
     lost = 40 - len(further)
-    assert f"{lost} of 40 rows of also= are left out, since their people or files are tested or validate" in caplog.text
+    assert f"{lost} of 40 rows of also= left out, since their people or files are tested or validate" in caplog.text
