@@ -145,8 +145,8 @@ def write(data: bytes, folder: Path, blocks: int) -> str:
     trained_on = "English speech and its transcripts by OpenAI (Whisper tiny.en), not by this zoo"
     config = {
         "schema": 1, "arch": ARCH, "tag": TAG, "wiring": "", "size": "", "classes": [], "tasks": [],
-        "options": {"blocks": blocks}, "trained_on": trained_on, "licence": "MIT", "source": SOURCE,
-        "source_sha256": SHA256, "recipe": "benchmarks/speech_encoder.py", "revision": None,
+        "options": {"blocks": blocks}, "trained_on": trained_on, "material": ["recordings"], "licence": "MIT",
+        "source": SOURCE, "source_sha256": SHA256, "recipe": "benchmarks/speech_encoder.py", "revision": None,
     }  # fmt: skip
     millions = sum(v.numel() for v in state.values()) / 1e6
     facts = {"arch": ARCH, "tag": TAG, "blocks": blocks, "parameters": millions, "trained_on": trained_on}

@@ -22,7 +22,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
-from emozoo.benchmark.formatting import DASH, PRIORS, fraction, markdown_table, with_interval
+from emozoo.benchmark.formatting import DASH, PRIORS, fraction, joined, markdown_table, with_interval
 from emozoo.benchmark.report import read_csv, read_results
 from emozoo.card import card as plain_card
 
@@ -50,6 +50,14 @@ def ends(row: Row, column: str) -> list[str]:
 def interval(row: Row, metric: str) -> str:
     """``0.896 (0.884 to 0.907)``: a value and its 95 % interval; a dash where it was not measured."""
     return with_interval(row.get(metric), ends(row, metric), fraction) if row.get(metric) else DASH
+
+
+def by_person(row: Row) -> str:
+    """``0.70 (0.62 to 0.78), 0.46 to 0.88, 8 people``: mean UAR of single people, its interval, lowest and highest."""
+    if not row.get("UAR_person"):
+        return DASH
+    span = joined([row["UAR_person_min"], row["UAR_person_max"]], fraction)
+    return f"{interval(row, 'UAR_person')}, {span}, {row['n_people']} people"
 
 
 def difference(row: Row, column: str) -> str:
@@ -105,6 +113,8 @@ def weights() -> str:
 
 def scores(model: str = "") -> str:
     """Measured on data with a name of its own; one row per model, data set, split and prior."""
+    found = [r for r in results() if not r["control"] and model in ("", r["model"])]
+    people = any(r.get("UAR_person") for r in found)
     rows = (
         [
             f"`{r['model']}`",
@@ -115,9 +125,9 @@ def scores(model: str = "") -> str:
             PRIORS.get(r["prior"], r["prior"] or DASH),
             counted(r),
             *(interval(r, m) for m in ("WAR", "UAR", "CCC_V", "CCC_A")),
+            *([by_person(r)] if people else []),
         ]
-        for r in results()
-        if not r["control"] and model in ("", r["model"])
+        for r in found
     )
     header = [
         "Weights",
@@ -129,6 +139,7 @@ def scores(model: str = "") -> str:
         "UAR (95 %)",
         "CCC V",
         "CCC A",
+        *(["UAR by person: mean (95 %), range"] if people else []),
     ]
     return markdown_table(header, rows, "Nothing measured yet.")
 

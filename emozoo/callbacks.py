@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from rich.progress import track
 from torch import Tensor, nn
 
-from emozoo import files, hub, moved, settings
+from emozoo import files, hub, moved, registry, settings
 from emozoo.batch import Batch, DataInfo
 from emozoo.card import card, private
 from emozoo.data.datamodule import EmotionDataModule
@@ -37,6 +37,9 @@ class SaveWeights(Callback):
             trainer's ``default_root_dir`` and, where ModelCheckpoint has a monitor, ``best`` for the epoch it chose.
         tag: immutable name of these weights, e.g. ``faces7_v3``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
+        material: the same for machines: keys of :data:`emozoo.registry.MATERIALS` (``recordings``, ``photographs``,
+            ``composed``, ``drawn``), most of it first, also of what the encoders it started from were trained on. None:
+            not recorded.
         licence: of the weights.
         half: store float16, half the size.
         recipe: the committed recipe that made them. ``emozoo train`` compares it with the settings of the run and
@@ -48,6 +51,8 @@ class SaveWeights(Callback):
             weights that they started from (``init_from``), which the config names. A changed part is written.
         spec: fields of the ClipSpec with other values in prediction than in training: a network that encodes every
             frame alone may train on single frames (``clips: 1``) and predict from several.
+
+    Raises UsageError for an unknown ``material``.
     """
 
     def __init__(
@@ -64,7 +69,12 @@ class SaveWeights(Callback):
         spec: dict[str, Any] | None = None,
         calibrate: bool = False,
         shared_parts: list[str] | None = None,
+        material: list[str] | None = None,
     ) -> None:
+        if unknown := [m for m in material or () if m not in registry.MATERIALS]:
+            known = ", ".join(registry.MATERIALS)
+            raise UsageError(f"SaveWeights: no material {', '.join(map(repr, unknown))}; there are {known}")
+        self.material = material or []
         self.spec, self.calibrate, self.shared_parts = spec or {}, calibrate, shared_parts or []
         self.folder, self.tag, self.trained_on, self.licence, self.half = (
             folder and Path(folder),
@@ -140,6 +150,7 @@ class SaveWeights(Callback):
             "tag": self.tag or "",
             "spec": {**network["spec"], **self.spec},
             "trained_on": self.trained_on,
+            **({"material": self.material} if self.material else {}),
             "licence": self.licence,
             "control_of": self.control_of,
             "control": self.control,

@@ -42,6 +42,8 @@ def card(config: Mapping[str, Any]) -> str:
             "parts": hub.parts(config),
             "versions": ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items()),
             "limits": config.get("limits") or [],
+            "seen": registry.seen(config.get("material") or ()),
+            "mostly": next(iter(config.get("material") or ()), ""),
             "told": told,
         }
     )

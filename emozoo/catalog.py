@@ -29,6 +29,7 @@ def _model(spec: registry.ModelSpec) -> dict[str, Any]:
         "wirings": list(spec.wirings),
         "default_wiring": spec.default_wiring,
         "sizes": list(spec.sizes),
+        "seen": default.seen if default else None,
         "weights": [
             {
                 "name": w.name,
@@ -41,6 +42,7 @@ def _model(spec: registry.ModelSpec) -> dict[str, Any]:
                 "licence": w.licence,
                 "sha256": w.sha256,
                 "trained_on": w.trained_on,
+                "material": list(w.material),
             }
             for w in registry.weights().values()
             if w.arch == spec.name
@@ -82,6 +84,8 @@ def describe(name: str, wiring: str | None = None, size: str | None = None) -> d
         "sha256": weights.sha256 if weights else None,
         "licence": weights.licence if weights else None,
         "trained_on": weights.trained_on if weights else None,
+        "seen": f"{weights.seen} ({weights.trained_on})" if weights else "nothing, untrained",
+        "material": list(weights.material) if weights else [],
         "metrics": _results(weights.name) if weights else [],
         "limits": config.get("limits") or spec.note or None,
         "wirings_missing": [f"{k}: {v}" for k, v in spec.missing.items()],

@@ -23,6 +23,14 @@ from emozoo.spec import ClipSpec
 # (docs/hub.md). None: weights that are not in the package cannot be had.
 HUB_REPO: str | None = None
 
+# What weights can have been trained on (``material`` in their config.json), and how it is called for readers.
+MATERIALS = {
+    "recordings": "recordings of people",
+    "photographs": "photographs of people",
+    "composed": "clips composed of photographs and recordings",
+    "drawn": "drawn people",
+}
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -47,9 +55,27 @@ class Weights:
         return f"{self.arch}.{self.tag}"
 
     @property
+    def material(self) -> tuple[str, ...]:
+        """Keys of :data:`MATERIALS`: what these weights and the encoders they share were trained on, most of it first.
+
+        Empty: not recorded.
+        """
+        return tuple(self.config.get("material") or ())
+
+    @property
+    def seen(self) -> str:
+        """What these weights have seen, for readers: ``photographs of people``."""
+        return seen(self.material)
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """What these weights predict: ``emotion``, ``va`` or both; maybe more than their paper's network does."""
         return tuple(self.config.get("tasks") or MODELS[self.arch].tasks)
+
+
+def seen(material: Sequence[str]) -> str:
+    """Keys of :data:`MATERIALS` for readers: ``recordings of people, photographs of people``."""
+    return ", ".join(MATERIALS.get(m, m) for m in material) or "not recorded"
 
 
 def register(spec: ModelSpec) -> None:

@@ -18,7 +18,7 @@ _NOT_RECORDED = {
         "enable_autolog_hparams",
     },
     "data": {"spec", "classes", "num_workers"},  # the model's own, and a matter of speed
-    "SaveWeights": {"folder", "tag", "trained_on", "licence", "recipe", "control_of", "control", "limits"},
+    "SaveWeights": {"folder", "tag", "trained_on", "material", "licence", "recipe", "control_of", "control", "limits"},
 }  # fmt: skip
 _NO_PART = {"config", "ckpt_path", "weights_only", "verbose", "return_predictions", "subcommand"}
 

@@ -111,6 +111,18 @@ def together(root: Path) -> None:
     voices(root, BASIC7)
 
 
+def kerc(root: Path) -> None:
+    """Folders of frames with valence and arousal, as benchmarks/kerc.py lists them: the face fills the image."""
+    rows = []
+    for i in range(10):
+        for k in range(3):
+            trees.image(root / f"{i:04d}" / f"{k:02d}.png")
+        box = {"x1": 0, "y1": 0, "x2": 4096, "y2": 4096}
+        va = {"valence": round(0.1 * i - 0.5, 1), "arousal": 0.2, "group": f"person {i:03d}", "fold": i % 5}
+        rows.append({"path": f"{i:04d}"} | va | box)
+    table(root, *rows)
+
+
 def music_video(root: Path) -> None:
     rows = []
     for i in range(18):
@@ -152,7 +164,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[s
                     composed(root / folder)
                 elif data["dataset"] == "synthemo":
                     generate(root / folder, 14, 0, size=(96, 72), seconds=0.8)
-                elif "shared" in folder.parts or folder.parts[:2] == ("runs", "voices"):
+                elif "shared" in folder.parts or folder.parts[:2] in (("runs", "voices"), ("runs", "kerc")):
                     globals()[folder.name](root / folder)
                 else:
                     trees.TREES[data["dataset"]](root / folder)

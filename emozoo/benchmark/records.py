@@ -110,6 +110,7 @@ def record(predictions: Predictions, contender: int, outcome: Outcome, prior: st
         "no_face": predictions.no_face,
         "metrics": complete(metrics),
         "ci95": ends(interval),
+        "by_person": _by_person([predictions], outcome),
         "per_class": statistics.per_class(outcome),
         "confusion": statistics.matrix(outcome),
         "ece": _ece([predictions], contender, prior),
@@ -122,6 +123,14 @@ def record(predictions: Predictions, contender: int, outcome: Outcome, prior: st
         "commit": commit(),
         "seconds": round(predictions.seconds, 2),
     }
+
+
+def _by_person(parts: Sequence[Predictions], outcome: Outcome) -> dict[str, Any] | None:
+    """Metrics over people, each person alone; None where an item names nobody, or people have few items."""
+    if any(r.group is None for p in parts for r in p.rows):
+        return None
+    found = statistics.by_person(outcome)
+    return found and {**found, **{k: complete(found[k]) for k in ("mean", "min", "max")}, "ci95": ends(found["ci95"])}
 
 
 def _ece(parts: Sequence[Predictions], contender: int, prior: str) -> float | None:
@@ -152,6 +161,7 @@ def _over_parts(
         found["n_points"] = sum(len(x) for p in parts for x in p.va_true)
     splits = {r.split for p in parts for r in p.rows}
     found |= {"split": splits.pop() if len(splits) == 1 else None, "parts": [p.part for p in parts]}
+    found["by_person"] = _by_person(parts, outcome) if outcome is not None else None
     found |= {"seconds": round(sum(p.seconds for p in parts), 2), "ece": _ece(parts, contender, prior)}
     return found
 

@@ -24,6 +24,7 @@ COLUMNS = (
     "delta_lo", "delta_hi", "delta_metric", "seconds", "versions", "hardware", "precision", "date", "commit",
     "protocol_version", "label_map", "n_groups", "n_points", "F1_lo", "F1_hi", "CCC_V_lo", "CCC_V_hi", "CCC_A_lo",
     "CCC_A_hi", "CCC", "CCC_lo", "CCC_hi", "WAR_std", "UAR_std", "CCC_delta", "CCC_delta_lo", "CCC_delta_hi", "ECE",
+    "n_people", "UAR_person", "UAR_person_lo", "UAR_person_hi", "UAR_person_min", "UAR_person_max",
 )  # fmt: skip
 # What makes two lines the same measurement: a new one replaces the old.
 KEY = (
@@ -88,6 +89,10 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         row[f"{m}_lo"], row[f"{m}_hi"] = record["ci95"].get(m) or (None, None)
     row |= {f"{m}_std": record.get("std", {}).get(m) for m in ("WAR", "UAR")}
     row["ECE"] = record.get("ece")
+    if people := record.get("by_person"):
+        row |= {"n_people": people["n"], "UAR_person": people["mean"]["UAR"]}
+        row |= {f"UAR_person_{end}": people[end]["UAR"] for end in ("min", "max")}
+        row["UAR_person_lo"], row["UAR_person_hi"] = people["ci95"]["UAR"] or (None, None)
     metric = headline(record)
     row |= {"delta": None, "delta_metric": None}
     if "delta" in record and metric:

@@ -20,11 +20,10 @@ from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.data import datasets, faces
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.protocols import CHOICES
-from emozoo.data.splits import ALL
+from emozoo.data.splits import ALL, PERSON
 from emozoo.errors import DatasetError, UsageError, WeightsError
 
 PRIORS = ("train", "uniform")
-PERSON = "person"  # for ``folds``: every person is a fold
 
 
 @dataclass(frozen=True)

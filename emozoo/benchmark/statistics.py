@@ -13,8 +13,9 @@ Legend: N = items, G = groups, K = classes, R = draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from emozoo.benchmark.report import METRICS
 from emozoo.metrics import concordance_of, scores_of
 
 DRAWS, SEED = 2000, 0
+PERSON_ITEMS = 10  # scored items that each person must have where metrics are given by person
 _CHUNK = 8_000_000  # drawn indices in memory at a time
 
 
@@ -226,6 +228,25 @@ def mean(
         return average, deviation, {}
     drawn = [metrics_of({k: resampled(s, seed=SEED + i) for k, s in o.sums().items()}) for i, o in enumerate(outcomes)]
     return average, deviation, _interval({k: np.mean([d[k] for d in drawn], 0) for k in names})
+
+
+def by_person(outcome: Outcome) -> dict[str, Any] | None:
+    """Each metric of every person alone: ``mean``, ``min`` and ``max`` over people, by metric, and how many they are.
+
+    ``n``: people. ``ci95``: of the mean, people drawn again. A person's UAR is over the classes that the person has.
+    None for fewer than two people, and where one has less than :data:`PERSON_ITEMS` scored items.
+    """
+    sums = outcome.sums()
+    scored = np.max([s[..., 0].sum(-1) if k == "moments" else s.sum((1, 2)) for k, s in sums.items()], 0)
+    if _groups(sums) < 2 or scored.min() < PERSON_ITEMS:
+        return None
+    each = {k: v for k, v in metrics_of(sums).items() if np.isfinite(v).all()}
+    drawn = {k: resampled(v[:, None])[:, 0] / len(v) for k, v in each.items()}
+    values = {name: {k: float(f(v)) for k, v in each.items()} for name, f in _OVER_PEOPLE.items()}
+    return {"n": len(scored), **values, "ci95": _interval(drawn)}
+
+
+_OVER_PEOPLE: dict[str, Callable[[np.ndarray], Any]] = {"mean": np.mean, "min": np.min, "max": np.max}
 
 
 def matrix(outcome: Outcome) -> list[list[int]] | None:

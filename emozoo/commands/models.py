@@ -29,6 +29,8 @@ def list_models(
         print(f"{m['name']}: {m['title'].split(': ', 1)[-1]}")
         print(f"  streams {', '.join(m['streams'])} → {', '.join(m['tasks'])}")
         print(f"  wirings {wirings}; sizes {', '.join(m['sizes'])}")
+        if m["seen"]:
+            print(f"  the default has seen {m['seen']}")
         listed = [w for w in m["weights"] if controls or not w["control_of"]]
         for w in listed:
             print(f"  {_weights_line(w)}")
@@ -59,6 +61,8 @@ def info(
         print_json(facts)
         return
     for key, value in facts.items():
+        if key in ("trained_on", "material"):  # both are in ``seen``
+            continue
         if key == "spec":
             for stream, s in value["streams"].items():
                 shape = f"{value['clips']} clips of {s['frames']}, {s['size'][0]}x{s['size'][1]}"

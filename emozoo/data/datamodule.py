@@ -146,12 +146,14 @@ class EmotionDataModule(L.LightningDataModule):
         split: the split that is tested (and reported); None takes ``test``, else ``val``, else a fifth of the rows,
             drawn by class and ``seed``; ``all`` tests every row, see :func:`emozoo.data.splits.held_out`.
         fold, folds: with ``folds``, people are assigned to that many folds by a hash of ``group``, over all rows of
-            splits train and val, and ``fold`` (0-based) is tested; without, the fold column of the data is used.
+            splits train and val, and ``fold`` (0-based) is tested; ``folds="person"`` leaves one person out, the
+            ``fold``-th by name. Without ``folds`` the fold column of the data is used.
         val_share: None: the official ``val`` split validates, unless it is the tested one; else a tenth of the training
             rows does. A number: that fraction of them, whole groups. See :func:`emozoo.data.splits.validation`.
         val_on_test: the tested rows validate where nothing else does: for fits in which nothing is chosen by it.
         also: further training sets, each ``{"dataset", "root"[, "split", "repeat", "labels", "label_map"]}``; with
-            ``labels`` false only their images are used, with the predictions of a teacher as targets.
+            ``labels`` false only their images are used, with the predictions of a teacher as targets. Rows of a person
+            (``group``) or file that is tested or validates are left out: one name is one person in all sets.
         teacher: csv files ``path,<class>,...`` of another network's probabilities, paths relative to the file.
         label_map: name of a label map where data and model have different classes.
         circumplex: clips without valence and arousal are trained on those of their class, its point on Russell's
@@ -184,7 +186,7 @@ class EmotionDataModule(L.LightningDataModule):
         classes: Sequence[str] | None = None,
         split: str | None = None,
         fold: int | None = None,
-        folds: int | None = None,
+        folds: int | str | None = None,
         val_share: float | None = None,
         val_on_test: bool = False,
         also: list[dict[str, Any]] | None = None,
@@ -251,11 +253,9 @@ class EmotionDataModule(L.LightningDataModule):
         rank_zero_only(_log.log)(logging.WARNING if warn else logging.INFO, f"{self.root}: {self._summary}")
         train = splits.subset(parts.train, self.subset, self.seed)
         read: list[tuple[Path, Sequence[Row]]] = [(self.root, manifest.rows)]
-        for settings in self.also:
-            rows = further_rows(settings, classes, self.labels)
-            read.append((resolve_path(settings["root"]), rows))
-            train += rows
+        read += [(resolve_path(s["root"]), further_rows(s, classes, self.labels)) for s in self.also]
         self._check_faces(read)
+        train += self._apart([row for _, rows in read[1:] for row in rows], [*held.test, *parts.val])
         self._rows = {"train": tuple(train), "val": tuple(parts.val), "test": tuple(held.test)}
         self.manifest, self.classes = manifest, tuple(classes)
 
@@ -266,6 +266,15 @@ class EmotionDataModule(L.LightningDataModule):
             self.spec = faces.available(self.spec)
         for root in stores:
             store.open_store(root).require(self.spec)
+
+    def _apart(self, more: list[Row], held: list[Row]) -> list[Row]:
+        """The further training rows but those of people and files that are tested or validate, which are counted."""
+        left = splits.apart(more, held) if more else more
+        if lost := len(more) - len(left):
+            what = f"{lost} of {len(more)} rows of also= left out, since their people or files are tested or validate"
+            self._summary += f"; {what}"
+            rank_zero_only(_log.warning)(f"{self.root}: {what}")
+        return left
 
     @property
     def class_prior(self) -> np.ndarray | None:

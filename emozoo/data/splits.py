@@ -21,6 +21,7 @@ from emozoo.data.manifest import Manifest, Row, split_key
 from emozoo.errors import DatasetError, UsageError
 
 ALL = "all"  # for ``split``: every item is evaluated
+PERSON = "person"  # for ``folds``: every person is a fold
 TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of rows without a split; of the training rows where nothing else validates
 
 
@@ -59,17 +60,18 @@ def held_out(
 
     ``split``: a split, ``all``, or None for ``test``, else ``val``; where there is neither, a fifth of the rows without
     split and of ``train`` is drawn by ``seed``. ``fold``: rows of that fold (of those, with ``split``, that split);
-    with ``folds``, of people who are assigned to that many folds by a hash of their names.
+    with ``folds``, of people who are assigned to that many folds by a hash of their names. ``folds="person"`` leaves
+    one person out: fold k is the k-th of the names in :func:`people`.
 
     Raises UsageError or DatasetError for a split or fold that the data do not have, with those that they have.
     """
-    fold, folds = _whole("fold", fold), _whole("folds", folds)
+    fold, folds = _whole("fold", fold), folds if folds == PERSON else _whole("folds", folds)
     rows = manifest.rows
     part = _named(manifest, split)
     if folds is not None or fold is not None:
         if folds is not None:
             test, rest = _by_person(manifest, fold, folds)
-            how = f"fold {fold} of {folds} by person"
+            how = f"person '{_name(test)}'" if folds == PERSON else f"fold {fold} of {folds} by person"
         else:
             test = list(manifest.select(fold=fold).rows)
             rest = [r for r in rows if r.fold != fold and (r.fold is not None or r.split != "test")]
@@ -205,37 +207,58 @@ def fold_of(group: str, folds: int) -> int:
     return int(hashlib.sha1(f"fold:{group}".encode()).hexdigest(), 16) % folds
 
 
-def _by_person(manifest: Manifest, fold: int | None, folds: int) -> tuple[list[Row], list[Row]]:
-    """Of the rows of train and val those that are tested in ``fold``, and the others."""
-    if folds < 2:
-        raise UsageError(f"folds must be 2 or more, got {folds}")
-    there = ", ".join(map(str, range(folds)))
-    if fold is None:
-        raise UsageError(f"folds={folds} needs fold=, one of {there}: the fold that is tested")
-    if not 0 <= fold < folds:
-        raise UsageError(f"no fold {fold} of folds={folds}; there are {there}")
+def people(manifest: Manifest) -> dict[str, list[Row]]:
+    """The rows of splits train and val, and of none, by person, sorted by name; whoever shares a file is one person.
+
+    Raises DatasetError where a row names nobody.
+    """
     pool = [r for r in manifest.rows if r.split in (None, "train", "val")]
     if any(r.group is None for r in pool):
         raise DatasetError(
             f"{manifest.root}: folds by person need a group column (group, identity, actor, subject or speaker)"
         )
-    numbers = groups(pool)
-    people: dict[int, list[Row]] = {}
-    for number, row in zip(numbers, pool, strict=True):
-        people.setdefault(number, []).append(row)
-    if len(people) < folds:
+    found: dict[int, list[Row]] = {}
+    for number, row in zip(groups(pool), pool, strict=True):
+        found.setdefault(number, []).append(row)
+    return dict(sorted((_name(rows), rows) for rows in found.values()))
+
+
+def apart(rows: Sequence[Row], held: Sequence[Row]) -> list[Row]:
+    """The rows that share no group and no media file with the rows ``held``, directly or through other rows."""
+    numbers = groups([*held, *rows])
+    taken = set(numbers[: len(held)])
+    return [row for number, row in zip(numbers[len(held) :], rows, strict=True) if number not in taken]
+
+
+def _by_person(manifest: Manifest, fold: int | None, folds: int | str) -> tuple[list[Row], list[Row]]:
+    """Of the rows of train and val those that are tested in ``fold``, and the others."""
+    if isinstance(folds, int) and folds < 2:
+        raise UsageError(f"folds must be 2 or more, got {folds}")
+    persons = people(manifest) if folds == PERSON else {}
+    count = len(persons) if folds == PERSON else int(folds)
+    there = ", ".join(f"{i} ({n})" for i, n in enumerate(persons)) or ", ".join(map(str, range(count)))
+    if fold is None:
+        raise UsageError(f"folds={folds} needs fold=, one of {there}: the fold that is tested")
+    if not 0 <= fold < count:
+        raise UsageError(f"no fold {fold} of folds={folds}; there are {there}")
+    persons = persons or people(manifest)
+    if len(persons) < max(2, count):
         raise DatasetError(
-            f"{manifest.root}: {folds} folds cannot be made of {len(people)} people; take at most {len(people)}"
+            f"{manifest.root}: {max(2, count)} folds cannot be made of {len(persons)} people; take at most "
+            f"{len(persons)}"
         )
-    tested = {number for number, found in people.items() if fold_of(_name(found), folds) == fold}
+    where = {name: i if folds == PERSON else fold_of(name, count) for i, name in enumerate(persons)}
+    tested = {name for name, k in where.items() if k == fold}
     if not tested:
         raise DatasetError(
-            f"{manifest.root}: fold {fold} of {folds} holds nobody, since {len(people)} people are assigned by a hash "
+            f"{manifest.root}: fold {fold} of {folds} holds nobody, since {len(persons)} people are assigned by a hash "
             "of their names; take fewer folds"
         )
+    who = {id(row): name for name, rows in persons.items() for row in rows}
     sides: tuple[list[Row], list[Row]] = ([], [])
-    for number, row in zip(numbers, pool, strict=True):
-        sides[number not in tested].append(row)
+    for row in manifest.rows:  # in their order
+        if id(row) in who:
+            sides[who[id(row)] not in tested].append(row)
     return sides
 
 

@@ -64,5 +64,10 @@ def test_every_fold_has_its_own_teacher(make_images: Callable[[int], Path], tmp_
     for record in found:
         assert (record["model"], record["protocol"], record["fold"]) == ("taught", "mine_2fold", "pooled")
         assert record["n_evaluated"] == len(images)
+    people = cross_validate(
+        recipe, "csv", manifest, folds="person", protocol="mine_loao", out=tmp_path / "people", tag="one left out"
+    )
+    assert [r["n_evaluated"] for r in people] == [len(images)] * 2
+    assert sorted(f.name for f in (tmp_path / "people").iterdir()) == [f"foldperson{i}" for i in range(8)]
     hashes = {json.loads(p.read_text())["sha256"] for p in tmp_path.glob("t*/fold?/config.json")}
     assert len(hashes) == 4

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tables
 
 from emozoo.benchmark import prediction_files, report
 from emozoo.benchmark.records import Result
@@ -63,6 +64,22 @@ def test_people_left_out(weights: Path, data: Path) -> None:
     people = [{line["group"] for line in table} for table in parted.tables[:2]]
     assert not people[0] & people[1]
     assert by_fold(parted)["pooled"]["protocol"] == "csv_2folds_by_person"
+
+
+def test_each_person_alone(weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects who is served worst: mean and range over people are those of people scored alone, and are shown."""
+    assert measure([str(weights)], "csv", data).records[0]["by_person"] is None, "few items a person"
+    monkeypatch.setattr("emozoo.benchmark.statistics.PERSON_ITEMS", 1)
+    found = by_fold(measure([str(weights)], "csv", data, folds="person"))
+    pooled, each = found.pop("pooled"), [r["metrics"]["UAR"] for k, r in found.items() if k != "mean"]
+    people = pooled["by_person"]
+    assert people["n"] == len(each) == 7
+    assert people["mean"]["UAR"] == pytest.approx(np.mean(each)) == pytest.approx(found["mean"]["metrics"]["UAR"])
+    assert (people["min"]["UAR"], people["max"]["UAR"]) == (min(each), max(each))
+    assert people["ci95"]["UAR"][0] <= people["mean"]["UAR"] <= people["ci95"]["UAR"][1]
+    line = report.to_csv_rows([pooled])[0]
+    assert (line["n_people"], line["UAR_person"]) == ("7", f"{np.mean(each):.6g}")
+    assert tables.by_person(line).endswith(", 7 people")
 
 
 def test_splits_that_overlap(weights: Path, tmp_path: Path) -> None:

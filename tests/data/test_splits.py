@@ -189,6 +189,10 @@ def test_a_test_split_may_validate(table: Table) -> None:
         ({"group": lambda i: f"p{i}"}, {"folds": -3, "fold": 0}, "folds must be 2 or more, got -3"),
         ({"group": lambda i: f"p{i % 3}"}, {"folds": 5, "fold": 0}, "5 folds.*3 people"),
         ({}, {"folds": 5, "fold": 0}, "group column"),
+        ({}, {"folds": "person", "fold": 0}, "group column"),
+        ({"group": lambda i: f"p{i % 3}"}, {"folds": "person"}, r"needs fold=, one of 0 \(p0\), 1 \(p1\), 2 \(p2\)"),
+        ({"group": lambda i: f"p{i % 3}"}, {"folds": "person", "fold": 3}, r"no fold 3.*there are 0 \(p0\)"),
+        ({"group": lambda i: "p0"}, {"folds": "person", "fold": 0}, "2 folds.*1 people"),
         ({"fold": lambda i: 1 + i % 5}, {"fold": True}, "fold must be a whole number, got True"),
         ({"fold": lambda i: 1 + i % 5}, {"fold": "1"}, "fold must be a whole number, got '1'"),
         ({"fold": lambda i: 1 + i % 5}, {"fold": 1.0}, "fold must be a whole number, got 1.0"),
@@ -376,3 +380,48 @@ def test_an_error_of_a_loader_over_a_split_keeps_its_kind(
         list(loader)
     wanted = {"reading": "the face detector is not to be had", "labels": "va.csv, line 7: no number"}
     assert str(raised.value) == wanted[where]
+
+
+# -- one person left out -----------------------------------------------------------------------------------------------
+
+
+def test_one_person_is_left_out(table: Table) -> None:
+    """Protects leave-one-person-out: fold k tests the k-th person by name, whatever their split, and nobody twice."""
+    path = table(group=lambda i: f"p{(i * 7) % 4}", split=lambda i: "val" if (i * 7) % 4 == 2 else "train")
+    tested = []
+    for k in range(4):
+        found = parts(path, folds="person", fold=k, val_share=0.0)
+        assert {f"p{int(i.removesuffix('.png')) * 7 % 4}" for i in found["test"]} == {f"p{k}"}
+        assert not set(found["train"]) & set(found["test"])
+        assert len(found["train"]) + len(found["test"]) == 40
+        tested += found["test"]
+    assert sorted(tested) == sorted(set(tested))
+    assert len(tested) == 40
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize(
+    "options", [{"folds": "person", "fold": 1}, {"folds": 2, "fold": 0}, {"split": "val"}, {"val_share": 0.25}], ids=str
+)
+def test_a_further_set_does_not_train_on_who_is_tested(
+    table: Table, tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any], labels: bool
+) -> None:
+    """Protects from the same actor's voice in a second table: who is tested or validates trains in no set."""
+    first = table(group=lambda i: f"p{i % 4}", split=lambda i: "val" if i % 4 == 3 else "train")
+    lines = [f"{i:02d}.png,{'bright' if i % 2 else 'dark'},p{i % 5},train" for i in range(40)]
+    second = tmp_path / "second.csv"  # other takes of the same people, and one more person
+    second.write_text("\n".join(["path,label,group,split", *lines]))
+    for i in range(40):  # other files
+        shutil.copy(tmp_path / f"{i:02d}.png", tmp_path / f"take{i:02d}.png")
+    second.write_text(second.read_text().replace("\n", "\ntake"))
+    dm = EmotionDataModule(
+        "csv", first, spec=SPEC, also=[{"dataset": "csv", "root": str(second), "labels": labels}], **options
+    )
+    dm.setup("fit")
+    held = {r.group for r in (*dm.test_rows, *dm.val_rows)}
+    further = [r for r in dm.train_rows if r.id.startswith("take")]
+    assert held
+    assert not held & {r.group for r in dm.train_rows}
+    assert {r.group for r in further} == {f"p{k}" for k in range(5)} - held
+    lost = 40 - len(further)
+    assert f"{lost} of 40 rows of also= left out, since their people or files are tested or validate" in caplog.text
