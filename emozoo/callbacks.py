@@ -369,14 +369,16 @@ class FeatureCache(Callback):
     Args:
         draws: augmented draws of each training clip; an epoch trains on one of them. 0 caches nothing: every epoch
             decodes and encodes its clips.
+        every_row: encodes the rows of all folds, those that are tested too, so that the folds share one file of
+            features. What is tested is never trained on.
 
     Raises UsageError for an encoder that learns, and for other data than an EmotionDataModule with the model's spec.
     """
 
-    def __init__(self, draws: int = 4) -> None:
+    def __init__(self, draws: int = 4, every_row: bool = False) -> None:
         if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
             raise UsageError(f"FeatureCache: draws must be a whole number, 0 or more, got {draws!r}")
-        self.draws = draws
+        self.draws, self.every_row = draws, every_row
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Makes the features before Lightning builds the training loader, which the optimizer's set-up needs."""
@@ -406,15 +408,16 @@ class FeatureCache(Callback):
             raise UsageError("FeatureCache takes a frozen encoder: set lr_scale to 0 for its parts")
         parts = module.net.encoding
         encoder = {k: x for k, x in module.net.state_dict().items() if k.partition(".")[0] in parts}
-        file = files.cache_folder() / "features" / f"{data.feature_key(encoder, self.draws)}.pt"
+        file = files.cache_folder() / "features" / f"{data.feature_key(encoder, self.draws, of_every_row=self.every_row)}.pt"
         if not file.is_file():
             module.to(device).eval()
             found = FeatureDataset()
             # Own random numbers: a run that finds the features goes on exactly like the one that makes them.
             with torch.random.fork_rng([]), torch.no_grad():
                 torch.manual_seed(data.seed)
-                for batch in track(data.draws(self.draws), "encoding"):
+                for batch in track(data.draws(self.draws, of_every_row=self.every_row), "encoding"):
                     if batch is not None:
                         found.add(module.encode(batch.to(device)), batch)
             found.save(file)
-        return FeatureDataset.load(file)
+        found = FeatureDataset.load(file)
+        return data.training_part(found) if self.every_row else found

@@ -221,6 +221,7 @@ class EmotionDataModule(L.LightningDataModule):
         _check_numbers(self.hparams)
         self.manifest: Manifest | None = None
         self._rows: dict[str, tuple[Row, ...]] = {"train": (), "val": (), "test": ()}
+        self.every_row: tuple[Row, ...] = ()  # that some fold or split may train on
         self._summary = "setup() was not called"  # which rows train, validate and are tested
         self.skipped: list[str] = []
         self._datasets: dict[str, ClipDataset] = {}
@@ -255,7 +256,9 @@ class EmotionDataModule(L.LightningDataModule):
         read: list[tuple[Path, Sequence[Row]]] = [(self.root, manifest.rows)]
         read += [(resolve_path(s["root"]), further_rows(s, classes, self.labels)) for s in self.also]
         self._check_faces(read)
-        train += self._apart([row for _, rows in read[1:] for row in rows], [*held.test, *parts.val])
+        more = [row for _, rows in read[1:] for row in rows]
+        self.every_row = (*(r for r in manifest.rows if self.labels.usable(r)), *more)
+        train += self._apart(more, [*held.test, *parts.val])
         self._rows = {"train": tuple(train), "val": tuple(parts.val), "test": tuple(held.test)}
         self.manifest, self.classes = manifest, tuple(classes)
 
@@ -315,12 +318,13 @@ class EmotionDataModule(L.LightningDataModule):
         """From now on training loaders give these features, made from :meth:`draws`; evaluation still reads clips."""
         self._features = features
 
-    def draws(self, count: int) -> ClipLoader:
+    def draws(self, count: int, *, of_every_row: bool = False) -> ClipLoader:
         """A loader of ``count`` augmented draws of every training row, the same in every run and process.
 
-        With ``preload`` stills are decoded once for all draws; clips would need fifty times the memory of features.
+        ``of_every_row``: of ``every_row``, those of all folds. With ``preload`` stills are decoded once for all draws;
+        clips would need fifty times the memory of features.
         """
-        rows = self.train_rows
+        rows = self.every_row if of_every_row else self.train_rows
         data = ClipDataset(rows, self.spec, train=True)
         if self.preload and all(is_image(r.path) for r in rows):
             data.preload(1, self.num_workers)
@@ -328,13 +332,19 @@ class EmotionDataModule(L.LightningDataModule):
         order = [(i, int(seed)) for draw in seeds for i, seed in enumerate(draw)]
         return ClipLoader(data, sampler=order, batch_size=self.batch_size, **self._options(rows, train=True))
 
-    def feature_key(self, encoder: Mapping[str, Tensor], count: int) -> str:
-        """The cache key of the features that an encoder makes of ``draws(count)``.
+    def feature_key(self, encoder: Mapping[str, Tensor], count: int, *, of_every_row: bool = False) -> str:
+        """The cache key of the features that an encoder makes of :meth:`draws` with the same arguments.
 
         ``encoder``: its parameters and buffers by name. Other weights, rows, files, labels or settings change the key.
         """
         settings = (self.motion_share, count, self.seed, self.teacher_files, self.circumplex)
-        return feature_key(self.spec, self.augment or {}, settings, self.train_rows, self.labels, encoder)
+        rows = self.every_row if of_every_row else self.train_rows
+        return feature_key(self.spec, self.augment or {}, settings, rows, self.labels, encoder)
+
+    def training_part(self, features: FeatureDataset) -> FeatureDataset:
+        """Of features of ``every_row`` those of the training rows."""
+        numbers = {id(row): n for n, row in enumerate(self.every_row)}
+        return features.select([numbers[id(row)] for row in self.train_rows])
 
     def train_dataloader(self) -> DataLoader[Any]:
         loader = self._loader("train")

@@ -60,6 +60,13 @@ class FeatureDataset(Dataset[list[Tensors]]):
         stored.rows = list(stored.draws)
         return stored
 
+    def select(self, rows: Sequence[int]) -> FeatureDataset:
+        """The features of these rows, whose numbers are then their places in ``rows``."""
+        chosen = FeatureDataset()
+        chosen.draws = {n: self.draws[row] for n, row in enumerate(rows) if row in self.draws}
+        chosen.rows = list(chosen.draws)
+        return chosen
+
     def __len__(self) -> int:
         return len(self.draws)
 
