@@ -10,7 +10,7 @@
              machine on statistics of the same log-mel images; and whether it hears intensity, which nobody taught it
 ``across``   the same network trained on English voices and scored on German ones (Berlin emotional speech), and the
              reverse: the six emotions that both name, every recording of the other language
-``speech``   heads on the pretrained encoder of speech (``speech_tiny.v1``), one for each of four corpora, scored on
+``speech``   heads on the pretrained encoder of speech (``speech_tiny.v2``), one for each of four corpora, scored on
              other speakers of the same corpus
 ``together`` one such head for all four, scored on the val speakers of each; and four that leave one corpus out, scored
              on every recording of it

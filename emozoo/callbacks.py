@@ -408,7 +408,8 @@ class FeatureCache(Callback):
             raise UsageError("FeatureCache takes a frozen encoder: set lr_scale to 0 for its parts")
         parts = module.net.encoding
         encoder = {k: x for k, x in module.net.state_dict().items() if k.partition(".")[0] in parts}
-        file = files.cache_folder() / "features" / f"{data.feature_key(encoder, self.draws, of_every_row=self.every_row)}.pt"
+        key = data.feature_key(encoder, self.draws, of_every_row=self.every_row)
+        file = files.cache_folder() / "features" / f"{key}.pt"
         if not file.is_file():
             module.to(device).eval()
             found = FeatureDataset()

@@ -55,7 +55,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         stream_dropout: chance, per clip and stream, that training hides a stream (never the last one).
         flips: outside training, average the predictions for the images and for their mirror images (twice the time).
         init_from: weights whose parts the network starts with, as ``{weights: {"theirs": "ours"}}``. ``weights`` is a
-            name of weights or of a packaged encoder (``speech_tiny.v1``), a hub address, a weights folder or a
+            name of weights or of a packaged encoder (``speech_tiny.v2``), a hub address, a weights folder or a
             safetensors file; given alone, its ``backbone`` is taken. All of a part must fit exactly, but a class head
             of a weights folder may know more classes than this network.
         old: arguments by their names of version 0.1 (``tau``, ``weight_decay`` ...), with a DeprecationWarning.

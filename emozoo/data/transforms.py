@@ -38,7 +38,8 @@ class Augment:
     Audio: ``gain`` = largest change in dB, ``time_mask`` = largest fraction of the window that is silenced. On log-mel
     images alone: ``hiss`` = standard deviation of noise in dB, ``mel_mask`` = largest fraction of bins that is
     silenced, ``pitch`` = largest shift along the mel axis as a fraction of it (another voice), ``tempo`` = largest
-    change of speed as a fraction, about the middle of the window.
+    change of speed as a fraction, about the middle of the window. On waveforms alone: ``speed`` = largest change of
+    speed as a fraction; pitch and formants go with it (another voice), and the end of the window stays where it is.
     """
 
     flip: float = 0.0
@@ -58,6 +59,7 @@ class Augment:
     mel_mask: float = 0.0
     pitch: float = 0.0
     tempo: float = 0.0
+    speed: float = 0.0
 
 
 @lru_cache(maxsize=64)
@@ -178,7 +180,12 @@ def augment_images(clip: np.ndarray, a: Augment, seed: int) -> np.ndarray:
 
 
 def augment_log_mel(db: np.ndarray, a: Augment, seed: int) -> np.ndarray:
-    """float32 (C, 1, M, S) in dB → the same shape, augmented; every clip is masked at the same bins and steps."""
+    """float32 (C, 1, M, S) in dB → the same shape, augmented; every clip is masked at the same bins and steps.
+
+    Raises UsageError for what works on waveforms alone.
+    """
+    if a.speed:
+        raise UsageError("speed works on waveforms; log-mel images take pitch and tempo")
     rng = np.random.default_rng([seed, 1])
     out = db + np.float32(rng.uniform(-a.gain, a.gain))
     if a.pitch or a.tempo:
@@ -212,4 +219,14 @@ def augment_waveform(samples: np.ndarray, a: Augment, seed: int) -> np.ndarray:
     wide = int(rng.uniform(0, a.time_mask) * samples.shape[3])
     first = int(rng.integers(0, samples.shape[3] - wide + 1))
     out[..., first : first + wide] = 0.0
+    if a.speed:
+        speed = 1 + float(rng.uniform(-a.speed, a.speed))  # one person speaks in all clips
+        out = np.stack([_faster(x[0, 0], speed) for x in out])[:, None, None]
     return out
+
+
+def _faster(wave: np.ndarray, speed: float) -> np.ndarray:
+    """Samples (S,) played that much faster, up to the same end; zeros stand before a shorter one, a longer is cut."""
+    length = round(len(wave) / speed)
+    played = cv2.resize(wave[None], (length, 1), interpolation=cv2.INTER_LINEAR)[0]
+    return played[-len(wave) :] if length >= len(wave) else np.pad(played, (len(wave) - length, 0))

@@ -290,9 +290,9 @@ def audio_encoder(name: str | Mapping[str, Any], weights: StrPath | None = None)
 
     ``name``: an image encoder, for log-mel (N, 1, M, S); or for waveforms (N, 1, 1, S)
 
-    * ``speech_tiny``: convolutions and first two blocks of Whisper-tiny (4.1 million parameters, D = 384, 16 kHz),
+    * ``speech_tiny``: convolutions and first three blocks of Whisper-tiny (5.9 million parameters, D = 384, 16 kHz),
       ``@k`` behind it for k of its four blocks; ``speech_tiny_layers``: mean and deviation over time of each of its
-      layers instead of the last one's map (D = 768 a layer). Trained weights come with the package (``speech_tiny.v1``,
+      layers instead of the last one's map (D = 768 a layer). Trained weights come with the package (``speech_tiny.v2``,
       as ``init_from`` of training);
     * ``hf:FOLDER``: a speech model as ``save_pretrained`` of transformers wrote it (wav2vec2, hubert, wavlm and others
       that take samples), or the mapping that :func:`portable` makes of that, which holds no weights. ``weights``
@@ -316,7 +316,7 @@ def _speech_tiny(name: str) -> tuple[WhisperEncoder, int]:
         raise ValueError(
             f"no audio encoder '{name}': use speech_tiny or speech_tiny_layers, @1 to @4 behind for blocks"
         )
-    net = WhisperEncoder(blocks=int(found[2] or 2), statistics=bool(found[1]))
+    net = WhisperEncoder(blocks=int(found[2] or 3), statistics=bool(found[1]))
     return net, net.width * 2 * net.stacked if net.statistics else net.width
 
 

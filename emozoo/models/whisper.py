@@ -40,7 +40,7 @@ class WhisperEncoder(nn.Module):
     filters: Tensor
     positions: Tensor
 
-    def __init__(self, width: int = 384, blocks: int = 2, statistics: bool = False) -> None:
+    def __init__(self, width: int = 384, blocks: int = 3, statistics: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(MELS, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)

@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from emozoo.data.streams import augment_clip, streams_of
-from emozoo.data.transforms import Augment, augment_images, augment_log_mel
+from emozoo.data.transforms import Augment, augment_images, augment_log_mel, augment_waveform
+from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec, StreamSpec
 
 ALL = Augment(
@@ -163,3 +164,28 @@ def test_workers_and_epochs_never_repeat_one_another(workers, persistent):
     drawn = [float(v) for _ in range(3) for batch in loader for v in batch]
     assert len(drawn) == 24
     assert len(set(drawn)) >= 23
+
+
+def test_speed_moves_the_pitch_of_a_waveform_and_keeps_its_end() -> None:
+    """Protects another voice for speech encoders: all clips of a sample get one speed, nothing new is heard."""
+    t = np.arange(16000) / 16000
+    tone = np.sin(2 * np.pi * 400 * t).astype(np.float32)
+    waves = np.stack([tone, tone])[:, None, None]
+
+    def hertz(wave: np.ndarray) -> float:
+        heard = wave[-8000:]
+        return float(np.abs(np.fft.rfft(heard)).argmax() * 2)
+
+    found = set()
+    for seed in range(8):
+        out = augment_waveform(waves, Augment(speed=0.2), seed)
+        assert out.shape == waves.shape
+        assert out.dtype == np.float32
+        np.testing.assert_array_equal(out[0], out[1])
+        found.add(hertz(out[0, 0, 0]))
+        assert abs(out[0, 0, 0, -1] - tone[-1]) < 0.2
+    assert min(found) >= 318
+    assert max(found) <= 482
+    assert len(found) > 4
+    with pytest.raises(UsageError, match="speed works on waveforms"):
+        augment_log_mel(np.zeros((1, 1, 4, 4), dtype=np.float32), Augment(speed=0.1), 0)

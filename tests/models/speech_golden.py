@@ -36,7 +36,7 @@ def signal(seconds: float = 2.5) -> np.ndarray:
 
 def shipped() -> dict[str, Tensor]:
     """The state dict of the encoder that comes with the package."""
-    state = hub.read_state(hub.locate(registry.encoders()["speech_tiny.v1"]))
+    state = hub.read_state(hub.locate(registry.encoders()["speech_tiny.v2"]))
     return {k.removeprefix("encoder."): v for k, v in state.items()}
 
 
@@ -89,7 +89,7 @@ def summary(layers: list[Tensor]) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     import transformers
 
-    entry = registry.encoders()["speech_tiny.v1"]
+    entry = registry.encoders()["speech_tiny.v2"]
     made = {"by": f"transformers {transformers.__version__}", "sha256": entry.sha256, "layers": None}
     made["layers"] = summary(oracle(shipped(), signal()))
     files.write_atomic(FILE, (json.dumps(made, indent=1) + "\n").encode())

@@ -29,7 +29,7 @@ from emozoo.train import train
 from emozoo.zoo import load
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "speech_tiny.v1"
+NAME = "speech_tiny.v2"
 VOICE = {"encoders": {"audio": "speech_tiny_layers"}, "streams": ["audio"], "seq_len": 1, "num_iter": 0}
 
 
@@ -94,7 +94,7 @@ def test_maps_and_statistics(encoder: WhisperEncoder) -> None:
         layers = heard(encoder, wave)
         torch.testing.assert_close(encoder(x)[1], layers[-1][0].T[:, None])
         found = stacked(x)
-    assert found.shape == (2, 3 * 2 * 384, 1, 1)
+    assert found.shape == (2, 4 * 2 * 384, 1, 1)
     wanted = torch.cat([part for h in layers for part in (h[0].mean(0), h[0].std(0, correction=0))])
     torch.testing.assert_close(found[0, :, 0, 0], wanted, atol=1e-4, rtol=1e-4)
 
@@ -108,7 +108,7 @@ def test_what_the_media_does_not_reach_does_not_count(encoder: WhisperEncoder) -
         layers, real = encoder.layers(torch.from_numpy(late)[None])
     assert real[0].tolist() == [False] * 50 + [True] * 100
     for alone, padded in zip(heard(encoder, wave), layers, strict=True):
-        assert (padded[:, 50:] - alone).abs().mean() < 0.02
+        assert (padded[:, 50:] - alone).abs().mean() < 0.06 * alone.abs().mean()
         assert alone.abs().mean() > 0.2
 
 
