@@ -79,6 +79,8 @@ class RecursiveJointAttention(EncoderNet):
 
     ``num_iter=0`` is the plain control: both streams side by side, no joint attention, everything else alike.
     ``dropout`` acts in front of the emotion classifier, and behind the weights over layers.
+    ``face_statistics`` (with ``"pooled"`` and an image encoder): the face of a clip is mean and deviation over its
+    frames, (B, L, 2 * D_v), brought to mean 0 and variance 1 over training: how a face moves tells less of who it is.
     ``share_weights`` runs one joint attention ``num_iter`` times. ``va=False`` drops the regressors.
 
     Attention maps: ``regions`` (B, L, G) with ``"grid"``: alpha, sums to 1 over regions; ``stream_share`` (B, L, 2):
@@ -103,6 +105,7 @@ class RecursiveJointAttention(EncoderNet):
         hidden: int = 256,
         dropout: float = 0.6,
         va: bool = True,
+        face_statistics: bool = False,
         freeze: bool = True,
         encoder_weights: Mapping[str, StrPath] | None = None,
     ) -> None:
@@ -110,6 +113,8 @@ class RecursiveJointAttention(EncoderNet):
             raise ValueError(f"fusion must be 'official' or 'reconstruction', got {fusion!r}")
         if visual_input not in ("grid", "pooled"):
             raise ValueError(f"visual_input must be 'grid' or 'pooled', got {visual_input!r}")
+        if face_statistics and (visual_input == "grid" or "face" not in streams or is_clip_encoder(encoders["face"])):
+            raise ValueError("face_statistics needs a face stream, an image encoder and visual_input 'pooled'")
         if num_iter < 0:
             raise ValueError(f"num_iter must be 0 or more, got {num_iter}")
         if not streams or not set(streams) <= {"face", "audio"}:
@@ -127,6 +132,8 @@ class RecursiveJointAttention(EncoderNet):
         face_width, audio_width = (built[s][1] if s in built else 1 for s in ("face", "audio"))
         self.streams, self.grid = tuple(built), visual_input == "grid" and "face" in built
         self.face_is_clip, self.fixed_length = face_is_clip, fusion == "official"
+        face_width *= 2 if face_statistics else 1
+        self.face_pool = LayerPool(1, face_width, dropout) if face_statistics else None
         self.seq_len, self.num_iter = seq_len, num_iter
         self.audio_width, self.face_width = audio_width, face_width * (regions if self.grid else 1)
 
@@ -163,9 +170,17 @@ class RecursiveJointAttention(EncoderNet):
             if self.face_is_clip:
                 clips = zero_masked(x, mask).transpose(2, 3)  # (B, L, 3, F, H, W)
                 maps = encode_masked(self.encoders["face"], clips, mask.any(2)).mean(3)  # (B, L, D_v, h, w)
+                features["face"] = maps.flatten(2) if self.grid else maps.mean((-2, -1))
             else:
-                maps = masked_mean(encode_masked(self.encoders["face"], x, mask), mask, 2)
-            features["face"] = maps.flatten(2) if self.grid else maps.mean((-2, -1))
+                maps = encode_masked(self.encoders["face"], x, mask)  # (B, L, F, D_v, h, w)
+                if self.face_pool is None:
+                    maps = masked_mean(maps, mask, 2)
+                    features["face"] = maps.flatten(2) if self.grid else maps.mean((-2, -1))
+                else:
+                    frames = maps.mean((-2, -1))  # (B, L, F, D_v)
+                    mean = masked_mean(frames, mask, 2)
+                    deviation = masked_mean((frames - mean.unsqueeze(2)).square(), mask, 2).sqrt()
+                    features["face"] = torch.cat([mean, deviation], -1)
         if "audio" in self.streams:
             audio = inputs["audio"]  # (B, L, 1, M, S)
             check_audio(self.encoders["audio"], audio)
@@ -190,6 +205,8 @@ class RecursiveJointAttention(EncoderNet):
         m_any = m_v | m_a
         maps: dict[str, Tensor] = {}
 
+        if self.face_pool is not None:
+            face = self.face_pool(face, m_v)
         if self.layer_pool is not None:
             audio = self.layer_pool(audio, m_a)
         v, a = fn.normalize(zero_masked(face, m_v), dim=-1), fn.normalize(zero_masked(audio, m_a), dim=-1)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 RATE, WINDOW, HOP, MELS = 16000, 400, 160, 80
+QUIET = 1e-4  # power of a step, as a part of the loudest one's, below which it is a pause (40 dB)
 LONGEST = 1500  # steps of 20 ms: the table of positions ends there
 
 
@@ -32,7 +33,7 @@ class WhisperEncoder(nn.Module):
     """Samples (N, 1, 1, S) at 16 kHz in [-1, 1] -> the last block's map (N, D, 1, t).
 
     ``statistics``: instead (N, 2 n D, 1, 1), n = blocks + 1: of each layer (convolutions, then blocks) the mean over
-    the real steps and the deviation from it, in this order, for :class:`emozoo.models.layers.LayerPool`.
+    the real steps that are no pauses, and the deviation from it, for :class:`emozoo.models.layers.LayerPool`.
 
     Raises ValueError for windows of more than 30 s or less than 25 ms.
     """
@@ -61,7 +62,8 @@ class WhisperEncoder(nn.Module):
         layers, real = self.layers(wave)
         if not self.statistics:
             return layers[-1].mT.unsqueeze(2)  # (N, D, 1, t)
-        weight = real.unsqueeze(-1) / real.sum(1).view(-1, 1, 1)  # (N, t, 1)
+        spoken = real & ~pauses(wave, real.shape[1])
+        weight = spoken.unsqueeze(-1) / spoken.sum(1).clamp(min=1).view(-1, 1, 1)  # (N, t, 1)
         found = []
         for h in layers:
             mean = (weight * h).sum(1, keepdim=True)
@@ -99,6 +101,13 @@ class Block(nn.Module):
         seen = fn.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None, :])
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         return x + self.narrow(fn.gelu(self.wide(self.norm2(x))))
+
+
+def pauses(wave: Tensor, steps: int) -> Tensor:
+    """Which of the steps of 20 ms are quieter than the loudest one by 40 dB: (N, S) -> (N, steps)."""
+    power = fn.pad(wave.float(), (0, max(0, steps * 2 * HOP - wave.shape[1])))[:, : steps * 2 * HOP]
+    power = power.unflatten(1, (steps, 2 * HOP)).square().mean(2)
+    return power < QUIET * power.amax(1, keepdim=True)
 
 
 def log_mel(wave: Tensor, filters: Tensor) -> Tensor:
