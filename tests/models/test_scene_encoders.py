@@ -1,4 +1,4 @@
-"""The encoders of things and scenes that come with the package: the arithmetic of their publishers, and their weights."""
+"""The encoders of things and scenes that come with the package: the publishers' arithmetic, and their weights."""
 
 from __future__ import annotations
 
