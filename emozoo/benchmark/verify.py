@@ -49,6 +49,7 @@ class Source:
 SOURCES: dict[tuple[str, str], Source] = {
     ("ferplus", "ferplus7"): Source("ferplus7", "$EMOZOO_SHARED/data/ferplus"),
     ("lfw5", "lfw5_val_v1"): Source("csv", "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv", named=True),
+    ("music_video", "music_video_val_v1"): Source("csv", "$EMOZOO_SHARED/data/music_video/manifest.csv", named=True),
     **{
         ("composed", f"composed_{views}_{part}_{version}"): Source(
             "csv", f"runs/composed/{views}/{part}/manifest.csv", named=True, script="benchmarks/composed.py"
