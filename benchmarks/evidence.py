@@ -192,11 +192,10 @@ def together() -> Records:
         made = measure([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both").records
         name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
         found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
-    for left_out in CORPORA:
-        table = joined_table([c for c in CORPORA if c != left_out], f"without_{left_out}")
+    for number, left_out in enumerate(CORPORA):
         folder = RUNS / recipe / f"without_{left_out}"
         if not (folder / hub.CONFIG).is_file():
-            train(["--config", recipe, "--data.root", str(table), *saved_elsewhere(recipe, folder)])
+            train(["--config", recipe, "--data.fold", str(number), *saved_elsewhere(recipe, folder)])
         others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
         made = measure([str(folder)], "csv", others, prior="both").records
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
@@ -207,15 +206,20 @@ def together() -> Records:
 
 
 def joined_table(corpora: Sequence[str], name: str) -> Path:
-    """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name."""
-    rows = [(corpus, row) for corpus in corpora for row in read_manifest(resolve_path(CORPORA[corpus])).rows]
+    """One table of the recordings of corpora whose emotion is one of the seven, by that emotion's own name.
+
+    With more than one corpus each is a fold.
+    """
+    rows = [(n, c, row) for n, c in enumerate(corpora) for row in read_manifest(resolve_path(CORPORA[c])).rows]
     lines = [
-        {"path": os.path.abspath(row.path), "label": label, "group": f"{corpus} {row.group}", "split": row.split}
-        for corpus, row in rows
+        {"path": os.path.abspath(row.path), "label": label, "group": f"{corpus} {row.group}", "split": row.split,
+         "fold": number}
+        for number, corpus, row in rows
         if (label := canonical(str(row.label))) in BASIC7
-    ]
+    ]  # fmt: skip
     path = RUNS / "voices" / name / "manifest.csv"
-    report.write_text(files.csv_text(lines, ("path", "label", "group", "split")), path)
+    columns = ("path", "label", "group", "split", *(["fold"] if len(corpora) > 1 else []))
+    report.write_text(files.csv_text(lines, columns), path)
     return path
 
 

@@ -31,8 +31,9 @@ Deviations
   Algorithm 1 puts a softmax before the cross-entropy; that would keep the loss above 1.17 for 7 classes, so logits are
   returned. Wiring ``stable`` rescales the highlight: A sums to 1, so X_C is P = 196 times smaller than X, batch norm's
   epsilon hides it, and the context encoder hardly learns. The network is static: logits are averaged over frames. A
-  missing stream is zeros with fusion weight 0. ``face_backbone``, another face encoder than TE, is ours: a 1 x 1
-  convolution brings its map to W channels; where the map is coarser than the context's, each of its cells is repeated.
+  missing stream is zeros with fusion weight 0. ``face_backbone`` and ``context_backbone``, other encoders than TE and
+  CE, are ours: a 1 x 1 convolution brings each map to W channels; where the face's map is coarser than the context's,
+  each of its cells is repeated.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class CAERCrossAttention(Network):
     concatenated (eq. 16, 17), which is CAER-Net-S; ``mean``: our plain control, pooled streams with equal weights and
     no attention at all.
 
-    ``face_backbone``: name of an image encoder in the place of TE (:mod:`emozoo.models.backbones`); the sides of the
-    context's map, a sixteenth of the image's, must be multiples of those of its map.
+    ``face_backbone``, ``context_backbone``: names of image encoders in the places of TE and CE
+    (:mod:`emozoo.models.backbones`); the sides of the context's map, with CE a sixteenth of the image's, must be
+    multiples of those of the face's map.
 
     Attention maps, 0 where masked: ``context`` (B, C, F, h, w): A as it multiplies the map, sums to 1 over positions,
     or averages 1 with ``highlight_rescale``; ``face_channels``, ``context_channels`` (B, C, F, W, W): rows sum to 1;
@@ -90,6 +92,7 @@ class CAERCrossAttention(Network):
         er_scale: str = "none",
         gap_bn: bool = False,
         face_backbone: str | None = None,
+        context_backbone: str | None = None,
     ) -> None:
         super().__init__(num_classes)
         for word, value, known in (
@@ -108,8 +111,10 @@ class CAERCrossAttention(Network):
         )
         width, half = widths[-1], widths[-1] // 2
         face, wide = image_encoder(face_backbone) if face_backbone else (ConvEncoder(widths), width)
-        self.face_encoder, self.context_encoder = face, ConvEncoder(widths)
+        scene, deep = image_encoder(context_backbone) if context_backbone else (ConvEncoder(widths), width)
+        self.face_encoder, self.context_encoder = face, scene
         self.face_width = nn.Conv2d(wide, width, 1) if face_backbone else nn.Identity()
+        self.context_width = nn.Conv2d(deep, width, 1) if context_backbone else nn.Identity()
         if fusion != "mean":
             self.highlight = Highlight(width, highlight_hidden or (half,))
         pairs = fusion in ("full", "no_er")
@@ -147,9 +152,9 @@ class CAERCrossAttention(Network):
         m_f = stream_mask(masks, "face", features["face"], 3).flatten()  # (N,)
         m_c = stream_mask(masks, "context", features["context"], 3).flatten()
         m_any, m_both = m_f | m_c, torch.stack([m_f, m_c], 1)
-        # Zeros behind the convolution: its bias would give a missing face a value.
+        # Zeros behind the convolutions: their biases would give a missing stream a value.
         map_f = zero_masked(self.face_width(features["face"].flatten(0, 2)), m_f)  # (N, W, h, w)
-        map_c = zero_masked(features["context"].flatten(0, 2), m_c)
+        map_c = zero_masked(self.context_width(features["context"].flatten(0, 2)), m_c)
         if map_f.shape != map_c.shape:  # a coarser face: cells repeated, the mean over positions is the same
             map_f = _repeat(map_f, map_c.shape[-2:])
         maps: dict[str, Tensor] = {}

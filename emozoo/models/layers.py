@@ -125,13 +125,15 @@ class LayerPool(nn.Module):
 
     Every feature is brought to mean 0 and variance 1 over the real windows of training; the sum over layers has learnt
     weights that are positive and sum to 1, equal ones at first. A frozen encoder's features can thus be cached while
-    the weights of its layers are still learnt. ``dropout`` acts on the result. Masked windows are zeros.
+    the weights of its layers are still learnt. One layer has no weight. ``dropout`` acts on the result. Masked windows
+    are zeros.
     """
 
     def __init__(self, layers: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm = PooledBatchNorm(layers * width, affine=False)
-        self.weights = nn.Parameter(torch.zeros(layers))
+        self.layers = layers
+        self.weights = nn.Parameter(torch.zeros(layers)) if layers > 1 else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -142,8 +144,9 @@ class LayerPool(nn.Module):
             known = torch.zeros_like(flat)
             if real.any():
                 known[real] = self.norm(flat[real])
-        known = known.unflatten(-1, (len(self.weights), -1))  # (B * L, n, D)
-        pooled = torch.einsum("nld,l->nd", known, self.weights.softmax(0)).unflatten(0, mask.shape)
+        known = known.unflatten(-1, (self.layers, -1))  # (B * L, n, D)
+        shares = known.new_ones(1) if self.weights is None else self.weights.softmax(0)
+        pooled = torch.einsum("nld,l->nd", known, shares).unflatten(0, mask.shape)
         return zero_masked(self.dropout(pooled), mask)
 
 

@@ -18,6 +18,9 @@ CONTROLS = [(arch, spec.default_wiring, dict(spec.control)) for arch, spec in MO
 VARIANTS = [(arch, wiring, {}) for arch, wiring in WIRINGS] + CONTROLS
 VARIANTS.append(("ceflnet", "stable", {"reduce": 64}))
 VARIANTS.append(("caer_cross_attention", "stable", {"face_backbone": "mobilenetv1_100@4"}))
+BACKBONES = {"face_backbone": "mobilenetv1_100@4", "context_backbone": "tf_efficientnet_lite0@3"}
+VARIANTS.append(("caer_cross_attention", "stable", BACKBONES))
+VARIANTS.append(("recursive_joint_attention", "stable", {"face_statistics": True}))
 
 
 def network(arch: str) -> Any:
