@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hub_server import Hub, Repository
@@ -295,3 +296,23 @@ def test_preparing_offline_falls_back_and_the_store_says_so(
     with pytest.raises(WeightsError, match="EMOZOO_YUNET"):
         prepare("folder", films, tmp_path / "no", cover=cover_of([str(weights)], detector="yunet"), workers=1)
     assert not (tmp_path / "no").exists()
+
+
+def test_faces_of_user_videos_are_found(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects what yunet is there for: people who film each other, whose faces the cascade often does not find."""
+    monkeypatch.setenv("EMOZOO_YUNET", str(yunet))
+    films = [*sorted((shared / "data/ekman6_samples").glob("*.mp4")), shared / "data/clips/facenet_crowd.mp4"]
+    found = dict.fromkeys(faces.DETECTORS, 0)
+    for film in films[:-1]:
+        frames = _frames(film, 10)
+        for name in faces.DETECTORS:
+            found[name] += sum(len(faces.detector(name)(frame)) > 0 for frame in frames)
+    assert found["yunet"] >= 40
+    assert found["yunet"] > found["cascade"]
+    assert min(len(faces.detector("yunet")(frame)) for frame in _frames(films[-1], 5)) >= 2
+
+
+def _frames(film: Path, count: int) -> list[np.ndarray]:
+    with av.open(str(film)) as media:
+        frames = [frame.to_ndarray(format="rgb24") for frame in media.decode(video=0)]
+    return [frames[i] for i in np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]]
