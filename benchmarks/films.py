@@ -58,7 +58,6 @@ def linear_record(like: dict[str, Any], module: EmotionModule) -> dict[str, Any]
         "csv", resolve_path(MUSIC), spec=module.spec, classes=module.classes, split="val", val_share=0.0, batch_size=4
     )
     data.setup("fit")
-    data.setup("test")
     parts = []
     for rows in (data.train_rows, data.test_rows):
         means, labels = [], []
@@ -93,9 +92,11 @@ def main() -> None:
     found = measure([folder.name], "csv", resolve_path(MUSIC), split="val", prior="train", control="all").records
     found = [r | {"dataset": "music_video", "protocol": "music_video_val_v1"} for r in found]
     report.save_classes([r for r in found if not r["control"]], RESULTS / "classes.csv")
-    records = [*found, linear_record(found[0], load(folder))]
-    report.save(records, RESULTS)
-    report.show(records)
+    report.save(found, RESULTS)
+    report.show(found)
+    linear = [linear_record(found[0], load(folder))]
+    report.save(linear, RESULTS)
+    report.show(linear)
 
 
 if __name__ == "__main__":
