@@ -70,11 +70,14 @@ class SaveWeights(Callback):
         calibrate: bool = False,
         shared_parts: list[str] | None = None,
         material: list[str] | None = None,
+        prior: str = "train",
     ) -> None:
         if unknown := [m for m in material or () if m not in registry.MATERIALS]:
             known = ", ".join(registry.MATERIALS)
             raise UsageError(f"SaveWeights: no material {', '.join(map(repr, unknown))}; there are {known}")
-        self.material = material or []
+        if prior not in ("train", "uniform"):
+            raise UsageError(f"SaveWeights: prior must be 'train' or 'uniform', got {prior!r}")
+        self.material, self.prior = material or [], prior
         self.spec, self.calibrate, self.shared_parts = spec or {}, calibrate, shared_parts or []
         self.folder, self.tag, self.trained_on, self.licence, self.half = (
             folder and Path(folder),
@@ -151,6 +154,7 @@ class SaveWeights(Callback):
             "spec": {**network["spec"], **self.spec},
             "trained_on": self.trained_on,
             **({"material": self.material} if self.material else {}),
+            **({"prior": self.prior} if self.prior != "train" else {}),
             "licence": self.licence,
             "control_of": self.control_of,
             "control": self.control,
