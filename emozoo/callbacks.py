@@ -51,8 +51,10 @@ class SaveWeights(Callback):
             weights that they started from (``init_from``), which the config names. A changed part is written.
         spec: fields of the ClipSpec with other values in prediction than in training: a network that encodes every
             frame alone may train on single frames (``clips: 1``) and predict from several.
+        prior: of predictions where none is asked for, ``train`` or ``uniform``: which one is right more often on
+            people's own files.
 
-    Raises UsageError for an unknown ``material``.
+    Raises UsageError for an unknown ``material`` or ``prior``.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine output alone on st
 Prior = Annotated[
     str | None,
     typer.Option(
-        help="Class prior of the scores: 'train' (that of training) or 'uniform' (removed); default: the weights name it."
+        help="Class prior of the scores: 'train' (as in training) or 'uniform' (removed); default: see `emozoo info`."
     ),
 ]
 DEVICE_HELP = "cpu, cuda, cuda:1, mps."
