@@ -104,12 +104,14 @@ def test_wheel_content(wheel):
 def test_every_weights_tag_loads_away_from_the_checkout(away):
     """Protects `load` in an installation: every tag verifies its hash, and the bare names load their defaults."""
     out = away(
-        "for name in [*emozoo.list_weights(), 'ceflnet']:\n"
+        "papers = 'caer_cross_attention', 'dfan', 'recursive_joint_attention', 'ceflnet'\n"
+        "for name in [*emozoo.list_weights(), *papers]:\n"
         "    model = emozoo.load(name)\n"
         "    assert not model.training\n"
         "    print(model.name)"
     )
-    assert "ceflnet.faces7_v3" in out.split()
+    defaults = [registry.resolve(arch)[1] for arch in PAPERS]
+    assert out.split()[-len(PAPERS) :] == [default and default.name for default in defaults]
 
 
 def test_list_works_away_from_the_checkout(away):
