@@ -58,7 +58,7 @@ def test_clips_of_other_settings_are_replaced(home: Path) -> None:
 def test_bare_names_stand_for_weights_that_know_the_clips(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Protects `emozoo benchmark` and `emozoo benchmark --model dfan`: defaults have other classes, or met no drawing."""
+    """Protects `emozoo benchmark` and `emozoo benchmark --model dfan`: defaults have met other things."""
     scored: list[str] = []
 
     def measured(models: Sequence[str], *_: object, **__: object) -> Result:
