@@ -45,8 +45,10 @@ SOURCE = "$EMOZOO_SHARED/data/kerc_faces/manifest.csv"
 RUNS, TABLE, RESULTS = Path("runs") / RECIPE, Path("runs/kerc/manifest.csv"), Path("benchmarks/results")
 ENCODER, RECOGNISER = "mobilenetv1_100@4", Path("weights/mobilenetv1_vggface2.safetensors")
 FOLDS, FRAMES, SIDE = 5, 6, 112
-# Mean cosine between the clips of two groups (centred on the mean of all) above which they are one person. About half
-# of the pairs of one person in LFW-5 are above it, and one in ten of strangers: it rather takes two people as one.
+# Mean cosine between the clips of two groups (centered on the mean of all) above which they are one person. Measured on
+# the 634 clips, each the mean of all its frames: the halves of one clip are above 0.25 in 97 % of 626 clips, two
+# different clips in 13 % of pairs. It gives 85 groups, the largest of 164 clips, so it rather takes two people as one;
+# 0.35 gives 180 groups (largest 127), 0.2 gives 59 (largest 176).
 ALIKE = 0.25
 
 
@@ -67,7 +69,7 @@ def embeddings(rows: Sequence[Row]) -> np.ndarray:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Centred vectors (N, D) of length one: what all faces share says nothing of a person."""
+    """Centered vectors (N, D) of length one: what all faces share says nothing of a person."""
     x = x - x.mean(0)
     return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True))
 

@@ -51,8 +51,10 @@ class SaveWeights(Callback):
             weights that they started from (``init_from``), which the config names. A changed part is written.
         spec: fields of the ClipSpec with other values in prediction than in training: a network that encodes every
             frame alone may train on single frames (``clips: 1``) and predict from several.
+        prior: of predictions where none is asked for, ``train`` or ``uniform``: which one is right more often on
+            people's own files.
 
-    Raises UsageError for an unknown ``material``.
+    Raises UsageError for an unknown ``material`` or ``prior``.
     """
 
     def __init__(
@@ -70,11 +72,14 @@ class SaveWeights(Callback):
         calibrate: bool = False,
         shared_parts: list[str] | None = None,
         material: list[str] | None = None,
+        prior: str = "train",
     ) -> None:
         if unknown := [m for m in material or () if m not in registry.MATERIALS]:
             known = ", ".join(registry.MATERIALS)
             raise UsageError(f"SaveWeights: no material {', '.join(map(repr, unknown))}; there are {known}")
-        self.material = material or []
+        if prior not in ("train", "uniform"):
+            raise UsageError(f"SaveWeights: prior must be 'train' or 'uniform', got {prior!r}")
+        self.material, self.prior = material or [], prior
         self.spec, self.calibrate, self.shared_parts = spec or {}, calibrate, shared_parts or []
         self.folder, self.tag, self.trained_on, self.licence, self.half = (
             folder and Path(folder),
@@ -151,6 +156,7 @@ class SaveWeights(Callback):
             "spec": {**network["spec"], **self.spec},
             "trained_on": self.trained_on,
             **({"material": self.material} if self.material else {}),
+            **({"prior": self.prior} if self.prior != "train" else {}),
             "licence": self.licence,
             "control_of": self.control_of,
             "control": self.control,

@@ -28,7 +28,7 @@ def card(config: Mapping[str, Any]) -> str:
         undefined=StrictUndefined, autoescape=False,
     ).get_template("card.md.j2")  # fmt: skip
     sources = [s.get("source") for s in config["spec"]["streams"].values()]
-    absent = dict.fromkeys(("control_of", "control", "train_seconds", "resumed"))
+    absent = dict.fromkeys(("control_of", "control", "train_seconds", "resumed", "prior"))
     return template.render(
         {
             **absent,

@@ -86,6 +86,7 @@ def describe(name: str, wiring: str | None = None, size: str | None = None) -> d
         "trained_on": weights.trained_on if weights else None,
         "seen": f"{weights.seen} ({weights.trained_on})" if weights else "nothing, untrained",
         "material": list(weights.material) if weights else [],
+        "prior": module.prior,
         "metrics": _results(weights.name) if weights else [],
         "limits": config.get("limits") or spec.note or None,
         "wirings_missing": [f"{k}: {v}" for k, v in spec.missing.items()],

@@ -110,7 +110,7 @@ def predict(
     model: str | EmotionModule = "ceflnet",
     *,
     every: float = 1.0,
-    prior: str = "train",
+    prior: str | None = None,
     min_confidence: float = 0.0,
     detector: str | None = None,
     device: str | None = None,
@@ -130,7 +130,8 @@ def predict(
         paths: files, folders or images.
         model: a name, the path of a weights folder, or a loaded module.
         every: seconds between entries of the timeline, for media longer than one window.
-        prior: ``train`` keeps the class prior of training in the scores, ``uniform`` removes it.
+        prior: ``train`` keeps the class prior of training in the scores, ``uniform`` removes it; None: what the weights
+            name for people's own files (``module.prior``).
         min_confidence: probability in [0, 1] below which a label is None; scores stay.
         detector: a face detector other than the one stored with the weights. None takes the stored one or, where it
             cannot be had, ``cascade``, with the warning ``detector_fallback`` in every prediction.
@@ -203,7 +204,7 @@ class Predictor:
         model: str | EmotionModule = "ceflnet",
         *,
         every: float = 1.0,
-        prior: str = "train",
+        prior: str | None = None,
         min_confidence: float = 0.0,
         detector: str | None = None,
         device: str | None = None,
@@ -225,11 +226,13 @@ class Predictor:
             faces.detector(spec.detector)  # raises here, once, rather than for each file
             if not detector and (reason := faces.fallback_reason(module.spec.detector)):
                 self._fallback = [{"code": faces.FALLBACK_CODE, "text": reason}]
-        self.module, self.spec, self.every, self.prior = module, spec, every, prior
+        self.module, self.spec, self.every, self.prior = module, spec, every, prior or module.prior
         self.min_confidence = min_confidence
         self.batch_size = batch_size or _batch_size(spec)
         if module.classes:
-            module.scores(torch.zeros(1, len(module.classes), device=module.device), prior)  # raises for a wrong prior
+            module.scores(
+                torch.zeros(1, len(module.classes), device=module.device), self.prior
+            )  # raises for a wrong prior
 
     def predict(self, item: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
         """The prediction for one file or clip. A file that cannot be read never raises; the network's errors do.

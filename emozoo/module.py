@@ -106,6 +106,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         # The name and hash of the weights; an untrained network has neither.
         self.name, self.sha256 = f"{model} (untrained)", ""
         self.config: Mapping[str, Any] = {}
+        self.prior = "train"  # of predictions where none is asked for; weights may name the other one
         self.epoch_metrics: dict[int, dict[str, float]] = {}  # of the last evaluation, by number of the loader
         self._origin: weights.Source | None = None  # where weights were loaded from
         self.register_buffer("log_prior", torch.zeros(max(1, len(self.classes))))

@@ -41,6 +41,7 @@ class Pretrained(ModelHubMixin):
         name: full name of the weights, or what they were made from.
         sha256: of the weights' file; empty for an untrained network and after training.
         config: the ``config.json`` beside the weights; empty where there is none.
+        prior: the class prior of predictions where none is asked for, ``train`` or ``uniform``, as the weights name it.
     """
 
     arch: str
@@ -55,6 +56,7 @@ class Pretrained(ModelHubMixin):
     name: str
     sha256: str
     config: Mapping[str, Any]
+    prior: str
     _origin: weights.Source | None  # where weights were loaded from
     hparams: Any
     eval: Any
@@ -120,6 +122,7 @@ class Pretrained(ModelHubMixin):
         else:
             module.log_prior.copy_(torch.tensor(config.get("log_prior") or [0.0] * len(module.log_prior)))
             module.temperature.fill_(float(config.get("temperature", 1.0)))
+            module.prior = str(config.get("prior", "train"))
         if not found.known:
             warnings.warn(
                 f"{found.file}: not the weights that the {hub.CONFIG} beside it describes: class prior and "

@@ -50,7 +50,7 @@ def predict(
     plot: Annotated[bool, typer.Option("--plot", help="Draw the timelines as <name>.png.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Write the annotated video <name>.mp4.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between entries of the timeline of long media.")] = 1.0,
-    prior: Prior = "train",
+    prior: Prior = None,
     min_confidence: Annotated[
         float, typer.Option(help="Leave a label out (null) if its probability is lower; scores stay.")
     ] = 0.0,

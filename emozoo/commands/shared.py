@@ -15,7 +15,12 @@ import typer
 from emozoo import registry
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output alone on stdout.")]
-Prior = Annotated[str, typer.Option(help="Class prior of the scores: 'train' (as in training) or 'uniform' (removed).")]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        help="Class prior of the scores: 'train' (as in training) or 'uniform' (removed); default: see `emozoo info`."
+    ),
+]
 DEVICE_HELP = "cpu, cuda, cuda:1, mps."
 DETECTOR_HELP = "Face detector instead of the one stored with the weights: cascade or yunet."
 
