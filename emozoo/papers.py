@@ -258,7 +258,7 @@ MODELS: dict[str, ModelSpec] = {
             control={"pooling": "mean"},
             synthemo={"burst": 0.3, "decoys": 2},  # an expression in a short part, among meaningless movements
             recipes=("afew", "dfew", "mmi", "bu4dfe", "crema_d", "ravdess", "ferplus_votes", "lfw5_folds"),
-            default_tag="faces7_v3",
+            default_tag="faces7_v4",
         ),
         ModelSpec(
             name="caer_net_s",

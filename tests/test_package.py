@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from emozoo import registry
+
 ROOT = Path(__file__).resolve().parent.parent
+PAPERS = ("caer_cross_attention", "dfan", "recursive_joint_attention", "ceflnet")
 
 USER = """
 import emozoo
@@ -104,12 +107,13 @@ def test_wheel_content(wheel):
 def test_every_weights_tag_loads_away_from_the_checkout(away):
     """Protects `load` in an installation: every tag verifies its hash, and the bare names load their defaults."""
     out = away(
-        "for name in [*emozoo.list_weights(), 'ceflnet']:\n"
+        f"for name in [*emozoo.list_weights(), *{PAPERS}]:\n"
         "    model = emozoo.load(name)\n"
         "    assert not model.training\n"
         "    print(model.name)"
     )
-    assert "ceflnet.faces7_v3" in out.split()
+    defaults = [registry.resolve(arch)[1] for arch in PAPERS]
+    assert out.split()[-len(PAPERS) :] == [default and default.name for default in defaults]
 
 
 def test_list_works_away_from_the_checkout(away):

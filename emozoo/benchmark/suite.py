@@ -7,6 +7,7 @@ on people.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from emozoo.spec import ClipSpec
 from emozoo.synthemo import Knobs
 from emozoo.synthemo.clip import COLUMNS, STAMP, draw, row
 from emozoo.synthemo.writer import write_clips
+
+_log = logging.getLogger(__name__)
 
 CLIPS, SEED = 210, 20230
 TRAINING_CLIPS, TRAINING_SEED = 1400, 1  # what the weights ``synth_v1`` learned their task from
@@ -54,12 +57,15 @@ def measure(
 ) -> Result:
     """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
+    A bare architecture stands for its newest SynthEmo weights here, not for its default, which has not learned these
+    classes from drawings; the record names them.
+
     ``control``: as in :func:`emozoo.benchmark.run.measure`; input controls that do not apply to a model are left out.
     Raises UsageError for a model that the suite has no task for, for a control that no model has, and where there are
     no weights.
     """
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
-    names = list(models) or [weights_of(a)[-1] for a in TASKS if weights_of(a)]
+    names = [_drawn(m) for m in models] or [weights_of(a)[-1] for a in TASKS if weights_of(a)]
     if not names:
         raise UsageError(
             "there are no weights trained on SynthEmo yet: train some, or name --dataset, --root and --model"
@@ -80,6 +86,14 @@ def measure(
             record["protocol"] = f"synthemo_{arch}"
         result += found
     return result
+
+
+def _drawn(name: str) -> str:
+    """The name of weights itself; of a bare architecture, the name of its newest SynthEmo weights, if it has any."""
+    found = weights_of(name)
+    if found:
+        _log.warning("%s: the built-in suite takes %s, which was trained on drawn clips", name, found[-1])
+    return found[-1] if found else name
 
 
 def _arch(name: str) -> str:

@@ -16,6 +16,7 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -216,18 +217,33 @@ def _processors() -> int:
 def cover_of(names: Sequence[str], *, rate: float = 0.0, detector: str | None = None) -> Cover:
     """The cover that serves the models of these names (``arch``, ``arch.tag``, folder of weights); none = all.
 
-    ``detector``: in place of those that the models name, which ``cascade`` replaces where they cannot be had.
+    A bare architecture stands for its default weights and for networks of its sizes that are trained on the store.
+    Sizes take the detector of the weights beside them. Where all models are asked for, one detector finds the faces of
+    all: the one that most default weights name.
+
+    Args:
+        detector: in place of those that the models name, which ``cascade`` replaces where they cannot be had.
+
+    Raises UsageError for models that cannot share a store.
     """
-    specs: list[ClipSpec] = []
+    trained: list[ClipSpec] = []
+    sizes: list[ClipSpec] = []
     for name in names or registry.MODELS:
         if Path(name, hub.CONFIG).is_file():
-            specs.append(ClipSpec.from_dict(json.loads(Path(name, hub.CONFIG).read_text(encoding="utf-8"))["spec"]))
+            trained.append(ClipSpec.from_dict(json.loads(Path(name, hub.CONFIG).read_text(encoding="utf-8"))["spec"]))
             continue
         model, weights = registry.resolve(name)
         if weights is not None and "spec" in weights.config:
-            specs.append(ClipSpec.from_dict(weights.config["spec"]))
+            trained.append(ClipSpec.from_dict(weights.config["spec"]))
         if weights is None or "." not in name:
-            specs += model.specs.values()
+            sizes += model.specs.values()
+    named = Counter(spec.detector for spec in trained if spec.needs_face)
+    if named and detector is None:
+        common = named.most_common(1)[0][0]
+        sizes = [spec.with_detector(common) for spec in sizes]
+        if not names:
+            trained = [spec.with_detector(common) for spec in trained]
+    specs = trained + sizes
     return Cover.of(specs if detector else map(faces.available, specs), rate=rate, detector=detector)
 
 

@@ -1,5 +1,6 @@
 """The built-in suite: clips that are the same everywhere, people that training never shows, paired controls."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from emozoo import registry
 from emozoo.benchmark import suite
 from emozoo.benchmark.contenders import controls_of
+from emozoo.benchmark.records import Result
 from emozoo.data import datasets
 from emozoo.errors import DatasetError, UsageError
 from emozoo.synthemo import split_of
@@ -51,6 +53,31 @@ def test_clips_of_other_settings_are_replaced(home: Path) -> None:
     stamp.write_text(stamp.read_text().replace('"version": ', '"version": 9'))
     suite.prepare("ceflnet", clips=2)
     assert (clip.read_bytes(), stamp.read_bytes()) == (drawn, settings)
+
+
+def test_bare_names_stand_for_weights_that_know_the_clips(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Protects `emozoo benchmark` and `emozoo benchmark --model dfan`: defaults have met other things."""
+    scored: list[str] = []
+
+    def measured(models: Sequence[str], *_: object, **__: object) -> Result:
+        scored.extend(models)
+        return Result()
+
+    monkeypatch.setattr(suite.run, "measure", measured)
+    monkeypatch.setattr(suite, "prepare", lambda *_, **__: home)
+    suite.measure()
+    assert scored == [suite.weights_of(arch)[-1] for arch in suite.TASKS]
+    assert not caplog.text
+    chosen, scored[:] = list(scored), []
+    suite.measure(list(suite.TASKS))
+    assert scored == chosen
+    for name in chosen:
+        assert f"takes {name}, which was trained on drawn clips" in caplog.text
+    scored.clear()
+    suite.measure([f"{arch}.synth" for arch in suite.TASKS])
+    assert scored == [f"{arch}.synth" for arch in suite.TASKS], "what names weights is taken as it is"
 
 
 def test_no_task() -> None:

@@ -19,11 +19,11 @@ import pytest
 import trees
 
 from emozoo import registry
-from emozoo.data import datasets, doctor, store
+from emozoo.data import datasets, doctor, faces, store
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.loading import read_row
-from emozoo.data.prepare import Result, prepare
+from emozoo.data.prepare import Result, cover_of, prepare
 from emozoo.data.store import Cover
 from emozoo.errors import UsageError, VideoError
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
@@ -146,6 +146,33 @@ def test_what_is_not_covered_is_refused_and_said(made: tuple[Path, Result]) -> N
         Cover.of([spec["lite"], spec["lite"].with_detector("yunet")])
 
 
+def test_a_store_for_a_name_has_the_detector_of_its_default_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects `prepare` with bare names, and without any: default weights are served, whatever the sizes name.
+
+    Two weights that were named and differ are refused. Where yunet cannot be had, all faces are found by cascade.
+    """
+    defaults = {
+        arch: ClipSpec.from_dict(found.config["spec"])
+        for arch in registry.MODELS
+        if (found := registry.resolve(arch)[1]) is not None
+    }
+    assert {defaults[a].detector for a in ("ceflnet", "emotion_fan")} == {"yunet", "cascade"}, "or it tests nothing"
+    monkeypatch.setattr(faces, "fallback_reason", lambda name: None)
+    one = cover_of(["ceflnet"])
+    assert not one.lacks(defaults["ceflnet"])
+    every = cover_of([])
+    for arch, model in registry.MODELS.items():
+        for spec in [*model.specs.values(), *([defaults[arch]] if arch in defaults else [])]:
+            assert not every.lacks(spec.with_detector("yunet")), arch
+    for names in (["ceflnet", "emotion_fan"], ["emotion_fan", "ceflnet.faces7"]):
+        with pytest.raises(UsageError, match="prepare two"):
+            cover_of(names)
+    assert cover_of(["ceflnet", "resnet_gru"]).detector == "yunet"
+    monkeypatch.setattr(faces, "fallback_reason", lambda name: "no network" if name == "yunet" else None)
+    for names in ([], ["ceflnet", "emotion_fan"]):
+        assert cover_of(names).detector == "cascade"
+
+
 def test_bad_items_stay_as_errors(mixed: Path, made: tuple[Path, Result]) -> None:
     """One bad file does not end the run, is not lost, and is refused in evaluation with the file's name and reason."""
     assert [f for f, _ in made[1].failed] == ["broken.mp4"]
@@ -173,10 +200,11 @@ def test_labels_come_along(mixed: Path, made: tuple[Path, Result]) -> None:
 def test_a_model_says_the_same(mixed: Path, tmp_path: Path) -> None:
     """A clip's scores through the store, whose images are JPEG, stay within .05 of the file's, in workers too."""
     module = load("ceflnet").requires_grad_(False)
-    prepare("csv", mixed, tmp_path / "store", cover=Cover.of([module.spec]), workers=1)
+    spec = module.spec.with_detector("cascade")  # needs no file
+    prepare("csv", mixed, tmp_path / "store", cover=Cover.of([spec]), workers=1)
     said = []
     for dataset, root, workers in (("csv", mixed, 0), ("store", tmp_path / "store", 2)):
-        dm = EmotionDataModule(dataset, root, spec=module.spec, split="train", num_workers=workers, batch_size=2)
+        dm = EmotionDataModule(dataset, root, spec=spec, split="train", num_workers=workers, batch_size=2)
         dm.setup("test")
         batches = [b for b in dm.test_dataloader() if b is not None]
         said.append(np.concatenate([module.scores(module.predict_step(b)["logits"]).numpy() for b in batches]))
