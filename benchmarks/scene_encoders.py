@@ -109,6 +109,7 @@ def write(data: bytes, published: Published, source_sha256: str, out: Path) -> s
     config = {
         "schema": 1, "arch": arch, "tag": TAG, "wiring": "", "size": "", "classes": [], "tasks": [],
         "options": {"encoder": published.encoder}, "trained_on": TRAINED_ON, "licence": "Apache-2.0",
+        "material": ["things"],
         "source": published.package, "source_sha256": source_sha256, "recipe": "benchmarks/scene_encoders.py",
         "revision": None,
     }  # fmt: skip

@@ -237,7 +237,7 @@ MODELS: dict[str, ModelSpec] = {
             control={"num_iter": 0},
             synthemo={"face": 0.7, "voice": 0.7},  # a voice that shows what the face leaves open
             recipes=("aff_wild2", "crema_d", "ravdess", "ravdess_voices"),
-            default_tag="synth_v1",
+            default_tag="talk6_v1",
         ),
         ModelSpec(
             name="ceflnet",

@@ -27,6 +27,7 @@ HUB_REPO: str | None = None
 MATERIALS = {
     "recordings": "recordings of people",
     "photographs": "photographs of people",
+    "things": "photographs of things",
     "composed": "clips composed of photographs and recordings",
     "drawn": "drawn people",
 }
