@@ -12,18 +12,11 @@ from emozoo.cli import app
 from emozoo.errors import UsageError
 
 PAPERS = ("caer_cross_attention", "dfan", "recursive_joint_attention", "ceflnet")
-DRAWN = ("caer_cross_attention",)
 OPEN = ("MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0")
 LISTED = [*registry.weights().values(), *registry.encoders().values()]
 
 
-@pytest.mark.parametrize(
-    "arch",
-    [
-        pytest.param(a, marks=pytest.mark.xfail(strict=True, reason="its default is drawn")) if a in DRAWN else a
-        for a in PAPERS
-    ],
-)
+@pytest.mark.parametrize("arch", PAPERS)
 def test_the_default_of_a_paper_has_met_people(arch: str) -> None:
     """Protects the first line that anybody types: the default was trained on people, under a licence for anybody.
 
