@@ -38,8 +38,8 @@ class SaveWeights(Callback):
         tag: immutable name of these weights, e.g. ``faces7_v3``.
         trained_on: one line about the data; it opens the model card. Synthetic or composed data must say so.
         material: the same for machines: keys of :data:`emozoo.registry.MATERIALS` (``recordings``, ``photographs``,
-            ``things``, ``composed``, ``drawn``), most of it first, also of what the encoders it started from were trained on. None:
-            not recorded.
+            ``things``, ``composed``, ``drawn``), most of it first, also of what the encoders it started from were
+            trained on. None: not recorded.
         licence: of the weights.
         half: store float16, half the size.
         recipe: the committed recipe that made them. ``emozoo train`` compares it with the settings of the run and

@@ -131,7 +131,7 @@ MODELS: dict[str, ModelSpec] = {
             control={"fusion": "mean"},
             synthemo={"face": 0.75, "scene": 0.75},  # a face and a scene that correct each other
             recipes=("caer_s", "crema_d", "ravdess"),
-            default_tag="synth_v1",
+            default_tag="faces7_v1",
         ),
         ModelSpec(
             name="dfan",
