@@ -140,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in dict.fromkeys([*given.names, *(given.late or ())]):
         records += left_out(name) if recipes.known(name) else as_it_is(name)
     if given.late:
-        records += late(*given.late, beside=first)
+        face, voice = given.late
+        records += late(face, voice, beside=first)
     report.save(records, RESULTS)
     report.show(records)
 
