@@ -1,6 +1,6 @@
 """Talking people whom a network has never met: leave-one-actor-out on the eight shared actors of Java-SED's videos.
 
-    python benchmarks/javased.py [WEIGHTS | RECIPE ...] [--late FACE VOICE]
+    python benchmarks/javased.py [WEIGHTS | RECIPE ...] [--late FACE VOICE] [--val WEIGHTS ...]
 
 Protocol ``javased_loao_v1``: six emotions, 192 videos with sound, every actor of the parts train and val is a fold.
 
@@ -10,6 +10,9 @@ Protocol ``javased_loao_v1``: six emotions, 192 videos with sound, every actor o
              of that table and of every further one (``data.also``), below ``runs/javased_loao/RECIPE``
 ``--late``   late fusion of two recipes, trained here if need be: their logits added, with weights fitted on the
              predictions for the other actors. With a RECIPE before it the difference to the first one is given
+
+``--val``    weights scored on the two actors of the part val alone (``javased_val_v1``, 48 videos), whom weights that
+             learned from the six of the part train have not met
 
 The records are over all actors together, with mean and range over actors and intervals by actor; they go into
 ``benchmarks/results``. A killed run goes on. Needs the real material (``EMOZOO_SHARED``).
@@ -55,6 +58,17 @@ def as_it_is(weights: str) -> Records:
         [weights], "csv", root, split=ALL, folds=PERSON, prior="both", label_map=None if same else "basic7_v1"
     ).records
     return [r | NAME for r in found if r["fold"] == "pooled"]
+
+
+def val_actors(weights: Sequence[str]) -> Records:
+    """Records of weights on the actors of the part val."""
+    root, found = resolve_path(TABLE), []
+    acted = sorted(datasets.load("csv", root).classes)
+    for name in weights:
+        same = sorted(load(name).classes) == acted
+        label_map = None if same else "basic7_v1"
+        found += measure([name], "csv", root, split="val", prior="both", label_map=label_map).records
+    return [r | NAME | {"protocol": "javased_val_v1"} for r in found]
 
 
 def left_out(recipe: str) -> Records:
@@ -134,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help="weights or recipes")
     parser.add_argument("--late", nargs=2, metavar=("FACE", "VOICE"), help="two recipes to fuse late")
+    parser.add_argument("--val", nargs="+", metavar="WEIGHTS", default=[], help="weights to score on the val actors")
     given = parser.parse_args(argv)
     records: Records = []
     first = next((n for n in given.names if recipes.known(n)), None)
@@ -142,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.late:
         face, voice = given.late
         records += late(face, voice, beside=first)
+    records += val_actors(given.val)
     report.save(records, RESULTS)
     report.show(records)
 
