@@ -635,7 +635,10 @@ def test_once_published_the_whole_zoo_comes_from_the_hub(endpoint: Hub, zoo: Zoo
     endpoint.requests.clear()
     assert zoo("download", "--all", PYTHONPATH=str(copy)).returncode == 0
     assert endpoint.requests == []
-    # Small weights that stayed in the wheel find the encoder that they share among what was fetched.
+    # Small weights that stayed in the wheel find the encoder that they share among what was fetched. Encoders that are
+    # no weights of a model stay in the wheel.
+    for encoder, shared in registry.encoders().items():
+        shutil.copytree(hub.locate(shared), copy / "checkpoints" / encoder)
     name, entry = next((n, e) for n, e in registry.weights().items() if e.config.get("parts"))
     shutil.copy(hub.locate(entry) / hub.WEIGHTS, copy / "checkpoints" / name)
     loaded = zoo(code=f"import emozoo; print(emozoo.load('{name}').sha256)", PYTHONPATH=str(copy))
