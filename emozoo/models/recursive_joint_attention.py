@@ -70,7 +70,7 @@ class RecursiveJointAttention(EncoderNet):
     Streams: ``face`` (B, C, F, 3, H, W) and ``audio`` (B, C, 1, M, S). An image encoder for the face sees each frame
     alone and is averaged over the clip, a clip encoder sees all F. A speech encoder (``audio_encoder`` in
     ``backbones.py``) takes samples, M = 1; its features are averaged over the window. An encoder that stacks its layers
-    (``speech_tiny_layers``) is followed by learnt weights over them; without ``weigh_layers`` they lie side by side.
+    (``speech_tiny_layers``) is followed by learnt weights over them.
     ``head`` also takes features made elsewhere: ``face`` (B, L, G * D_v) channel-major with ``visual_input="grid"``,
     (B, L, D_v) with ``"pooled"``, and ``audio`` (B, L, D_a).
 
@@ -106,7 +106,6 @@ class RecursiveJointAttention(EncoderNet):
         dropout: float = 0.6,
         va: bool = True,
         face_statistics: bool = False,
-        weigh_layers: bool = True,
         freeze: bool = True,
         encoder_weights: Mapping[str, StrPath] | None = None,
     ) -> None:
@@ -141,9 +140,8 @@ class RecursiveJointAttention(EncoderNet):
         stacked = getattr(built["audio"][0], "stacked", 1) if "audio" in built else 1
         self.layer_pool = None
         if stacked > 1:
-            layers = stacked if weigh_layers else 1
-            audio_width //= layers
-            self.layer_pool = LayerPool(layers, audio_width, dropout)
+            audio_width //= stacked
+            self.layer_pool = LayerPool(stacked, audio_width, dropout)
         self.audio_lstm = ResidualBiLSTM(audio_width, width, hidden, dropout=0.1)
         if self.grid:
             self.guide = AudioGuided(face_width, width, regions, legacy_layout)
