@@ -6,7 +6,6 @@ Boxes are x1, y1, x2, y2 in pixels. Detectors take RGB uint8 (H, W, 3) and retur
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 
 from emozoo.data import detector_file
-from emozoo.errors import UsageError, WeightsError
+from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
 
 DETECTORS = ("cascade", "yunet")
@@ -206,9 +205,6 @@ def _make_cascade() -> Detector:
 
 @lru_cache(maxsize=2)
 def _yunet(path: str) -> Detector:
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    if digest != YUNET_SHA256:
-        raise WeightsError(f"{path}: sha256 {digest} is not that of the YuNet face detector: {YUNET.help}")
     return _Pool(lambda: _make_yunet(path))
 
 
