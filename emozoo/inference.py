@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -20,15 +21,15 @@ from PIL import Image
 
 from emozoo import prediction
 from emozoo.data import faces
-from emozoo.data.clips import MAIN, ClipReader, RawClip, Warn, file_errors, to_batch
+from emozoo.data.clips import MAIN, ClipReader, Plan, RawClip, Warn, file_errors, to_batch
 from emozoo.data.faces import Track
 from emozoo.data.find import Item, find_media, one_line
-from emozoo.errors import EmozooError, UsageError
+from emozoo.device import ready
+from emozoo.errors import EmozooError, UsageError, VideoError
 from emozoo.inputs import Clip, Frames, ImageLike, collect
 from emozoo.module import EmotionModule
 from emozoo.prediction import FaceTrack, MediaPath, Moment
 from emozoo.spec import ClipSpec
-from emozoo.threads import eval_mode, to_device
 from emozoo.timeline import (
     Window,
     WindowOutput,
@@ -40,7 +41,6 @@ from emozoo.timeline import (
     shows_face,
     track_of,
 )
-from emozoo.zoo import load
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
@@ -196,6 +196,25 @@ class _OpenFile:
     skipped: int = 0
 
 
+@dataclass
+class _Face:
+    """A face that gets a timeline, or None for the file as a whole, and the network's outputs for its windows."""
+
+    track: Track | None
+    main: bool
+    windows: list[Window]
+    outputs: list[WindowOutput] = field(default_factory=list)
+    failure: _ReadError | None = None
+
+
+class _Task(NamedTuple):
+    """Windows of a face that show the same frames, and the clip of the first one once it is read."""
+
+    face: _Face
+    windows: list[Window]
+    raw: RawClip | None = None
+
+
 class Predictor:
     """A model with the options of a prediction; arguments and errors are those of :func:`predict`."""
 
@@ -216,10 +235,7 @@ class Predictor:
             raise UsageError(f"batch_size must be at least 1 window, got {batch_size}")
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be a probability from 0 to 1, got {min_confidence:g}")
-        model = getattr(model, "_orig_mod", model)  # the module inside the wrapper of torch.compile
-        module = model if isinstance(model, EmotionModule) else load(model)
-        if device is not None:
-            module = to_device(module, device)
+        module = ready(model, device)
         spec = module.spec.with_detector(detector) if detector else faces.available(module.spec)
         self._fallback: list[dict[str, str]] = []  # a warning of every result
         if spec.needs_face:
@@ -278,22 +294,22 @@ class Predictor:
             long = [t for t in tracks[1:] if t.end - t.start >= min(MIN_TRACK_S, result.duration_s / 2)]
             shown = tracks[:1] + long[: MAX_TRACKS - 1]
             file = _OpenFile(reader)
-            for number, face in enumerate(shown or [None]):
-                windows = cut_windows(result.duration_s, spec.window_s, self.every, face if number else None)
-
-                def done(fraction: float, number: int = number) -> None:
-                    progress((number + fraction) / max(1, len(shown)))
-
+            chosen = []
+            for number, track in enumerate(shown or [None]):
+                windows = cut_windows(result.duration_s, spec.window_s, self.every, track if number else None)
+                chosen.append(_Face(track, not number, windows))
+            self._run_windows(file, chosen, progress)
+            for face in chosen:
                 moments = [
                     moment
-                    for output in self._run_windows(file, windows, face, not number, done)
+                    for output in face.outputs
                     for moment in moments_of(
-                        output, self.module.classes, clip_s=spec.clip_s, alone=len(windows) == 1,
+                        output, self.module.classes, clip_s=spec.clip_s, alone=len(face.windows) == 1,
                         min_confidence=self.min_confidence,
                     )
                 ]  # fmt: skip
                 if moments:
-                    result.tracks.append(track_of(len(result.tracks), moments, face))
+                    result.tracks.append(track_of(len(result.tracks), moments, face.track))
             result.streams_used = [s for s in spec.streams if s in file.used]
             result.warnings += self._warnings(file, tracks, len(long), len(shown))
         if result.tracks:
@@ -371,76 +387,97 @@ class Predictor:
             return look(list(reader.images.frames(whole[at])))
         return None
 
-    def _run_windows(
-        self, file: _OpenFile, windows: list[Window], face: Track | None, main: bool, done: Callable[[float], None]
-    ) -> Iterator[WindowOutput]:
-        """Reads the windows and runs the network on them, a batch at a time.
+    def _run_windows(self, file: _OpenFile, chosen: list[_Face], done: Callable[[float], None]) -> None:
+        """Reads the windows of all faces in the order of time, and runs the network on them, a batch at a time.
 
         Skips a window in which no stream is real. Skips a window whose own entry of the timeline does not show the
-        face, if the model has no other stream to predict from. Raises _ReadError if no window can be read.
+        face, if the model has no other stream to predict from. While the network runs, the next batch is read. Raises
+        _ReadError if no window of a face can be read.
         """
-        failure: _ReadError | None = None
-        predicted = 0
         others = any(
             file.reader.audio is not None if s.kind.needs_audio else not s.kind.crops_face
             for s in self.spec.streams.values()
         )
-        shown = [w for w in windows if face is None or others or len(windows) == 1 or shows_face(face, w)]
-        groups = group_by_frames(file.reader, shown)
-        for first in range(0, len(groups), self.batch_size):
-            batch: list[tuple[list[Window], RawClip]] = []
-            for group in groups[first : first + self.batch_size]:
-                try:
-                    raw = self._read(file.reader, group[0], face, main)
-                except _ReadError as error:  # a damaged or silent part; the rest of the file is read
-                    failure = error
-                    continue
-                file.warnings += [w for w in raw.warnings if w not in file.warnings]
-                if raw.no_face:
-                    for name, s in self.spec.streams.items():
-                        if s.kind.crops_face:  # it holds the whole image, from which no person is predicted
-                            raw.masks[name] = np.zeros_like(raw.masks[name])
-                real = {name for name, mask in raw.masks.items() if mask.any()}
-                if real:
-                    file.used |= real
-                    batch.append((group, raw))
-            predicted += sum(len(group) for group, _ in batch)
-            if batch:
-                yield from self._run(batch)
-            done(min(1.0, (first + self.batch_size) / len(groups)))
-        if failure is not None and not predicted:
-            raise failure
-        if main:  # other faces are expected to be out of sight for a time
-            file.windows, file.skipped = len(windows), len(windows) - predicted
+        tasks = []
+        for face in chosen:
+            seen = None if others or len(face.windows) == 1 else face.track
+            shown = [w for w in face.windows if seen is None or shows_face(seen, w)]
+            tasks += [_Task(face, group) for group in group_by_frames(file.reader, shown)]
+        tasks.sort(key=lambda task: task.windows[0].start)
+        batches = [tasks[i : i + self.batch_size] for i in range(0, len(tasks), self.batch_size)]
+        with ThreadPoolExecutor(1) as ahead:
+            reading = ahead.submit(self._read, file, batches[0]) if batches else None
+            for number, following in enumerate([*batches[1:], None], 1):
+                assert reading is not None
+                batch = reading.result()
+                reading = ahead.submit(self._read, file, following) if following else None
+                if batch:
+                    for task, outputs in zip(batch, self._run(batch), strict=True):
+                        task.face.outputs += outputs
+                done(number / len(batches))
+        for face in chosen:
+            if face.failure is not None and not face.outputs:
+                raise face.failure
+            if face.main:  # other faces are expected to be out of sight for a time
+                file.windows, file.skipped = len(face.windows), len(face.windows) - len(face.outputs)
 
-    def _read(self, reader: ClipReader, window: Window, face: Track | None, main: bool) -> RawClip:
-        """The clip of a window; if its frames miss a face that the window shows, the clip of the stretch with it."""
-        track = MAIN if main or face is None else face
+    def _read(self, file: _OpenFile, tasks: Sequence[_Task]) -> list[_Task]:
+        """Those of the tasks whose clips hold anything real, with the clips; failures are noted for their faces."""
+        plans: list[tuple[_Task, Plan]] = []
+        for task in tasks:
+            try:
+                plans.append((task, self._plan(file.reader, task)))
+            except _ReadError as error:  # a damaged or silent part; the rest of the file is read
+                task.face.failure = error
+        with _read_errors(file.reader.path):
+            clips = file.reader.read_all([plan for _, plan in plans])
+        found = []
+        for (task, _), raw in zip(plans, clips, strict=True):
+            if isinstance(raw, VideoError):
+                task.face.failure = _ReadError(raw.code, raw.reason)
+                continue
+            file.warnings += [w for w in raw.warnings if w not in file.warnings]
+            if raw.no_face:
+                for name, s in self.spec.streams.items():
+                    if s.kind.crops_face:  # it holds the whole image, from which no person is predicted
+                        raw.masks[name] = np.zeros_like(raw.masks[name])
+            real = {name for name, mask in raw.masks.items() if mask.any()}
+            if real:
+                file.used |= real
+                found.append(task._replace(raw=raw))
+        return found
+
+    def _plan(self, reader: ClipReader, task: _Task) -> Plan:
+        """The plan of a window; if its frames miss a face that the window shows, that of the stretch with it."""
+        window, face = task.windows[0], task.face.track
+        track = MAIN if task.face.main or face is None else face
         with _read_errors(reader.path):
-            raw = reader.read(window.read_from, window.read_to, track=track)
-            if raw.no_face and face is not None and (stretch := longest_stretch(face, window, reader.duration)):
-                raw = reader.read(*stretch, track=track)
-        return raw
+            plan = reader.plan(window.read_from, window.read_to, track=track)
+            if plan.moments.no_face and face and (stretch := longest_stretch(face, window, reader.duration)):
+                plan = reader.plan(*stretch, track=track)
+        return plan
 
     @torch.inference_mode()
-    def _run(self, clips: list[tuple[list[Window], RawClip]]) -> list[WindowOutput]:
-        """The network's output for each window; windows of one group share a clip."""
-        batch = to_batch([raw for _, raw in clips], self.spec, ids=[str(i) for i in range(len(clips))])
-        with eval_mode(self.module):
-            out = self.module.predict_step(batch.to(self.module.device), 0)
+    def _run(self, tasks: Sequence[_Task]) -> list[list[WindowOutput]]:
+        """The network's outputs for the windows of each task; windows of one task share a clip."""
+        raws = [task.raw for task in tasks if task.raw is not None]
+        batch = to_batch(raws, self.spec, ids=[str(i) for i in range(len(raws))])
+        out = self.module.predict_step(batch.to(self.module.device), 0)
         scores = None if out["logits"] is None else self.module.scores(out["logits"], self.prior).cpu().numpy()
         va = None if out["va"] is None else out["va"].float().cpu().numpy()
         return [
-            WindowOutput(
-                window,
-                None if scores is None else scores[i],
-                None if va is None else va[i],
-                raw.times,
-                np.any([mask.any(-1) for mask in raw.masks.values()], axis=0),
-                raw.boxes,
-            )
-            for i, (group, raw) in enumerate(clips)
-            for window in group
+            [
+                WindowOutput(
+                    window,
+                    None if scores is None else scores[i],
+                    None if va is None else va[i],
+                    raw.times,
+                    np.any([mask.any(-1) for mask in raw.masks.values()], axis=0),
+                    raw.boxes,
+                )
+                for window in task.windows
+            ]
+            for i, (task, raw) in enumerate(zip(tasks, raws, strict=True))
         ]
 
 

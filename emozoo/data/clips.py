@@ -33,7 +33,7 @@ from emozoo.data.media import (
     open_image,
     read_header,
 )
-from emozoo.data.streams import ImageStream, Moments, augment_clip, read_images, streams_of
+from emozoo.data.streams import ImageStream, Moments, Reading, augment_clip, read_images, streams_of
 from emozoo.data.transforms import Augment
 from emozoo.errors import EmozooError, VideoError
 from emozoo.moved import names_of
@@ -42,6 +42,7 @@ from emozoo.spec import ClipSpec
 __all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
+LOOKS = 64  # for faces, between which a long file is checked for damage
 AUDIO_TICK = 0.01  # seconds: an audio file is sampled as if it had 100 frames a second
 
 
@@ -77,6 +78,17 @@ class RawClip:
     boxes: np.ndarray
     no_face: bool
     warnings: list[Warn]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A clip before it is read, from ``start`` to ``end`` seconds; ``times`` and ``boxes`` are those of RawClip."""
+
+    start: float
+    end: float
+    moments: Moments
+    times: np.ndarray
+    boxes: np.ndarray
 
 
 class ClipReader:
@@ -270,14 +282,19 @@ class ClipReader:
             if not self._box.any():
                 return []  # known to hold no face
             return [Track(stamps[indices], np.tile(self._box, (len(indices), 1)), step)]
-        indices = indices[self.images.check(lo, hi)[indices - lo]]
         spec = faces.available(self.spec)
         if spec != self.spec:
             self._own_warnings.append(Warn(faces.FALLBACK_CODE, faces.fallback_reason(self.spec.detector) or ""))
             self.spec = spec
-        detect = faces.detector(spec.detector)
-        images = self.images.frames(indices)
-        return faces.link(((float(stamps[i]), detect(p)) for i, p in zip(indices, images, strict=True)), step)
+        look = faces.Look(spec.detector)
+        return faces.link(((time, look(time, image)) for time, image in self._whole(indices)), step)
+
+    def _whole(self, indices: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+        """Seconds and image of those of the frames that decode whole. Long files are checked part by part."""
+        assert self.images is not None
+        for part in np.split(indices, range(LOOKS, len(indices), LOOKS)):
+            whole = part[self.images.check(int(part[0]), int(part[-1]))[part - part[0]]]
+            yield from zip(self.images.stamps[whole].tolist(), self.images.frames(whole), strict=True)
 
     def _inside(self, start: float, end: float) -> tuple[int, int]:
         """First and last index of the frames in [start, end); where none begins there, twice the one then shown."""
@@ -322,6 +339,17 @@ class ClipReader:
         Raises:
             VideoError: nothing that the model could look at lies there.
         """
+        return self._values([self.plan(start, end, track=track, rng=rng)])[0]
+
+    def plan(
+        self,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        track: Track = MAIN,
+        rng: np.random.Generator | None = None,
+    ) -> Plan:
+        """What :meth:`read` would read, before anything is decoded for it. Arguments and errors are the same."""
         spec = self.spec
         start, end = self.start if start is None else start, self.end if end is None else end
         most = max(s.frames for s in spec.streams.values())
@@ -333,51 +361,69 @@ class ClipReader:
             stamps = np.linspace(start, end, max(2, round((end - start) / AUDIO_TICK) + 1))
         plan = sampling.plan(stamps, spec.sampling, spec.clips, most, clip_s=spec.clip_s, rate=spec.rate, rng=rng)
         seconds = stamps[plan.indices]
-        raw = RawClip(
-            streams={},
-            masks={},
-            times=seconds[:, sampling.label_frame(most, spec.sampling)],
-            frames={},
-            boxes=np.full((spec.clips, 4), np.nan, dtype=np.float32),
-            no_face=False,
-            warnings=[],
-        )
-        face = None
+        times = seconds[:, sampling.label_frame(most, spec.sampling)]
+        boxes = np.full((spec.clips, 4), np.nan, dtype=np.float32)
+        face, no_face = None, False
         if spec.needs_face and self.images is not None:
             face = next(iter(self.tracks), None) if track is MAIN else track
             if face is None or all(face.box_at(t) is None for t in set(seconds[plan.mask].tolist())):
-                face, raw.no_face = None, True
-                raw.warnings.append(Warn("no_face", "no face was found; the whole frame was used in its place"))
+                face, no_face = None, True
             else:
-                boxes = [face.box_at(t) for t in raw.times]
-                raw.boxes = np.array([np.full(4, np.nan) if b is None else b for b in boxes], dtype=np.float32)
+                found = [face.box_at(t) for t in times]
+                boxes = np.array([np.full(4, np.nan) if b is None else b for b in found], dtype=np.float32)
         frames = offered[plan.indices] if self.images is not None else np.full_like(plan.indices, -1)
-        self._read_streams(raw, Moments(seconds, frames, plan.mask, face, raw.no_face))
-        if not any(m.any() for m in raw.masks.values()):
-            code = "no_video" if spec.needs_images else "no_audio"
-            raise VideoError(
-                self.path, f"from {start:.2f} to {end:.2f} s there is nothing that the model can look at", code
-            )
-        raw.warnings = self.warnings + raw.warnings
-        return raw
+        return Plan(start, end, Moments(seconds, frames, plan.mask, face, no_face), times, boxes)
 
-    def _read_streams(self, raw: RawClip, moments: Moments) -> None:
-        """Reads every stream of the spec at those moments, frames that several image streams show only once."""
-        images: list[ImageStream] = []
-        readings = {}
-        for name, stream in streams_of(self.spec).items():
+    def read_all(self, plans: Sequence[Plan]) -> list[RawClip | VideoError]:
+        """The clips of several plans; a frame that many of them show is decoded once. A clip may fail alone."""
+        try:
+            return list(self._values(plans))
+        except (VideoError, FFmpegError, OSError):
+            return [self._one_of(plan) for plan in plans]
+
+    def _one_of(self, plan: Plan) -> RawClip | VideoError:
+        try:
+            with file_errors(self.path):
+                return self._values([plan])[0]
+        except VideoError as error:
+            return error
+
+    def _values(self, plans: Sequence[Plan]) -> list[RawClip]:
+        """Reads every stream of the spec for each plan, a frame that several streams or plans show only once."""
+        made = streams_of(self.spec)
+        readings: list[dict[str, Reading]] = [{} for _ in plans]
+        images = [s for s in made.values() if isinstance(s, ImageStream) and self.images is not None]
+        for name, stream in made.items():
             if stream.spec.kind.needs_images and self.images is None:
-                readings[name] = stream.missing()
-            elif isinstance(stream, ImageStream):
-                images.append(stream)
-            else:
-                readings[name] = stream.read(self, moments)
+                for found in readings:
+                    found[name] = stream.missing()
+            elif not isinstance(stream, ImageStream):
+                for found, plan in zip(readings, plans, strict=True):
+                    found[name] = stream.read(self, plan.moments)
         if images:
-            readings |= read_images(images, self, moments)
-        for name in self.spec.streams:
-            found = readings[name]
-            raw.streams[name], raw.masks[name], raw.frames[name] = found.values, found.mask, found.frames
-            raw.warnings += found.warnings
+            for found, seen in zip(readings, read_images(images, self, [p.moments for p in plans]), strict=True):
+                found |= seen
+        return [self._clip(plan, found) for plan, found in zip(plans, readings, strict=True)]
+
+    def _clip(self, plan: Plan, readings: Mapping[str, Reading]) -> RawClip:
+        names = list(self.spec.streams)
+        if not any(readings[name].mask.any() for name in names):
+            code = "no_video" if self.spec.needs_images else "no_audio"
+            text = f"from {plan.start:.2f} to {plan.end:.2f} s there is nothing that the model can look at"
+            raise VideoError(self.path, text, code)
+        no_face = plan.moments.no_face
+        warnings = list(self.warnings)
+        if no_face:
+            warnings.append(Warn("no_face", "no face was found; the whole frame was used in its place"))
+        return RawClip(
+            streams={name: readings[name].values for name in names},
+            masks={name: readings[name].mask for name in names},
+            times=plan.times,
+            frames={name: readings[name].frames for name in names},
+            boxes=plan.boxes,
+            no_face=no_face,
+            warnings=warnings + [w for name in names for w in readings[name].warnings],
+        )
 
 
 def to_batch(

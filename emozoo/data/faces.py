@@ -7,11 +7,13 @@ Boxes are x1, y1, x2, y2 in pixels. Detectors take RGB uint8 (H, W, 3) and retur
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +37,10 @@ YUNET = detector_file.Source(
 FALLBACK = "cascade"  # comes with OpenCV, so it is always there
 FALLBACK_CODE = "detector_fallback"  # of the warning
 
-Detector = Callable[[np.ndarray], np.ndarray]
+TRACKED = 96  # pixels that a face must have in a shrunk image
+FULL_PER_S = 1.0  # looks a second at images of full size, where faces were found
+
+Detector = Callable[..., np.ndarray]  # of an image and, if it may be shrunk first, of the factor
 
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
@@ -97,6 +102,33 @@ class Track:
         return np.asarray(values[before] * (1 - part) + values[after] * part)
 
 
+class Look:
+    """The detector on the frames of one video in the order of time.
+
+    Where the faces of the last look were large, yunet gets the image shrunk until the smallest of them has a side of
+    ``TRACKED`` pixels, which is faster. It gets the full size ``FULL_PER_S`` times a second, for faces that are new,
+    and wherever a face is lost. The cascade, whose scores depend on the size, always gets the full one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._detect, self._may_shrink = detector(name), name == YUNET.detector
+        self._faces, self._smallest, self._full = 0, 0.0, -math.inf
+
+    def __call__(self, time: float, image: np.ndarray) -> np.ndarray:
+        """Faces as :data:`Detector` gives them; ``time`` in seconds."""
+        found = None
+        if self._may_shrink and self._smallest > TRACKED and time < self._full + 1 / FULL_PER_S - 1e-6:
+            # in steps, since yunet is made anew for each size
+            found = self._detect(image, 2 ** (math.ceil(2 * math.log2(TRACKED / self._smallest)) / 2))
+            if len(found) < self._faces:
+                found = None
+        if found is None:
+            found, self._full = self._detect(image), time
+        self._faces = len(found)
+        self._smallest = float((found[:, 2:4] - found[:, :2]).max(1).min()) if len(found) else 0.0
+        return found
+
+
 class _Pool:
     """A detector that any number of threads may call: OpenCV's are not re-entrant, so each works for one at a time.
 
@@ -106,13 +138,13 @@ class _Pool:
     def __init__(self, make: Callable[[], Detector]) -> None:
         self._make, self._free = make, deque([make()])
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, shrink: float = 1.0) -> np.ndarray:
         try:
             detect = self._free.pop()
         except IndexError:
             detect = self._make()
         try:
-            return detect(image)
+            return detect(image, shrink)
         finally:
             self._free.append(detect)
 
@@ -186,10 +218,10 @@ def _make_cascade() -> Detector:
         found[:, :4] -= np.array([by_x, by_y, by_x, by_y], dtype=np.float32)
         return found
 
-    def detect(image: np.ndarray) -> np.ndarray:
+    def detect(image: np.ndarray, shrink: float) -> np.ndarray:
         height, width = image.shape[:2]
         scale = max(1.0, TINY / min(height, width)) if min(height, width) < TINY else 1.0
-        scale = min(scale, LONG_SIDE / max(height, width))
+        scale = min(scale, LONG_SIDE / max(height, width), shrink)
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         grey = _scaled(grey, scale)
         found = np.zeros((0, 5), dtype=np.float32)
@@ -209,18 +241,19 @@ def _yunet(path: str) -> Detector:
 
 
 def _make_yunet(path: str) -> Detector:
-    model = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=0.7)
+    @lru_cache(maxsize=3)
+    def model(width: int, height: int) -> Any:
+        return cv2.FaceDetectorYN.create(path, "", (width, height), score_threshold=0.7)
 
-    def detect(image: np.ndarray) -> np.ndarray:
+    def detect(image: np.ndarray, shrink: float) -> np.ndarray:
         height, width = image.shape[:2]
         scale = LONG_SIDE / max(height, width)
-        scale = min(scale, 1.0 if min(height, width) >= TINY else TINY / min(height, width))
+        scale = min(scale, 1.0 if min(height, width) >= TINY else TINY / min(height, width), shrink)
         bgr = _scaled(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), scale)
         pad = max(bgr.shape[:2]) // 4 if min(height, width) < SMALL else 0
         if pad:
             bgr = cv2.copyMakeBorder(bgr, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        model.setInputSize(bgr.shape[1::-1])
-        rows = model.detect(bgr)[1]
+        rows = model(*bgr.shape[1::-1]).detect(bgr)[1]
         if rows is None:
             return np.zeros((0, 5), dtype=np.float32)
         found = np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, -1], rows[:, 4:14]])

@@ -15,14 +15,12 @@ not cross a fork. Every failure is a :class:`~emozoo.errors.VideoError`.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import av
-import cv2
 import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
@@ -35,10 +33,10 @@ from emozoo.data.container import (
     check_file,
     open_container,
     read_header,
-    video_stream,
 )
 from emozoo.data.frame_folder import FrameFolder
-from emozoo.data.images import FOLDER_FPS, FrameSource, Still, frame_rate, is_image, open_image, read_image
+from emozoo.data.images import FrameSource, Still, frame_rate, is_image, open_image, read_image
+from emozoo.data.scan import Kept, Scan, View, cached_scan, decode, decoded_stream, scan_of
 from emozoo.data.waveform import AudioTrack
 from emozoo.errors import UsageError, VideoError
 from emozoo.moved import names_of
@@ -50,7 +48,6 @@ DECORD_CODECS = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "
 DECORD_BYTES = 256 << 20  # of decoded frames: what decord may pile up at worst
 SEEK_S = 5.0  # PyAV decodes through gaps up to this long and seeks over longer ones
 START_S = 60.0  # decord gets files whose clock starts within this, and announces at most this beyond the frames
-MOST_SHAPE = 10.0  # pixels longer than this are a fault of the header: the image is shown as stored
 
 __all__ = [
     "AudioTrack", "AvVideo", "DecordVideo", "FrameFolder", "FrameSource", "Header", "Still", "Warn", "frame_rate",
@@ -82,151 +79,6 @@ def _decord() -> Any:
     return decord
 
 
-class View(NamedTuple):
-    """How a player shows the images of a stream: stretched to square pixels, then turned and mirrored.
-
-    ``stored``: width and height in the file. ``shape``: width of a pixel over its height. ``axes``: whether x and y are
-    exchanged, then whether the outcome is mirrored left to right, and upside down.
-    """
-
-    stored: tuple[int, int]
-    shape: float
-    axes: tuple[bool, bool, bool]
-
-    @classmethod
-    def of(cls, stream: Any, frame: Any) -> View:
-        ratio = float(stream.sample_aspect_ratio or 0)
-        return cls((frame.width, frame.height), ratio if 1 / MOST_SHAPE <= ratio <= MOST_SHAPE else 1.0, _axes(frame))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height on show: the side in which pixels are longer is stretched, so that nothing is lost."""
-        width, height = self.stored
-        width, height = round(width * max(self.shape, 1.0)), round(height / min(self.shape, 1.0))
-        return (height, width) if self.axes[0] else (width, height)
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing is stretched or mirrored; turned it may be."""
-        swap, mirror, upend = self.axes
-        width, height = self.size[::-1] if swap else self.size
-        return (width, height) == self.stored and (mirror ^ upend) == swap
-
-    def show(self, image: np.ndarray) -> np.ndarray:
-        """The stored image as a player shows it; both RGB uint8 (H, W, 3)."""
-        size = self.size[::-1] if self.axes[0] else self.size
-        if image.shape[1::-1] != size:
-            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        swap, mirror, upend = self.axes
-        if swap:
-            image = image.transpose(1, 0, 2)
-        return np.ascontiguousarray(image[:: -1 if upend else 1, :: -1 if mirror else 1])
-
-
-def _axes(frame: Any) -> tuple[bool, bool, bool]:
-    """The display matrix (ISO 14496-12) to the nearest quarter turn, mirrored or not."""
-    try:
-        data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know all kinds of side data that FFmpeg has; the turn alone is told without
-        return ((False, False, False), (True, False, True), (False, True, True), (True, True, False))[
-            frame.rotation // 90 % 4
-        ]
-    if data is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return False, a < 0, d < 0
-    return True, c < 0, b < 0
-
-
-class Scan(NamedTuple):
-    """Frames that decode whole: ``ticks`` int64 (N,) ascending, in ``unit`` seconds; ``lost`` = how many did not.
-
-    ``clock`` = what a tick is: ``pts``; in files without presentation times (AVI) ``dts``, or ``order``, its number,
-    where times are missing, repeated or run back. ``times``: what ``order`` has of them, in seconds (None = none).
-    ``first`` = tick at which the stream says that it starts. ``view``: how a player shows the images.
-    """
-
-    ticks: np.ndarray
-    unit: float
-    clock: str
-    first: int
-    lost: int
-    tail_lost: bool
-    times: tuple[float | None, ...]
-    view: View
-
-
-def _decode(box: Any, stream: Any, until: int | None = None) -> Iterator[tuple[Any, bool]]:
-    """(frame, whole) one after the other. What follows a damaged frame counts as damaged up to the next key frame."""
-    damaged = False
-    packets = box.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except FFmpegError:
-            yield None, False
-            return
-        damaged |= packet.is_corrupt
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            damaged = True
-            yield None, False
-            continue
-        for frame in frames:
-            damaged = frame.is_corrupt or (damaged and not frame.key_frame)
-            yield frame, not damaged
-            if until is not None and (frame.pts or 0) > until:
-                return
-
-
-def _video_stream(box: Any) -> Any:
-    stream = video_stream(box)
-    stream.thread_type = "NONE"  # threads would report damage some frames late
-    return stream
-
-
-def _scan(path: str, start: int | None = None, until: int | None = None) -> Scan:
-    with open_container(path) as box:
-        stream = _video_stream(box)
-        if start is not None:
-            box.seek(start, stream=stream)
-        clocks: dict[str, list[int | None]] = {"pts": [], "dts": [], "order": []}
-        lost, whole = 0, True
-        view = View((0, 0), 1.0, (False, False, False))
-        for number, (frame, whole) in enumerate(_decode(box, stream, until)):
-            if whole:
-                if not clocks["pts"]:
-                    view = View.of(stream, frame)
-                clocks["pts"].append(frame.pts)
-                clocks["dts"].append(frame.dts)
-                clocks["order"].append(number)
-            else:
-                lost += 1
-        clock, ticks = next((c, t) for c, t in clocks.items() if _rises(t))
-        unit = 1 / _rate(stream) if clock == "order" else float(stream.time_base)
-        first = 0 if clock == "order" else stream.start_time or 0
-        times: tuple[float | None, ...] = ()
-        if clock == "order":
-            known = clocks["pts"]
-            zero = next((t for t in known if t is not None), 0)  # large stamps would lose their fractions
-            times = tuple(None if t is None else float((t - zero) * stream.time_base) for t in known)
-        return Scan(np.array(ticks, dtype=np.int64), unit, clock, first, lost, not whole, times, view)
-
-
-def _rate(stream: Any) -> float:
-    """Frames per second as announced, where that can be true."""
-    rates = [float(r) for r in (stream.average_rate, stream.guessed_rate) if r]
-    return next((r for r in rates if 0.01 <= r <= 10_000), FOLDER_FPS)
-
-
-def _rises(ticks: Sequence[int | None]) -> bool:
-    return all(a is not None and b is not None and a < b for a, b in zip([-math.inf, *ticks], ticks))
-
-
 class Index(NamedTuple):
     """What the packets of a file tell without decoding.
 
@@ -247,7 +99,7 @@ def _index(path: str) -> Index:
     ticks: list[int | None] = []
     key: int | None = None
     with open_container(path) as box:
-        stream = _video_stream(box)
+        stream = decoded_stream(box)
         unit = float(stream.time_base)
         closed = box.format.name not in ("mpegts", "mpeg")  # decord drops their first frames
         simple = len(box.streams.video) == 1 and getattr(stream.codec_context, "name", "") in DECORD_CODECS
@@ -293,17 +145,6 @@ def _heard(path: str, begin: float, end: float) -> bool:
     return total > (end - begin) / 2
 
 
-@lru_cache(maxsize=4096)
-def _scan_whole(path: str, _size: int, _mtime: int) -> Scan:
-    return _scan(path)
-
-
-def _cached_scan(path: str) -> Scan:
-    """The scan of a whole file, cached while the process lives, so that only the first epoch pays for it."""
-    info = os.stat(path)
-    return _scan_whole(path, info.st_size, info.st_mtime_ns)
-
-
 class AvVideo:
     """Frames by PyAV: only those that decode whole, with a warning where some do not."""
 
@@ -311,13 +152,17 @@ class AvVideo:
         self.path = os.fspath(path)
         self.warnings: list[Warn] = []
         self._clock = "pts"
+        self._kept: dict[int, Any] = {}
         index = index or _index(self.path)
         self._lazy = len(index.ticks) > CHECK_BLOCK
         if self._lazy:
             self._ticks, unit, zero = index.ticks, index.unit, int(index.ticks[0])
             mended = index.mended
         else:
-            scan = _cached_scan(self.path)
+            kept = Kept()
+            scan = cached_scan(self.path, kept)
+            if scan.clock == "pts":
+                self._kept = kept.end()
             if not len(scan.ticks):
                 raise VideoError(path, "no frame of it can be decoded", "broken")
             self._ticks, unit, self._clock = scan.ticks, scan.unit, scan.clock
@@ -343,7 +188,7 @@ class AvVideo:
             text = f"damaged file, {where} is missing: the {n} frames that are whole, up to {end:.2f} s, were used"
             self.warnings.append(Warn(code, text))
         self._box = open_container(path)
-        self._stream = _video_stream(self._box)
+        self._stream = decoded_stream(self._box)
         # one for all frames, on one thread: making one for each frame, or threads, costs more than the conversion
         self._reformatter = VideoReformatter()
         self._view: View | None = None if self._lazy else scan.view
@@ -366,7 +211,9 @@ class AvVideo:
         part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
         ticks = self._ticks[part]
         early = self._ticks[max(0, part.start - REORDER)]
-        self._whole[part] = whole = np.isin(ticks, _scan(self.path, int(early), int(ticks[-1])).ticks)
+        kept = Kept(int(self._ticks[0]))
+        self._whole[part] = whole = np.isin(ticks, scan_of(self.path, int(early), int(ticks[-1]), kept).ticks)
+        self._kept = kept.end()
         if not whole.all():
             code = "broken_tail" if not whole[-1] and part.stop >= len(self._ticks) else "broken_part"
             at = self.stamps[part][~whole][0]
@@ -378,7 +225,17 @@ class AvVideo:
             return
         at = np.asarray(indices)
         for part in np.split(at, np.flatnonzero(np.diff(self.stamps[at]) > SEEK_S) + 1):
-            yield from self._run(part)
+            ticks = self._ticks[part].tolist()
+            if self._view is not None and self._kept and all(tick in self._kept for tick in ticks):
+                yield from (self._rgb(self._kept[tick]) for tick in ticks)
+                for tick in set(ticks):
+                    del self._kept[tick]
+            else:
+                yield from self._run(part)
+
+    def _rgb(self, frame: Any) -> np.ndarray:
+        assert self._view is not None
+        return self._view.show(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
 
     def _run(self, at: np.ndarray) -> Iterator[np.ndarray]:
         ticks = self._ticks[at].tolist()
@@ -387,7 +244,7 @@ class AvVideo:
             # some frames early: a seek goes by decoding time, and frames behind a key frame may refer to earlier ones
             from_start |= self._clock == "order"
             self._wind(None if from_start else int(self._ticks[max(0, int(at[done]) - REORDER)]))
-            for number, (frame, whole) in enumerate(_decode(self._box, self._stream)):
+            for number, (frame, whole) in enumerate(decode(self._box, self._stream)):
                 if self._clock == "order":
                     tick = number if whole else None
                 else:
@@ -395,7 +252,7 @@ class AvVideo:
                 while tick is not None and tick == ticks[done]:
                     if self._view is None:
                         self._view = View.of(self._stream, frame)
-                    yield self._view.show(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+                    yield self._rgb(frame)
                     done += 1
                     if done == len(ticks):
                         return
@@ -412,9 +269,10 @@ class AvVideo:
                 pass
         self._box.close()
         self._box = open_container(self.path)
-        self._stream = _video_stream(self._box)
+        self._stream = decoded_stream(self._box)
 
     def close(self) -> None:
+        self._kept = {}
         self._box.close()
 
 
@@ -480,7 +338,7 @@ def open_frames(path: str | os.PathLike[str], header: Header | None = None) -> F
     video = AvVideo(path, index)
     if not (index.simple and index.closed and 0 < len(index.ticks) * header.frame_bytes <= DECORD_BYTES):
         return video
-    scan = _cached_scan(os.fspath(path))
+    scan = cached_scan(os.fspath(path))
     if scan.lost or not scan.view.plain or scan.clock == "order":
         return video
     video.round_times()

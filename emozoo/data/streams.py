@@ -186,7 +186,7 @@ class ImageStream(Stream):
         """What the stream shows of a frame; None = nothing."""
 
     def read(self, media: Media, moments: Moments) -> Reading:
-        return read_images([self], media, moments)[self.name]
+        return read_images([self], media, [moments])[0][self.name]
 
     def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
         return augment_images(values, augment, seed)
@@ -242,34 +242,50 @@ class ContextStream(ImageStream):
         return Stored(whole=self.spec.size)
 
 
-def read_images(streams: Sequence[ImageStream], media: Media, moments: Moments) -> dict[str, Reading]:
-    """Decodes each needed frame once and cuts every stream's view from it. ``media`` has images.
+def read_images(streams: Sequence[ImageStream], media: Media, clips: Sequence[Moments]) -> list[dict[str, Reading]]:
+    """Decodes each frame that any of the clips needs once and cuts all views from it. ``media`` has images.
 
     A clip that shows one frame throughout, as a still does, is one image in memory (strides of 0).
     """
     assert media.images is not None
-    taken = {s.name: moments.of(s) for s in streams}
-    needed = np.unique(np.concatenate([t.frames[t.mask] for t in taken.values()]))
-    seen: dict[str, dict[int, np.ndarray | None]] = {s.name: {} for s in streams}
-    for index, shot in zip(needed.tolist(), media.shots(needed), strict=True):
-        time, face = float(media.images.stamps[index]), moments.face
-        box, points = (face.box_at(time), face.points_at(time)) if face else (None, None)
-        frame = Frame(shot, box, box is not None and views.covers(box, *media.size), moments.no_face, points)
-        for s in streams:
-            seen[s.name][index] = s.view(frame)
-    found = {}
-    for s in streams:
-        mask, frames, views_ = taken[s.name].mask, taken[s.name].frames, seen[s.name]
-        if lost := [i for i, view in views_.items() if view is None]:
-            mask = mask & ~np.isin(frames, lost)
-        if len(needed) == 1 and mask.all():
-            values = np.broadcast_to(np.asarray(views_[int(needed[0])]), (*frames.shape, *s.shape))
-        else:
-            values = np.zeros((*frames.shape, *s.shape), dtype=np.uint8)
-            for at in zip(*np.nonzero(mask), strict=True):
-                values[at] = views_[int(frames[at])]
-        found[s.name] = Reading(values, mask, frames)
-    return found
+    taken = [{s.name: moments.of(s) for s in streams} for moments in clips]
+    needed = [np.unique(np.concatenate([t.frames[t.mask] for t in of_clip.values()])) for of_clip in taken]
+    # clips of one face share its views
+    keys = [(s.name, id(moments.face)) for s in streams for moments in clips]
+    seen: dict[tuple[str, int], dict[int, np.ndarray | None]] = {key: {} for key in keys}
+    showing: dict[int, dict[tuple[int, bool], Moments]] = {}
+    for moments, indices in zip(clips, needed, strict=True):
+        for index in indices.tolist():
+            showing.setdefault(index, {})[id(moments.face), moments.no_face] = moments
+    everything = np.array(sorted(showing), dtype=np.int64)
+    for index, shot in zip(everything.tolist(), media.shots(everything), strict=True):
+        time = float(media.images.stamps[index])
+        for moments in showing[index].values():
+            face = moments.face
+            box, points = (face.box_at(time), face.points_at(time)) if face else (None, None)
+            frame = Frame(shot, box, box is not None and views.covers(box, *media.size), moments.no_face, points)
+            for s in streams:
+                seen[s.name, id(face)][index] = s.view(frame)
+    return [
+        {s.name: _reading(s, of_clip[s.name], seen[s.name, id(moments.face)], indices) for s in streams}
+        for moments, of_clip, indices in zip(clips, taken, needed, strict=True)
+    ]
+
+
+def _reading(
+    stream: ImageStream, moments: Moments, seen: Mapping[int, np.ndarray | None], needed: np.ndarray
+) -> Reading:
+    """The views of one clip; ``needed``: the frames that any of its streams shows."""
+    mask, frames = moments.mask, moments.frames
+    if lost := [i for i in needed.tolist() if seen[i] is None]:
+        mask = mask & ~np.isin(frames, lost)
+    if len(needed) == 1 and mask.all():
+        values = np.broadcast_to(np.asarray(seen[int(needed[0])]), (*frames.shape, *stream.shape))
+    else:
+        values = np.zeros((*frames.shape, *stream.shape), dtype=np.uint8)
+        for at in zip(*np.nonzero(mask), strict=True):
+            values[at] = seen[int(frames[at])]
+    return Reading(values, mask, frames)
 
 
 # -- audio ---------------------------------------------------------------------------------------------------------

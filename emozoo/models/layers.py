@@ -19,6 +19,9 @@ from torch import Tensor, nn
 # Names that moved to network.py (all but Masks) can be imported from here for one more version.
 from emozoo.models.network import EncoderNet, Masks, Output, count_parameters  # noqa: F401
 
+PART = 64  # items that an encoder gets at a time for predictions on a CPU: more need more memory and are no faster
+LEAST_ITEM = 4096  # numbers in an item below which it is not worth looking for equal ones
+
 
 def at_least_fp32(x: Tensor) -> Tensor:
     """Half and bfloat16 become float32 (sums and softmax need the digits); float32 and float64 stay as they are."""
@@ -83,14 +86,15 @@ def encode_masked(encoder: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
 
     ``x`` (*mask.shape, *item) -> (*mask.shape, *out). In training mode only the real items pass through the encoder, so
     that batch norm does not see padding; a batch without a real item leaves its statistics alone. In evaluation mode
-    all items pass, and the outputs of masked ones are set to zero.
+    all items pass (:func:`encode_distinct`), and the outputs of masked ones are set to zero.
     """
     lead, flat = mask.shape, mask.flatten()
     items = x.flatten(0, mask.ndim - 1)  # (N, *item)
     if items.ndim == 4 and items.is_floating_point():
         items = items.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU, harmless elsewhere
     if not encoder.training:
-        return zero_masked(encoder(items), flat).unflatten(0, lead)
+        distinct = encode_distinct(encoder, zero_masked(items, flat))
+        return zero_masked(distinct, flat).unflatten(0, lead)
     if not flat.any():
         encoder.eval()
         out = zero_masked(encoder(torch.zeros_like(items)), flat)
@@ -102,6 +106,24 @@ def encode_masked(encoder: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     out = some.new_zeros(len(items), *some.shape[1:])
     out[flat] = some
     return out.unflatten(0, lead)
+
+
+def encode_distinct(encoder: nn.Module, items: Tensor) -> Tensor:
+    """Runs an encoder in evaluation mode on items (N, *item), each different one once and at most ``PART`` at a time.
+
+    Overlapping windows show the same frames, and masked items are all zeros. What training or an export needs, a
+    single run on all items, it gets: parts are for a CPU without gradients.
+    """
+    small = items[0].numel() < LEAST_ITEM if len(items) else True
+    if small or items.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return encoder(items)
+    flat = items.flatten(1)
+    weights = torch.linspace(-1, 1, flat.shape[1], dtype=flat.dtype).square()  # any: equal items have equal sums
+    _, group = torch.unique(flat @ weights, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(items)).scatter_reduce_(0, group, torch.arange(len(items)), "amin")
+    if not torch.equal(flat[first][group], flat):  # two different items with one sum
+        first = group = torch.arange(len(items))
+    return torch.cat([encoder(items[part]) for part in first.split(PART)])[group]
 
 
 def encode_stream(encoder: nn.Module, inputs: Mapping[str, Tensor], masks: Masks, name: str) -> Tensor:
