@@ -6,14 +6,13 @@ media get one entry of the timeline every ``every`` seconds, predicted from the 
 
 from __future__ import annotations
 
-import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -21,38 +20,26 @@ from PIL import Image
 
 from emozoo import prediction
 from emozoo.data import faces
-from emozoo.data.clips import MAIN, ClipReader, Plan, RawClip, Warn, file_errors, to_batch
-from emozoo.data.faces import Track
+from emozoo.data.clips import to_batch
 from emozoo.data.find import Item, find_media, one_line
+from emozoo.data.images import is_image
 from emozoo.device import ready
-from emozoo.errors import EmozooError, UsageError, VideoError
+from emozoo.errors import UsageError
 from emozoo.inputs import Clip, Frames, ImageLike, collect
 from emozoo.module import EmotionModule
+from emozoo.opened import OpenFile, ReadError, Task, open_file, read_errors, read_tasks
 from emozoo.prediction import FaceTrack, MediaPath, Moment
 from emozoo.spec import ClipSpec
-from emozoo.timeline import (
-    Window,
-    WindowOutput,
-    cut_windows,
-    group_by_frames,
-    longest_stretch,
-    mean_over_time,
-    moments_of,
-    shows_face,
-    track_of,
-)
+from emozoo.timeline import WindowOutput, mean_over_time, moments_of, track_of
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
 ]  # fmt: skip
 
-# A face that is seen for less than this, and for less than half of a shorter file, gets no timeline; the main one does.
-MIN_TRACK_S = 1.0
-MAX_TRACKS = 8
+# Image files that are read and predicted together: at most so many, and so many bytes in the files.
+IMAGES, IMAGE_BYTES = 16, 6 * 2**20
 # Bytes that the input of one batch of windows may take; with larger windows the batch is smaller.
 BATCH_BYTES = 128 * 2**20
-
-_log = logging.getLogger(__name__)
 
 
 class Prediction(prediction.Prediction):
@@ -156,63 +143,9 @@ def predict(
         device=device,
         batch_size=batch_size,
     )
-    predictions = [predictor.predict(item, progress) for item in inputs]
+    each = None if progress is None else lambda number, fraction: progress(fraction)
+    predictions = list(predictor.predict_all(inputs, each))
     return predictions[0] if single else predictions
-
-
-class _ReadError(Exception):
-    """A file, or a part of it, cannot be read; ``code`` and ``text`` give the reason."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code, self.text = code, text
-
-
-@contextmanager
-def _read_errors(file: str) -> Iterator[None]:
-    """Turns every exception raised while a file is read into a _ReadError; logs those that are not expected."""
-    try:
-        with file_errors(file):
-            yield
-    except EmozooError as error:
-        raise _ReadError(getattr(error, "code", "failed"), getattr(error, "reason", str(error))) from error
-    except Exception as error:
-        _log.debug("%s: unexpected exception while the file was read", one_line(file), exc_info=True)
-        raise _ReadError("internal", f"{type(error).__name__}: {error}") from error
-
-
-@dataclass
-class _OpenFile:
-    """An open file and what was found out about it while it is read.
-
-    ``used``: streams that held anything real. ``windows``, ``skipped``: of the main track, all windows and those in
-    which nothing was real.
-    """
-
-    reader: ClipReader
-    used: set[str] = field(default_factory=set)
-    warnings: list[Warn] = field(default_factory=list)
-    windows: int = 0
-    skipped: int = 0
-
-
-@dataclass
-class _Face:
-    """A face that gets a timeline, or None for the file as a whole, and the network's outputs for its windows."""
-
-    track: Track | None
-    main: bool
-    windows: list[Window]
-    outputs: list[WindowOutput] = field(default_factory=list)
-    failure: _ReadError | None = None
-
-
-class _Task(NamedTuple):
-    """Windows of a face that show the same frames, and the clip of the first one once it is read."""
-
-    face: _Face
-    windows: list[Window]
-    raw: RawClip | None = None
 
 
 class Predictor:
@@ -255,17 +188,68 @@ class Predictor:
 
         ``progress`` is called with the fraction of the file that is done, in [0, 1].
         """
-        name, images = item if isinstance(item, Clip) else (str(item), None)
-        result = self._empty(name)
-        try:
-            self._fill(result, images, progress or (lambda fraction: None))
-        except _ReadError as error:
-            result = self.failed(name, error.code, error.text)
-        if progress is not None:
-            progress(1.0)
-        return result
+        return next(self.predict_all([item], None if progress is None else lambda _, fraction: progress(fraction)))
 
     about = predict  # its former name, until version 0.2
+
+    def predict_all(
+        self,
+        items: Sequence[MediaPath | Clip],
+        progress: Callable[[int, float], None] | None = None,
+        on_error: Callable[[MediaPath, Exception], Prediction] | None = None,
+    ) -> Iterator[Prediction]:
+        """Predictions for files and clips in their order, as :meth:`predict` gives them. Images share batches.
+
+        ``progress`` is called with the number of a file and the fraction of it that is done. ``on_error`` makes the
+        prediction of a file on which the network failed; without it the error is raised.
+        """
+        groups, first, report = _groups(items), 0, progress or (lambda number, fraction: None)
+        with ThreadPoolExecutor(2) as ahead:  # the next images are read while the network runs
+            reading = [ahead.submit(self._open, item) for item in groups[0]] if groups else []
+            for group, following in zip(groups, [*groups[1:], []], strict=True):
+                opened = [r.result() for r in reading]
+                reading = [ahead.submit(self._open, item) for item in following]
+                yield from self._predict_group(group, opened, report, first, on_error)
+                first += len(group)
+
+    def _predict_group(
+        self,
+        items: Sequence[MediaPath | Clip],
+        opened: Sequence[tuple[Prediction, OpenFile | None]],
+        progress: Callable[[int, float], None],
+        first: int,
+        on_error: Callable[[MediaPath, Exception], Prediction] | None,
+    ) -> Iterator[Prediction]:
+        """Predicts the files of one group, whose first has the number ``first``."""
+        files = [file for _, file in opened if file is not None]
+        together: Exception | None = None
+        try:
+            self._run_windows(files, lambda fraction: progress(first, fraction))
+        except Exception as error:
+            together = error
+        for number, (item, (result, file)) in enumerate(zip(items, opened, strict=True), first):
+            name = item.name if isinstance(item, Clip) else item
+            try:
+                if together is not None and file is not None:
+                    if len(files) == 1:
+                        raise together
+                    file.reader.close()
+                    result, file = self._open(item)
+                    self._run_windows([file] if file else [], lambda fraction: None)
+                if file is not None:
+                    with read_errors(result.file):
+                        self._finish(result, file)
+            except ReadError as error:
+                result = self.failed(name, error.code, error.text)
+            except Exception as error:
+                if on_error is None:
+                    raise
+                result = on_error(name, error)
+            finally:
+                if file is not None:
+                    file.reader.close()
+            progress(number, 1.0)
+            yield result
 
     def failed(self, file: MediaPath, code: str, text: str) -> Prediction:
         """A prediction without a result, with an error in its place."""
@@ -279,39 +263,32 @@ class Predictor:
         prediction.warnings = list(self._fallback)
         return prediction
 
-    def _fill(self, result: Prediction, images: Frames | None, progress: Callable[[float], None]) -> None:
-        """Reads the file and writes the results into ``result``. Raises _ReadError."""
-        spec = self.spec
-        with _read_errors(result.file):
-            reader = ClipReader(result.file, spec, images=images)
-        with reader:
-            result.duration_s = float(reader.duration)
-            result.fps = float(reader.fps) if reader.fps else None
-            tracks: list[Track] = []
-            if spec.needs_face:
-                with _read_errors(result.file):
-                    tracks = list(reader.tracks)
-            long = [t for t in tracks[1:] if t.end - t.start >= min(MIN_TRACK_S, result.duration_s / 2)]
-            shown = tracks[:1] + long[: MAX_TRACKS - 1]
-            file = _OpenFile(reader)
-            chosen = []
-            for number, track in enumerate(shown or [None]):
-                windows = cut_windows(result.duration_s, spec.window_s, self.every, track if number else None)
-                chosen.append(_Face(track, not number, windows))
-            self._run_windows(file, chosen, progress)
-            for face in chosen:
-                moments = [
-                    moment
-                    for output in face.outputs
-                    for moment in moments_of(
-                        output, self.module.classes, clip_s=spec.clip_s, alone=len(face.windows) == 1,
-                        min_confidence=self.min_confidence,
-                    )
-                ]  # fmt: skip
-                if moments:
-                    result.tracks.append(track_of(len(result.tracks), moments, face.track))
-            result.streams_used = [s for s in spec.streams if s in file.used]
-            result.warnings += self._warnings(file, tracks, len(long), len(shown))
+    def _open(self, item: MediaPath | Clip) -> tuple[Prediction, OpenFile | None]:
+        """The file, open, with the windows to predict, and its result without a prediction; an error in its place."""
+        name, images = item if isinstance(item, Clip) else (str(item), None)
+        try:
+            return self._empty(name), open_file(name, images, self.spec, self.every)
+        except ReadError as error:
+            return self.failed(name, error.code, error.text), None
+
+    def _finish(self, result: Prediction, file: OpenFile) -> None:
+        """Writes what the network predicted for a file into ``result``. Raises ReadError."""
+        file.check()
+        result.duration_s = float(file.reader.duration)
+        result.fps = float(file.reader.fps) if file.reader.fps else None
+        for face in file.faces:
+            moments = [
+                moment
+                for output in face.outputs
+                for moment in moments_of(
+                    output, self.module.classes, clip_s=self.spec.clip_s, alone=len(face.windows) == 1,
+                    min_confidence=self.min_confidence,
+                )
+            ]  # fmt: skip
+            if moments:
+                result.tracks.append(track_of(len(result.tracks), moments, face.track))
+        result.streams_used = [s for s in self.spec.streams if s in file.used]
+        result.warnings += file.warning_texts()
         if result.tracks:
             self._summarize(result)
 
@@ -326,139 +303,27 @@ class Predictor:
         result.valence = mean_over_time(main.timeline, lambda m: m.valence)
         result.arousal = mean_over_time(main.timeline, lambda m: m.arousal)
 
-    def _warnings(self, file: _OpenFile, tracks: list[Track], long: int, shown: int) -> list[dict[str, str]]:
-        """Warnings about the file and the prediction, each code once.
+    def _run_windows(self, files: Sequence[OpenFile], done: Callable[[float], None]) -> None:
+        """Runs the network on the windows of all faces, in the order of time, a batch at a time.
 
-        ``tracks``: all faces. ``long``: how many of them, beside the main one, are seen long enough for a timeline.
-        ``shown``: how many have one.
+        While it runs, the next batch is read.
         """
-        texts: dict[str, str] = {}
-        for w in [*file.reader.warnings, *file.warnings]:
-            texts.setdefault(w.code, w.text)
-        texts.pop("no_face", None)
-        if no_face := self._no_face(file, tracks):
-            texts["no_face"] = no_face
-        elif tracks and (turned := self._turned(file, tracks[0])):
-            texts["turned"] = turned
-        if "no_audio" in texts and any(self.spec.streams[s].kind.needs_audio for s in file.used):
-            texts.setdefault("short_audio", "a part of the file has no audio")
-            del texts["no_audio"]
-        if file.skipped and file.windows > file.skipped:
-            texts["gaps"] = (
-                f"{file.skipped} of {file.windows} moments have no prediction: no face, or nothing that can be decoded"
-            )
-        if len(tracks) > shown:
-            brief, more = len(tracks) - 1 - long, 1 + long - shown
-            shortest = min(MIN_TRACK_S, file.reader.duration / 2)
-            most = "with most face frames" if file.reader.duration else "that are largest"
-            reasons = [f"{brief} seen for less than {shortest:.2g} s"] * bool(brief)
-            reasons += [f"{more} beyond the {MAX_TRACKS} {most}"] * bool(more)
-            what = "1 more face" if brief + more == 1 else f"{brief + more} more faces"
-            texts["more_faces"] = f"{what} got no timeline: {', '.join(reasons)}"
-        return [{"code": code, "text": text} for code, text in texts.items()]
-
-    def _no_face(self, file: _OpenFile, tracks: list[Track]) -> str | None:
-        """The warning for a file in which a model that needs a face used none; None for any other file."""
-        faceless = not any(s.kind.crops_face and n in file.used for n, s in self.spec.streams.items())
-        if not (self.spec.needs_face and faceless and file.reader.size != (0, 0)):
-            return None
-        others = [s for s in self.spec.streams if s in file.used]
-        how = f"the prediction comes from: {', '.join(others)}" if others else "this model predicts from faces alone"
-        advice = None if tracks else self._look_again(file, lambda images: faces.hint(images, self.spec.detector))
-        return "; ".join(filter(None, ["no face was found", how, advice]))
-
-    def _turned(self, file: _OpenFile, main: Track) -> str | None:
-        """The warning for a doubtful face in a file that shows a surer one after turning; None without one."""
-        if self.spec.detector != "cascade" or not main.score < faces.DOUBTFUL:  # nan: the score is not known
-            return None
-        turn = self._look_again(file, lambda images: faces.surer_turned(images, self.spec.detector, main.score))
-        return turn and (
-            f"what was found may not be a face: a surer one was found after turning {turn}: turn the image or video if "
-            "it does not stand upright"
-        )
-
-    def _look_again(self, file: _OpenFile, look: Callable[[list[np.ndarray]], str | None]) -> str | None:
-        """What ``look`` finds in a few images of the file; None if they cannot be read again."""
-        reader = file.reader
-        with suppress(_ReadError), _read_errors(reader.path):
-            whole = reader.offered(0.0, reader.duration)
-            at = sorted({int(len(whole) * (i + 0.5) / faces.HINT_IMAGES) for i in range(faces.HINT_IMAGES)})
-            assert reader.images is not None
-            return look(list(reader.images.frames(whole[at])))
-        return None
-
-    def _run_windows(self, file: _OpenFile, chosen: list[_Face], done: Callable[[float], None]) -> None:
-        """Reads the windows of all faces in the order of time, and runs the network on them, a batch at a time.
-
-        Skips a window in which no stream is real. Skips a window whose own entry of the timeline does not show the
-        face, if the model has no other stream to predict from. While the network runs, the next batch is read. Raises
-        _ReadError if no window of a face can be read.
-        """
-        others = any(
-            file.reader.audio is not None if s.kind.needs_audio else not s.kind.crops_face
-            for s in self.spec.streams.values()
-        )
-        tasks = []
-        for face in chosen:
-            seen = None if others or len(face.windows) == 1 else face.track
-            shown = [w for w in face.windows if seen is None or shows_face(seen, w)]
-            tasks += [_Task(face, group) for group in group_by_frames(file.reader, shown)]
-        tasks.sort(key=lambda task: task.windows[0].start)
+        tasks = [(file, task) for file in files for task in file.tasks()]
         batches = [tasks[i : i + self.batch_size] for i in range(0, len(tasks), self.batch_size)]
         with ThreadPoolExecutor(1) as ahead:
-            reading = ahead.submit(self._read, file, batches[0]) if batches else None
+            reading = ahead.submit(read_tasks, batches[0]) if batches else None
             for number, following in enumerate([*batches[1:], None], 1):
-                assert reading is not None
+                if reading is None:
+                    break
                 batch = reading.result()
-                reading = ahead.submit(self._read, file, following) if following else None
+                reading = ahead.submit(read_tasks, following) if following else None
                 if batch:
                     for task, outputs in zip(batch, self._run(batch), strict=True):
                         task.face.outputs += outputs
                 done(number / len(batches))
-        for face in chosen:
-            if face.failure is not None and not face.outputs:
-                raise face.failure
-            if face.main:  # other faces are expected to be out of sight for a time
-                file.windows, file.skipped = len(face.windows), len(face.windows) - len(face.outputs)
-
-    def _read(self, file: _OpenFile, tasks: Sequence[_Task]) -> list[_Task]:
-        """Those of the tasks whose clips hold anything real, with the clips; failures are noted for their faces."""
-        plans: list[tuple[_Task, Plan]] = []
-        for task in tasks:
-            try:
-                plans.append((task, self._plan(file.reader, task)))
-            except _ReadError as error:  # a damaged or silent part; the rest of the file is read
-                task.face.failure = error
-        with _read_errors(file.reader.path):
-            clips = file.reader.read_all([plan for _, plan in plans])
-        found = []
-        for (task, _), raw in zip(plans, clips, strict=True):
-            if isinstance(raw, VideoError):
-                task.face.failure = _ReadError(raw.code, raw.reason)
-                continue
-            file.warnings += [w for w in raw.warnings if w not in file.warnings]
-            if raw.no_face:
-                for name, s in self.spec.streams.items():
-                    if s.kind.crops_face:  # it holds the whole image, from which no person is predicted
-                        raw.masks[name] = np.zeros_like(raw.masks[name])
-            real = {name for name, mask in raw.masks.items() if mask.any()}
-            if real:
-                file.used |= real
-                found.append(task._replace(raw=raw))
-        return found
-
-    def _plan(self, reader: ClipReader, task: _Task) -> Plan:
-        """The plan of a window; if its frames miss a face that the window shows, that of the stretch with it."""
-        window, face = task.windows[0], task.face.track
-        track = MAIN if task.face.main or face is None else face
-        with _read_errors(reader.path):
-            plan = reader.plan(window.read_from, window.read_to, track=track)
-            if plan.moments.no_face and face and (stretch := longest_stretch(face, window, reader.duration)):
-                plan = reader.plan(*stretch, track=track)
-        return plan
 
     @torch.inference_mode()
-    def _run(self, tasks: Sequence[_Task]) -> list[list[WindowOutput]]:
+    def _run(self, tasks: Sequence[Task]) -> list[list[WindowOutput]]:
         """The network's outputs for the windows of each task; windows of one task share a clip."""
         raws = [task.raw for task in tasks if task.raw is not None]
         batch = to_batch(raws, self.spec, ids=[str(i) for i in range(len(raws))])
@@ -479,6 +344,23 @@ class Predictor:
             ]
             for i, (task, raw) in enumerate(zip(tasks, raws, strict=True))
         ]
+
+
+def _groups(items: Sequence[MediaPath | Clip]) -> list[list[MediaPath | Clip]]:
+    """Image files that follow each other, at most ``IMAGES`` of them or ``IMAGE_BYTES``; every other file alone."""
+    groups: list[list[MediaPath | Clip]] = []
+    size = math.inf
+    for item in items:
+        own = math.inf
+        if not isinstance(item, Clip) and is_image(item):
+            with suppress(OSError):
+                own = os.path.getsize(item)
+        if size + own > IMAGE_BYTES or len(groups[-1]) == IMAGES:
+            groups.append([])
+            size = 0
+        groups[-1].append(item)
+        size += own
+    return groups
 
 
 def _batch_size(spec: ClipSpec) -> int:

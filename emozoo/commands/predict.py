@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -15,7 +14,8 @@ from emozoo.errors import EmozooError, UsageError, VideoError
 
 if TYPE_CHECKING:
     from emozoo.data.find import Item
-    from emozoo.inference import Prediction, Predictor
+    from emozoo.inference import Prediction
+    from emozoo.prediction import MediaPath
 
 
 class _Results(NamedTuple):
@@ -77,31 +77,31 @@ def predict(
     )
     results = _Results(out, as_json, as_csv, plot, video)
     failures = 0
+
+    def failed(file: MediaPath, error: Exception) -> Prediction:
+        """For a bug, in our code or in the network: the other files are still predicted."""
+        if context.obj:
+            raise error
+        return predictor.failed(file, "internal", bug_text(error))
+
     with progress_bar("predict") as update:
         update(total=len(items))
+
+        def progress(number: int, fraction: float) -> None:
+            update(completed=number + 0.9 * fraction)  # the rest is for writing
+
+        predictions = predictor.predict_all([item.path for item in items], progress, failed)
         for number, item in enumerate(items):
             update(description=one_line(item.path.name))
-
-            def progress(fraction: float, number: int = number) -> None:
-                update(completed=number + 0.9 * fraction)  # the rest is for writing
-
-            failures += not _predict_one(predictor, item, results, progress, debug=context.obj)
+            failures += not _show(next(predictions), item, results, debug=context.obj)
             update(completed=number + 1)
     return 1 if failures else 0
 
 
-def _predict_one(
-    predictor: Predictor, item: Item, results: _Results, progress: Callable[[float], None], *, debug: bool
-) -> bool:
-    """Predicts one file, prints and writes the result; returns whether all of it worked."""
+def _show(prediction: Prediction, item: Item, results: _Results, *, debug: bool) -> bool:
+    """Prints and writes the result of a file; returns whether all of it worked."""
     from emozoo.data.find import one_line
 
-    try:
-        prediction = predictor.predict(item.path, progress)
-    except Exception as error:  # a bug, in our code or in the network: the other files are still predicted
-        if debug:
-            raise
-        prediction = predictor.failed(item.path, "internal", bug_text(error))
     if prediction.error:
         note(f"error: {one_line(prediction.file)}: {prediction.error['text']}")
     if results.json_lines:
