@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from emozoo import prediction
+from emozoo import prediction, weights
 from emozoo.data import faces
 from emozoo.data.clips import MAIN, ClipReader, RawClip, Warn, file_errors, to_batch
 from emozoo.data.faces import Track
 from emozoo.data.find import Item, find_media, one_line
 from emozoo.errors import EmozooError, UsageError
 from emozoo.inputs import Clip, Frames, ImageLike, collect
-from emozoo.module import EmotionModule
 from emozoo.prediction import FaceTrack, MediaPath, Moment
+from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
 from emozoo.threads import eval_mode, to_device
 from emozoo.timeline import (
@@ -40,7 +40,6 @@ from emozoo.timeline import (
     shows_face,
     track_of,
 )
-from emozoo.zoo import load
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
@@ -77,7 +76,7 @@ class Prediction(prediction.Prediction):
 @overload
 def predict(  # type: ignore[overload-overlap]  # an empty list is a list of files
     paths: MediaPath | ImageLike | Sequence[np.ndarray] | Sequence[Image.Image],
-    model: str | EmotionModule = ...,
+    model: str | Recognizer = ...,
     *,
     every: float = ...,
     prior: str = ...,
@@ -90,7 +89,7 @@ def predict(  # type: ignore[overload-overlap]  # an empty list is a list of fil
 @overload
 def predict(
     paths: Sequence[MediaPath] | Iterator[MediaPath],
-    model: str | EmotionModule = ...,
+    model: str | Recognizer = ...,
     *,
     every: float = ...,
     prior: str = ...,
@@ -107,7 +106,7 @@ def predict(
     | Sequence[Image.Image]
     | Sequence[MediaPath]
     | Iterator[MediaPath],
-    model: str | EmotionModule = "ceflnet",
+    model: str | Recognizer = "ceflnet",
     *,
     every: float = 1.0,
     prior: str | None = None,
@@ -201,7 +200,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | EmotionModule = "ceflnet",
+        model: str | Recognizer = "ceflnet",
         *,
         every: float = 1.0,
         prior: str | None = None,
@@ -217,7 +216,7 @@ class Predictor:
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be a probability from 0 to 1, got {min_confidence:g}")
         model = getattr(model, "_orig_mod", model)  # the module inside the wrapper of torch.compile
-        module = model if isinstance(model, EmotionModule) else load(model)
+        module = model if isinstance(model, Recognizer) else Recognizer.from_weights(weights.find(model))
         if device is not None:
             module = to_device(module, device)
         spec = module.spec.with_detector(detector) if detector else faces.available(module.spec)

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from emozoo.errors import UsageError
-from emozoo.module import EmotionModule
+from emozoo.recognizer import Recognizer
 
 
 class _Use:
@@ -21,12 +21,12 @@ class _Use:
         self.training: list[torch.nn.Module] = []
 
 
-_USES: WeakKeyDictionary[EmotionModule, _Use] = WeakKeyDictionary()
+_USES: WeakKeyDictionary[Recognizer, _Use] = WeakKeyDictionary()
 _CHANGED = threading.Condition()
 
 
 @contextmanager
-def eval_mode(module: EmotionModule) -> Iterator[None]:
+def eval_mode(module: Recognizer) -> Iterator[None]:
     """Puts the module in eval mode; the last of several threads restores the training mode of its parts."""
     with _CHANGED:
         use = _USES.setdefault(module, _Use())
@@ -47,7 +47,7 @@ def eval_mode(module: EmotionModule) -> Iterator[None]:
             _CHANGED.notify_all()
 
 
-def to_device(module: EmotionModule, device: str) -> EmotionModule:
+def to_device(module: Recognizer, device: str) -> Recognizer:
     """Waits until no thread runs the module, then moves it and returns it.
 
     Raises UsageError for a device that does not exist or cannot hold it; the module then stays where it was.
