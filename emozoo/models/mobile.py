@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as fn
 
 STEM = 32  # width of the first convolution
 
@@ -86,7 +86,7 @@ class _SameConv2d(nn.Conv2d):
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             missing = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             pads += [missing // 2, missing - missing // 2]
-        return super().forward(F.pad(x, pads))
+        return super().forward(fn.pad(x, pads))
 
 
 class _Residual(nn.Sequential):
