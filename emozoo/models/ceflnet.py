@@ -182,7 +182,8 @@ class ClipEncoder(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (N, heads, F, D / heads)
         dropout = own.dropout if self.training else 0.0
         attended = fn.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None, :], dropout_p=dropout)
-        return own.out_proj(attended.transpose(1, 2).flatten(2))
+        # Frames come first in memory, as from ``own``: dropout then draws the same numbers for the same frames.
+        return own.out_proj(attended.permute(2, 0, 1, 3).flatten(2)).transpose(0, 1)
 
 
 class EmotionalIntensity(nn.Module):
