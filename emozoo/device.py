@@ -6,32 +6,32 @@ import copy
 
 import torch
 
+from emozoo import weights
 from emozoo.errors import UsageError
 from emozoo.models.folding import fold
-from emozoo.module import EmotionModule
-from emozoo.zoo import load
+from emozoo.recognizer import Recognizer
 
 
-def ready(model: str | EmotionModule, device: str | None = None) -> EmotionModule:
+def ready(model: str | Recognizer, device: str | None = None) -> Recognizer:
     """The weights of that name, or a copy of a loaded module, in eval mode for predictions on ``device``.
 
     Nothing that happens to the user's module later, in whichever thread, changes the copy.
     Raises UsageError for a device that does not exist or cannot hold it.
     """
     model = getattr(model, "_orig_mod", model)  # the module inside the wrapper of torch.compile
-    module = _copy_of(model) if isinstance(model, EmotionModule) else load(model)
+    module = _copy_of(model) if isinstance(model, Recognizer) else Recognizer.from_weights(weights.find(model))
     fold(module.eval().net)
     return module if device is None else _moved(module, device)
 
 
-def _copy_of(module: EmotionModule) -> EmotionModule:
+def _copy_of(module: Recognizer) -> Recognizer:
     own = copy.copy(module)  # shallow: a module may know its Trainer
     own._modules = {"net": copy.deepcopy(module.net)}
     own._buffers = {name: None if x is None else x.clone() for name, x in module._buffers.items()}
     return own
 
 
-def _moved(module: EmotionModule, device: str) -> EmotionModule:
+def _moved(module: Recognizer, device: str) -> Recognizer:
     try:
         torch.zeros(1, device=torch.device(device)).add(1).item()  # tries the device before anything moves
         return module.to(torch.device(device))

@@ -26,9 +26,9 @@ from emozoo.data.images import is_image
 from emozoo.device import ready
 from emozoo.errors import UsageError
 from emozoo.inputs import Clip, Frames, ImageLike, collect
-from emozoo.module import EmotionModule
 from emozoo.opened import OpenFile, ReadError, Task, open_file, read_errors, read_tasks
 from emozoo.prediction import FaceTrack, MediaPath, Moment
+from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
 from emozoo.timeline import WindowOutput, mean_over_time, moments_of, track_of
 
@@ -64,7 +64,7 @@ class Prediction(prediction.Prediction):
 @overload
 def predict(  # type: ignore[overload-overlap]  # an empty list is a list of files
     paths: MediaPath | ImageLike | Sequence[np.ndarray] | Sequence[Image.Image],
-    model: str | EmotionModule = ...,
+    model: str | Recognizer = ...,
     *,
     every: float = ...,
     prior: str = ...,
@@ -77,7 +77,7 @@ def predict(  # type: ignore[overload-overlap]  # an empty list is a list of fil
 @overload
 def predict(
     paths: Sequence[MediaPath] | Iterator[MediaPath],
-    model: str | EmotionModule = ...,
+    model: str | Recognizer = ...,
     *,
     every: float = ...,
     prior: str = ...,
@@ -94,7 +94,7 @@ def predict(
     | Sequence[Image.Image]
     | Sequence[MediaPath]
     | Iterator[MediaPath],
-    model: str | EmotionModule = "ceflnet",
+    model: str | Recognizer = "ceflnet",
     *,
     every: float = 1.0,
     prior: str | None = None,
@@ -153,7 +153,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | EmotionModule = "ceflnet",
+        model: str | Recognizer = "ceflnet",
         *,
         every: float = 1.0,
         prior: str | None = None,

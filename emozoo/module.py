@@ -6,35 +6,29 @@ Legend: B = batch, C = clips, K = classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import Any, overload
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from emozoo import losses, optim, registry, settings, weights
-from emozoo.batch import Batch, DataInfo, check_inputs, drop_streams, mirrored, mix
+from emozoo import losses, optim, settings, weights
+from emozoo.batch import Batch, DataInfo, drop_streams, mix
 from emozoo.errors import UsageError
 from emozoo.losses import LossSettings
 from emozoo.metrics import EvaluationMetrics
-from emozoo.models.network import Network, Output
+from emozoo.models.network import Output
 from emozoo.moved import names_of
 from emozoo.optim import ADAMW, COSINE, OptimizerSettings, ScheduleSettings
 from emozoo.pretrained import Pretrained, name_after_training
 
 
-def _mean(a: Output, b: Output) -> Output:
-    """The mean of two predictions; the attention is that of the first."""
-    logits, va = (None if x is None or y is None else (x + y) / 2 for x, y in zip(a[:2], b[:2], strict=True))
-    return Output(logits, va, a.attention)
-
-
 class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # load_from_checkpoint takes other arguments
     """Training and evaluation steps, losses, metrics, optimizer and freezing, the same for every network.
+
+    It predicts as the :class:`emozoo.recognizer.Recognizer` that it is.
 
     All arguments are plain types, so a Lightning checkpoint loads with ``weights_only``.
 
@@ -61,8 +55,6 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         old: arguments by their names of version 0.1 (``tau``, ``weight_decay`` ...), with a DeprecationWarning.
     """
 
-    log_prior: Tensor
-    temperature: Tensor
     # Weight of the divergence from ``targets["teacher"]`` in the loss, in 0..1; class labels have the rest. The
     # callback emozoo.callbacks.Distillation sets it.
     teacher_weight: float = 0.0
@@ -86,129 +78,26 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         init_from: str | dict[str, dict[str, str]] | None = None,
         **old: Any,
     ) -> None:
-        super().__init__()
         if old:
             now = {"optimizer": optimizer, "schedule": schedule, "loss": loss, "init_from": init_from}
             optimizer, schedule, loss, init_from = settings.renamed(now, old)
             old = {}  # not into hparams
+        super().__init__(model, wiring, size, classes, options, spec, loss, flips)
         self.optimizer_settings = optim.named_settings("optimizer", optimizer, optim.OPTIMIZERS, OptimizerSettings)
         self.schedule_settings = optim.named_settings("schedule", schedule, optim.SCHEDULES, ScheduleSettings)
-        self.loss_settings = losses.loss_settings(loss)
-        wiring, size = registry.wiring_and_size(model, wiring, size)
-        entry = registry.model(model)
-        self.arch, self.wiring, self.size = model, wiring, size
-        self.classes: tuple[str, ...] = tuple(classes if classes is not None else entry.classes)
-        self.spec = registry.clip_spec(model, size, spec)
-        self.net: Network = registry.build_network(model, wiring, size, self.classes, options or {})
-        if not isinstance(self.net, Network):
-            raise UsageError(f"{entry.network} is no emozoo.models.network.Network, which every network must be")
+        wiring, size = self.wiring, self.size  # into hparams: these, not the defaults they stood for
         self.save_hyperparameters()
-        # The name and hash of the weights; an untrained network has neither.
-        self.name, self.sha256 = f"{model} (untrained)", ""
-        self.config: Mapping[str, Any] = {}
-        self.prior = "train"  # of predictions where none is asked for; weights may name the other one
         self.epoch_metrics: dict[int, dict[str, float]] = {}  # of the last evaluation, by number of the loader
-        self._origin: weights.Source | None = None  # where weights were loaded from
-        self.register_buffer("log_prior", torch.zeros(max(1, len(self.classes))))
-        self.register_buffer("temperature", torch.ones(()))
         self._metrics: dict[int, EvaluationMetrics] = {}  # by number of the loader
         self._random: dict[str, list[Tensor]] | None = None  # random states of the checkpoint that is resumed
         for path, parts in self.init_sources().items():
             what = f"{self.arch} (options: {options or 'none'})"
             weights.copy_parts(path, parts, self.net, self.classes, self.head_keys, what)
 
-    # -- forward ---------------------------------------------------------------------------------------------------
-
-    def forward(self, batch: Batch | Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Output:
-        """The network's Output for a Batch, or for its ``inputs`` and ``masks`` (default: all is real).
-
-        A Batch may hold stills, which are encoded once, or features made by :meth:`encode`.
-
-        Raises UsageError for anything else, and where a stream of ``spec.streams`` is missing.
-        """
-        if isinstance(batch, Batch):
-            if masks is not None:
-                raise UsageError("a Batch brings its own masks: call model(batch), or model(batch.inputs, masks)")
-            return self.output(batch)
-        check_inputs(batch, masks, self.spec, self.arch)
-        with self._precision():
-            inputs = self._cast(batch)
-            out: Output = self.net(inputs, masks)
-            return _mean(out, self.net(mirrored(inputs, self.spec), masks)) if self._flips() else out
-
-    def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """The network's features for a batch. Stills, whose frames are all one image, are encoded once."""
-        inputs = self._cast(batch.inputs)
-        with self._precision():
-            if not (batch.one_image and self.net.per_frame):
-                return self.net.encode(inputs, batch.masks)
-            first = {k: x[:, :1, :1] for k, x in inputs.items()}
-            features = self.net.encode(first, {k: m[:, :1, :1] for k, m in batch.masks.items()})
-        return {
-            k: f.expand(-1, *batch.masks[k].shape[1:], *[-1] * (f.ndim - 3))  # (B, 1, 1, D) -> (B, C, F, D)
-            for k, f in features.items()
-        }
-
-    def output(self, batch: Batch) -> Output:
-        """The network's Output for a batch of images and audio, or of features made by :meth:`encode`."""
-        with self._precision():
-            if batch.encoded:
-                return self.net.head(self._cast(batch.inputs), batch.masks)
-            out = self.net.head(self.encode(batch), batch.masks)
-            if not self._flips():
-                return out
-            other = replace(batch, inputs=mirrored(batch.inputs, self.spec))
-            return _mean(out, self.net.head(self.encode(other), batch.masks))
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        """Sums and softmax in float32, as under mixed precision, where the parameters themselves are in 16 bits."""
-        dtype = self._width
-        return torch.autocast(self.device.type, dtype) if dtype.itemsize == 2 else nullcontext()
-
-    def _cast(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Inputs in the precision of the parameters."""
-        dtype = self._width
-        return {k: x.to(dtype) if x.is_floating_point() else x for k, x in inputs.items()}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EmotionModule:
-        """Moves and casts; prior, temperature and batch norms keep float32, as mixed precision has them."""
-        originals = [t.data for t in self._float32()]
-        super()._apply(fn, recurse)
-        for tensor, before in zip(self._float32(), originals, strict=True):
-            if before.dtype == torch.float32 and tensor.dtype.itemsize == 2:
-                tensor.data = before.to(tensor.device)
-        return self
-
-    def _float32(self) -> Iterator[Tensor]:
-        """The tensors that stay float32: prior, temperature, and all of batch norms."""
-        norms = (m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-        for module in (self, *norms):
-            yield from (*module.parameters(recurse=False), *module.buffers(recurse=False))
-
-    @property
-    def _width(self) -> torch.dtype:
-        """The precision that the network computes in: that of its matrices."""
-        return next((p.dtype for p in self.net.parameters() if p.ndim > 1), torch.float32)
-
-    def _flips(self) -> bool:
-        return bool(self.hparams["flips"]) and not self.training
-
     @property
     def encoder_is_frozen(self) -> bool:
         """Whether :meth:`encode` gives the same features throughout training, so that they can be cached."""
         return self.net.freeze or set(self.net.encoding) <= set(self._frozen())
-
-    def scores(self, logits: Tensor, prior: str = "train") -> Tensor:
-        """Class probabilities (B, K) with the class prior of training (``prior="train"``) or without (``"uniform"``).
-
-        Training with ``tau`` leaves logits that are free of ``tau`` times the log prior. They are divided by the
-        stored temperature, to which the stored prior belongs (:meth:`calibrate`), before a prior is added.
-        """
-        if prior not in ("train", "uniform"):
-            raise UsageError(f"prior must be 'train' or 'uniform', got '{prior}'")
-        tau = self.loss_settings["tau"]
-        factor = tau if prior == "train" else tau - 1.0
-        return (logits.float() / self.temperature + factor * self.log_prior).softmax(-1)
 
     def calibrate(self, batches: Iterable[Batch | None]) -> None:
         """Fits the temperature on labelled clips that were not trained on (Guo et al., ICML 2017).
@@ -240,27 +129,6 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         scale = losses.inverse_temperature(z, y)
         self.temperature.fill_(1.0 / scale)
         self.log_prior.copy_((scale * prior).log_softmax(-1))
-
-    @overload
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Any]: ...
-    @overload
-    def predict_step(self, batch: None, batch_idx: int = 0) -> None: ...
-    def predict_step(self, batch: Batch | None, batch_idx: int = 0) -> dict[str, Any] | None:
-        """``id``, ``logits`` (B, K) or None, ``va`` (B, C, 2) or None, ``attention`` and the batch's ``meta``.
-
-        None for a batch of which nothing could be read.
-        """
-        if batch is None:
-            return None
-        out = self.output(batch)
-        return {
-            "id": batch.meta["id"],
-            "logits": out.logits,
-            "va": out.va,
-            "attention": out.attention,
-            "targets": batch.targets,
-            "meta": batch.meta,
-        }
 
     # -- training --------------------------------------------------------------------------------------------------
 

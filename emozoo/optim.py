@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Required, TypedDict
 
-from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -71,6 +70,8 @@ def create_optimizer(
 
     ``settings`` as in :class:`OptimizerSettings`; ``lr_scale`` maps parts of the network to factors on ``lr``.
     """
+    from timm.optim import create_optimizer_v2  # slow to import, and of use in training alone
+
     decay_all, weight_decay = settings.get("decay_all", False), settings.get("weight_decay", 0.05)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in net.named_parameters():

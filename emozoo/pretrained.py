@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any, Self
 import torch
 import yaml
 from huggingface_hub import ModelHubMixin
-from torch import Tensor, nn
 
 from emozoo import files, hub, registry, settings, weights
 from emozoo.card import card, private
 from emozoo.errors import UsageError, WeightsError
 from emozoo.models.backbones import portable
-from emozoo.spec import ClipSpec
+from emozoo.recognizer import Recognizer
 
 
 def name_after_training(name: str) -> str:
@@ -31,41 +29,10 @@ def name_after_training(name: str) -> str:
     return f"{name[:-1]}, trained further)" if name.endswith(")") else f"{name} (trained further)"
 
 
-class Pretrained(ModelHubMixin):
-    """Reading, saving and publishing weights: the base of EmotionModule, its only subclass.
+class Pretrained(ModelHubMixin, Recognizer):
+    """Reading, saving and publishing weights: the base of EmotionModule, its only subclass."""
 
-    Attributes:
-        arch, wiring, size: of the network.
-        classes: class names in order.
-        spec: what the network takes.
-        name: full name of the weights, or what they were made from.
-        sha256: of the weights' file; empty for an untrained network and after training.
-        config: the ``config.json`` beside the weights; empty where there is none.
-        prior: the class prior of predictions where none is asked for, ``train`` or ``uniform``, as the weights name it.
-    """
-
-    arch: str
-    wiring: str
-    size: str
-    classes: tuple[str, ...]
-    spec: ClipSpec
-    net: nn.Module
-    log_prior: Tensor
-    temperature: Tensor
-    loss_settings: dict[str, float]
-    name: str
-    sha256: str
-    config: Mapping[str, Any]
-    prior: str
-    _origin: weights.Source | None  # where weights were loaded from
     hparams: Any
-    eval: Any
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """``emotion``, ``va`` or both, as the network's heads predict them."""
-        has_va = bool(getattr(self.net, "va", False))
-        return (("emotion",) if self.classes else ()) + (("va",) if has_va else ())
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -92,56 +59,6 @@ class Pretrained(ModelHubMixin):
         access = hub.Access(token, local_files_only, Path(cache_dir) if cache_dir else None, force_download)
         folder = hub.fetch(f"{hub.SCHEME}{text}@{revision or 'main'}", access=access)
         return cls.from_weights(weights.find(folder), classes)
-
-    @classmethod
-    def from_weights(cls, found: weights.Found, classes: Sequence[str] | None = None) -> Self:
-        """The module of weights that were read, in eval mode.
-
-        ``classes``: other class names than the weights have give a new, untrained class head, and a warning says so.
-        """
-        config = found.config
-        module = cls(
-            config["arch"],
-            config["wiring"],
-            config["size"],
-            list(classes or config["classes"]),
-            config.get("options"),
-            config["spec"],
-            loss={"tau": float(config.get("tau", 0.0))},
-            flips=bool(config.get("flips", False)),
-        )
-        new_head = classes is not None and tuple(classes) != tuple(config["classes"])
-        module.load_weights(found.state, new_head=new_head, where=str(found.file))
-        module.name, module.sha256, module.config = found.name, config["sha256"], config
-        module._origin = found.source
-        if new_head:
-            warnings.warn(
-                f"{module.name}: new head for {len(module.classes)} classes, untrained until you fit it", stacklevel=3
-            )
-            module.name += " (new head)"
-        else:
-            module.log_prior.copy_(torch.tensor(config.get("log_prior") or [0.0] * len(module.log_prior)))
-            module.temperature.fill_(float(config.get("temperature", 1.0)))
-            module.prior = str(config.get("prior", "train"))
-        if not found.known:
-            warnings.warn(
-                f"{found.file}: not the weights that the {hub.CONFIG} beside it describes: class prior and "
-                "temperature, data and licence are not known",
-                stacklevel=3,
-            )
-        return module.eval()
-
-    def load_weights(self, state: Mapping[str, Tensor], *, new_head: bool, where: str) -> None:
-        """Takes a state dict, with ``new_head`` all but the class head. Raises WeightsError that names keys."""
-        own = self.net.state_dict()
-        head = self.head_keys() if new_head else set()
-        fits = {k: v for k, v in state.items() if k not in head and k in own and own[k].shape == v.shape}
-        odd = sorted((set(own) | set(state)) - set(fits) - head)
-        if odd:
-            raise WeightsError(
-                f"{where}: does not fit {self.arch} ({self.wiring}, {self.size}); first keys: {', '.join(odd[:5])}"
-            )
-        self.net.load_state_dict(fits, strict=False)
 
     @classmethod
     def load_from_checkpoint(  # Lightning's own arguments are in ``more``
@@ -176,19 +93,10 @@ class Pretrained(ModelHubMixin):
             given = {given: {"backbone": "backbone"}}
         return {weights.init_source(name): parts for name, parts in given.items()}
 
-    def head_keys(self) -> set[str]:
-        """Names of the parameters that belong to the classes: those whose shape changes with their number."""
-        with torch.device("meta"):
-            options, classes = self.hparams["options"] or {}, (*self.classes, "")
-            more = registry.build_network(self.arch, self.wiring, self.size, classes, options)
-        own = self.net.state_dict()
-        return {k for k, v in more.state_dict().items() if k not in own or own[k].shape != v.shape}
-
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
         """The network and the scaling of its predictions for ``config.json``: plain types, no paths of the user's."""
-        h = self.hparams
         return {
             "schema": 1,
             "arch": self.arch,
@@ -197,10 +105,10 @@ class Pretrained(ModelHubMixin):
             "size": self.size,
             "classes": list(self.classes),
             "tasks": list(self.tasks),
-            "options": portable(h["options"] or {}),
+            "options": portable(self.options),
             "spec": self.spec.to_dict(),
             "tau": self.loss_settings["tau"],
-            "flips": h["flips"],
+            "flips": self.flips,
             "log_prior": [round(float(x), 6) for x in self.log_prior] if self.classes else [],
             "temperature": round(float(self.temperature), 4),
         }

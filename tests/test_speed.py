@@ -52,6 +52,27 @@ def test_decoders_are_compared_on_equal_frames(tmp_path):
     assert all(r["hardware"] and "decord=" in r["versions"] for r in rows)
 
 
+def test_start_up_is_measured_beside_its_bars(tmp_path):
+    """Protects the measurement of start-up: it runs, shows every bar, and writes each command beside its limit."""
+    table = tmp_path / "speed.csv"
+    script = ROOT / "benchmarks" / "speed" / "startup.py"
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--out", table], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    shown = [line for line in done.stdout.splitlines() if line.endswith(("pass", "short"))]
+    assert [line.split("  ")[0] for line in shown[:2]] == ["import emozoo", "emozoo list"]
+    assert shown[2].startswith("emozoo predict, ")
+    rows = lines_of(table)
+    assert {r["question"] for r in rows} == {"start-up"}
+    limits = {(r["a"], r["b"]) for r in rows}
+    assert limits == {
+        ("import torch", "python"), ("import emozoo", "python"), ("emozoo list", "python"),
+        ("emozoo predict", "import torch"),
+    }  # fmt: skip
+    assert all(float(r["ratio"]) > 0 for r in rows)
+
+
 def test_the_default_decoder_is_the_faster_one(monkeypatch):
     """Protects the choice of the default: the committed table says which one costs less where people train.
 

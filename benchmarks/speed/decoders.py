@@ -16,9 +16,7 @@ only. Stops where the two decoders give different frames.
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
-import io
 import os
 import shutil
 import sys
@@ -26,17 +24,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from itertools import product
 from pathlib import Path
 
 import av
 import numpy as np
+import speed_table
 import torch
 
-from emozoo import files
-from emozoo.benchmark import report
-from emozoo.benchmark.records import hardware
 from emozoo.data import media
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
@@ -46,10 +41,6 @@ from emozoo.synthemo.cause import plan
 from emozoo.synthemo.clip import render
 
 QUESTION = "decoder"
-COLUMNS = (
-    "question", "case", "a", "b", "unit", "a_median", "b_median", "ratio", "ratio_lo", "ratio_hi", "rounds", "clips",
-    "load", "hardware", "versions", "date",
-)  # fmt: skip
 A, B = "pyav", "decord"
 DRAWN = {(224, 224): (250, 12), (640, 360): (250,)}  # sizes of clips, and the distances of their key frames
 WORKERS = (0, 2)
@@ -163,12 +154,7 @@ def measure(folder: Path, what: str, rounds: int, samplings: Mapping[str, ClipSp
     """A line of the table for each sampling, number of workers, and first or later epochs."""
     rows: list[dict[str, object]] = []
     list_clips(folder)
-    about = {
-        "clips": len(list(folder.glob("*.mp4"))),
-        "hardware": f"{hardware('cpu')}, {os.cpu_count()} cores",
-        "versions": " ".join(f"{k}={v}" for k, v in files.versions().items()),
-        "date": date.today().isoformat(),
-    }
+    about = {"clips": len(list(folder.glob("*.mp4"))), **speed_table.conditions()}
     for (sampling, spec), workers in product(samplings.items(), WORKERS):
         check_equal(folder, spec)
         load = os.getloadavg()[0]
@@ -185,23 +171,10 @@ def measure(folder: Path, what: str, rounds: int, samplings: Mapping[str, ClipSp
     return rows
 
 
-def save(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Puts the lines of this question in the place of its old ones; those of other questions stay."""
-    kept: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as f:
-            kept = [r for r in csv.DictReader(f) if r["question"] != QUESTION]
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows([*kept, *rows])
-    report.write_text(text.getvalue(), path)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two short clips and one round, to see that it runs")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.csv"))
+    parser.add_argument("--out", type=Path, default=speed_table.OUT)
     args = parser.parse_args(argv)
     rounds, clips, seconds = (1, 2, 1.0) if args.quick else (7, CLIPS, SECONDS)
     rows: list[dict[str, object]] = []
@@ -211,11 +184,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             folders = draw(Path(scratch, what), size, gops, clips, seconds)
             for gop, folder in zip(gops, folders, strict=True):
                 rows += measure(folder, f"{what}, GOP {gop}", rounds, SAMPLINGS)
-                save(rows, args.out)
+                speed_table.save(QUESTION, rows, args.out)
         real = Path(scratch, "real")
         if not args.quick and copy_real(real):
             rows += measure(real, "real clips", rounds, SAMPLINGS)
-            save(rows, args.out)
+            speed_table.save(QUESTION, rows, args.out)
 
 
 if __name__ == "__main__":

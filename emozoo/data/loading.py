@@ -23,7 +23,7 @@ from emozoo.batch import Batch
 from emozoo.data.clips import ClipReader, RawClip, file_errors, to_batch
 from emozoo.data.manifest import Row
 from emozoo.data.targets import Labels
-from emozoo.data.transforms import Augment
+from emozoo.data.transforms import Augment, pixel_steps
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.spec import ClipSpec
 
@@ -402,6 +402,8 @@ class Collate:
         self.rows, self.spec, self.labels, self.augment, self.skip = rows, spec, labels, augment, skip
         self.motion_share = motion_share
         self.still_augment = augment and {k: replace(a, motion=0.0) for k, a in augment.items()}
+        for settings in (augment or {}).values():
+            pixel_steps(settings)  # imports albumentations once, here, and not in each worker process of each epoch
 
     def __call__(self, drawn: list[Sample]) -> Batch | EmozooError | None:
         """Returns a batch, None where no clip of it could be read, or the error that :class:`ClipLoader` raises."""

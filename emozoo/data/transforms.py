@@ -12,14 +12,15 @@ import os
 import random
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the package index on import
-
-import albumentations as A
 import cv2
 import numpy as np
 
 from emozoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import albumentations as A
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Camera path at motion = 1: amplitudes of shift (fraction of the side), log zoom, radians, shear, log aspect, log light
@@ -63,7 +64,13 @@ class Augment:
 
 
 @lru_cache(maxsize=64)
-def _compose(a: Augment) -> A.Compose | None:
+def pixel_steps(a: Augment) -> A.Compose | None:
+    """What albumentations does: light, blur, noise, compression and erasing. None where nothing of it is asked for."""
+    if not (a.light or a.blur or a.noise or a.compress or a.erase):
+        return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the package index on import
+    import albumentations as A
+
     steps: list[A.BasicTransform | A.OneOf] = []
     if a.light:
         steps.append(A.RandomBrightnessContrast(a.light, a.light, p=0.8))
@@ -75,7 +82,7 @@ def _compose(a: Augment) -> A.Compose | None:
         steps.append(A.ImageCompression(quality_range=(30, 90), p=a.compress))
     if a.erase:
         steps.append(A.CoarseDropout((1, 1), (0.1, 0.35), (0.1, 0.35), fill=0, p=a.erase))
-    return A.Compose(steps) if steps else None
+    return A.Compose(steps)
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ def augment_images(clip: np.ndarray, a: Augment, seed: int) -> np.ndarray:
                 )
             out[i] = image if colours is None else cv2.transform(image, colours[i])
         images = out
-    compose = _compose(a)
+    compose = pixel_steps(a)
     if compose is not None:
         # not set_random_seed: that gives every step the same seed, so that all of them fire together or none does
         compose.set_random_state(np.random.default_rng([seed, 2]), random.Random(seed))

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from emozoo.models.mobile import PLANS, MobileMaps
 from emozoo.models.whisper import WhisperEncoder
 
 StrPath = str | PathLike[str]
@@ -79,12 +80,22 @@ _VGG: dict[str, list[Any]] = {
 
 
 def _vgg(name: str, in_chans: int) -> nn.Module:
-    from torchvision.models.vgg import make_layers
+    layers: list[nn.Module] = []
+    for width in _VGG[name]:
+        if width == "M":
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(in_chans, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            in_chans = width
+    return nn.Sequential(*layers)
 
-    layers: Any = make_layers(_VGG[name], batch_norm=True)
-    if in_chans != 3:
-        layers[0] = nn.Conv2d(in_chans, layers[0].out_channels, 3, padding=1)
-    return layers
+
+def _is_timm(name: str) -> bool:
+    if name in PLANS:
+        return True
+    import timm  # takes seconds, torchvision among them
+
+    return name in timm.list_models()
 
 
 def image_encoder(name: str, in_chans: int = 3, weights: StrPath | None = None) -> tuple[nn.Module, int]:
@@ -108,13 +119,11 @@ def image_encoder(name: str, in_chans: int = 3, weights: StrPath | None = None) 
     elif name in _VGG:
         net, width = _vgg(name, in_chans), int(_VGG[name][-1])
     else:
-        import timm
-
         timm_name, _, level = name.partition("@")
-        if timm_name not in timm.list_models() or (level and not level.isdigit()):
+        if not _is_timm(timm_name) or (level and not level.isdigit()):
             known = ", ".join(("resnet18", "resnet50", "resnet_lite", *_VGG))
             raise ValueError(f"no image encoder '{name}': use {known} or a timm name, @k behind it for its k-th map")
-        net = _TimmMaps(timm_name, in_chans, int(level or -1))
+        net = (MobileMaps if timm_name in PLANS else _TimmMaps)(timm_name, in_chans, int(level or -1))
         width = net.width
     if weights is not None:
         load_encoder(net, weights)
@@ -371,7 +380,7 @@ def load_encoder(encoder: nn.Module, path: StrPath) -> None:
         raise ValueError(f"{path}: holds a {type(state).__name__}, not a state dict")
     state = {str(k).removeprefix("module."): v for k, v in state.items()}
     state = {k: v for k, v in state.items() if not k.startswith(_HEADS)}
-    if isinstance(encoder, _TimmMaps) and not any(k.startswith("net.") for k in state):
+    if isinstance(encoder, _TimmMaps | MobileMaps) and not any(k.startswith("net.") for k in state):
         # A file of the whole network: what lies behind the map that the encoder ends on is left out.
         own = encoder.state_dict()
         state = {f"net.{k}": v for k, v in state.items() if f"net.{k}" in own}

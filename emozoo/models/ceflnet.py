@@ -35,6 +35,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as fn
 
 from emozoo.models.backbones import StrPath, image_encoder
 from emozoo.models.layers import (
@@ -160,10 +161,8 @@ class ClipEncoder(nn.Module):
 
     def forward(self, f: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         # A clip without a real frame attends to its zeros, so that no softmax is empty; it is left out of every pool.
-        ignore = ~mask & mask.any(1, keepdim=True)
-        h = f.transpose(0, 1)  # (F, N, D): the layout in which PyTorch has one code path for training and evaluation
-        attended, _ = self.attention(h, h, h, key_padding_mask=ignore, need_weights=False)
-        s = self.norm(f + self.dropout(attended.transpose(0, 1)))  # (N, F, D)
+        seen = mask | ~mask.any(1, keepdim=True)
+        s = self.norm(f + self.dropout(self._attended(f, seen)))  # (N, F, D)
         g = masked_max(s, mask, 1)  # (N, D)
         u = torch.cat([f, g.to(f.dtype).unsqueeze(1).expand_as(f)], -1)  # (N, F, 2D)
         if self.has_relation:
@@ -172,6 +171,19 @@ class ClipEncoder(nn.Module):
             beta = at_least_fp32(mask)
         p = weighted_mean(u, beta, 1)  # (N, 2D); the dropout above touches the score only
         return self.project(p), beta
+
+    def _attended(self, f: Tensor, seen: Tensor) -> Tensor:
+        """``self.attention`` of all frames to those in ``seen`` (N, F): (N, F, D).
+
+        Its own forward would import sympy to check the mask, which takes longer than a prediction.
+        """
+        own = self.attention
+        qkv = fn.linear(f, own.in_proj_weight, own.in_proj_bias).unflatten(-1, (3, own.num_heads, own.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (N, heads, F, D / heads)
+        dropout = own.dropout if self.training else 0.0
+        attended = fn.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None, :], dropout_p=dropout)
+        # Frames come first in memory, as from ``own``: dropout then draws the same numbers for the same frames.
+        return own.out_proj(attended.permute(2, 0, 1, 3).flatten(2)).transpose(0, 1)
 
 
 class EmotionalIntensity(nn.Module):

@@ -39,6 +39,18 @@ def test_image_encoders(name: str, parameters: int | None, shape: tuple[int, ...
     assert parameters is None or size(net) == parameters
 
 
+def test_vgg_is_built_as_torchvision_does() -> None:
+    """Protects stored weights and seeds: the layers, in order, and their start are those of torchvision's VGG."""
+    from torchvision.models.vgg import make_layers
+
+    torch.manual_seed(0)
+    ours = image_encoder("vgg_tiny")[0]
+    torch.manual_seed(0)
+    theirs = make_layers([16, "M", 32, "M", 64, "M", 128], batch_norm=True)
+    assert repr(ours) == repr(theirs)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "side", "shape"),
     [

@@ -123,6 +123,23 @@ def test_ceflnet_dropout_touches_the_score_only() -> None:
     close(trained, net.eval().encoder(f, mask)[0], 1e-5)
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_ceflnet_attends_as_pytorch_does(train: bool) -> None:
+    """Protects stored weights: frames attend as in ``nn.MultiheadAttention``, with its dropout and its gradients."""
+    torch.manual_seed(0)
+    encoder = build("ceflnet").encoder.train(train)
+    f, seen = torch.randn(6, 5, 256, requires_grad=True), torch.rand(6, 5) > 0.4
+    seen[:, 0] = True
+    torch.manual_seed(1)
+    ours = encoder._attended(f, seen)
+    torch.manual_seed(1)
+    h = f.transpose(0, 1)
+    plain = encoder.attention(h, h, h, key_padding_mask=~seen, need_weights=False)[0].transpose(0, 1)
+    torch.testing.assert_close(ours, plain)
+    own = [f, *encoder.attention.parameters()]
+    torch.testing.assert_close(*(torch.autograd.grad(x.square().sum(), own) for x in (ours, plain)))
+
+
 def test_ceflnet_trains_on_a_still_as_it_is_asked() -> None:
     """Protects: without ``frame_dropout`` the copies of a still stay alike in training, and share the attention."""
     still = {"face": torch.randn(8, 1, 1, 256).expand(8, 3, 3, 256)}
