@@ -104,7 +104,7 @@ class Recognizer(nn.Module):
 
     @classmethod
     def from_weights(cls, found: weights.Found, classes: Sequence[str] | None = None) -> Self:
-        """The module of weights that were read, in eval mode.
+        """The network of weights that were read, in eval mode.
 
         ``classes``: other class names than the weights have give a new, untrained class head, and a warning says so.
         """

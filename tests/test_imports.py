@@ -61,6 +61,16 @@ def test_list_loads_no_torch():
     assert not {"torch", "lightning", "albumentations", "cv2"} & set(loaded(code))
 
 
+def test_augmentation_is_loaded_before_workers_start():
+    """Protects training from workers that each import albumentations, epoch by epoch; without it, nothing loads it."""
+    code = (
+        "from emozoo.data.loading import Collate\nfrom emozoo.data.transforms import Augment\n"
+        "Collate([], None, None, {{'face': Augment({})}}, skip=True)"
+    )
+    assert "albumentations" in loaded(code.format("light=0.2"))
+    assert "albumentations" not in loaded(code.format("flip=0.5, rotate=10"))
+
+
 def test_layers():
     """Protects the order of imports that docs/architecture.md draws (contracts in pyproject.toml)."""
     linter = Path(sys.executable).with_name("lint-imports")
