@@ -74,7 +74,7 @@ def conditions() -> dict[str, str]:
 
 
 def row(
-    question: str, case: str, names: tuple[str, str], unit: str, a: np.ndarray, b: np.ndarray, **more: object
+    question: str, case: str, names: tuple[str, str], unit: str, a: np.ndarray, b: np.ndarray, /, **more: object
 ) -> dict[str, object]:
     """A row of the table, printed: medians of ``a`` and ``b`` (rounds,), and the quartiles of their ratios.
 
