@@ -10,6 +10,7 @@ rate of large matrix products.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import rounds
 import torch
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         frames = x.flatten(0, 2).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             taken = 1e3 * rounds.interleaved(
-                [lambda x=x: net({"face": x}), lambda frames=frames: net.backbone(frames)],
+                [partial(net, {"face": x}), partial(net.backbone, frames)],
                 1 if args.quick else rounds.ROUNDS,
             )
         case = f"{size}, {len(frames)} frames"
