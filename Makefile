@@ -7,7 +7,7 @@ STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-threads test-slow lint docs tables bench wheel
+.PHONY: setup demo test test-threads test-slow lint docs tables bench suite wheel
 
 setup: $(STAMP)
 
@@ -46,7 +46,11 @@ tables: setup
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/leaderboard_pages.py
 
+# Every measurement of speed in benchmarks/speed, below 20 minutes on a machine that has nothing else to do.
 bench: setup
+	$(BIN)/python benchmarks/speed
+
+suite: setup
 	$(BIN)/emozoo benchmark --json demo_out/benchmark.json
 
 wheel: setup

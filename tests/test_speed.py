@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +15,26 @@ import pytest
 from emozoo.data import media
 
 ROOT = Path(__file__).resolve().parents[1]
+SPEED = ROOT / "benchmarks" / "speed"
 COLUMNS = [
-    "question", "case", "a", "b", "unit", "a_median", "b_median", "ratio", "ratio_lo", "ratio_hi", "rounds", "clips",
-    "load", "hardware", "versions", "date",
+    "question", "case", "a", "b", "unit", "a_median", "b_median", "ratio", "ratio_lo", "ratio_hi", "bar", "limit",
+    "rounds", "clips", "load", "hardware", "versions", "date",
 ]  # fmt: skip
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as f:
         return list(csv.DictReader(f))
+
+
+def run(*command: object, folder: Path) -> str:
+    """What a script prints; it must end well."""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_decoders_are_compared_on_equal_frames(tmp_path):
@@ -35,13 +47,7 @@ def test_decoders_are_compared_on_equal_frames(tmp_path):
         writer = csv.DictWriter(f, COLUMNS)
         writer.writeheader()
         writer.writerows([other, stale])
-    script = ROOT / "benchmarks" / "speed" / "decoders.py"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, script, "--quick", "--out", table],
-        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr  # it would be 1 where the two gave different frames
+    run(SPEED / "decoders.py", "--quick", "--out", table, folder=tmp_path)  # it would fail where the two differ
     kept, *rows = lines_of(table)
     assert kept == other
     assert list(kept) == COLUMNS
@@ -52,25 +58,52 @@ def test_decoders_are_compared_on_equal_frames(tmp_path):
     assert all(r["hardware"] and "decord=" in r["versions"] for r in rows)
 
 
-def test_start_up_is_measured_beside_its_bars(tmp_path):
-    """Protects the measurement of start-up: it runs, shows every bar, and writes each command beside its limit."""
+@pytest.mark.parametrize(
+    ("name", "cases"),
+    [
+        ("ceflnet", {("network", "encoder")}),
+        ("fusion", {("plain", "emozoo")}),
+        ("store", {("Pillow", "store"), ("mp4 + detection", "store")}),
+        ("predict", {("emozoo", "frame by frame"), ("long", "short")}),
+        ("startup", {("import emozoo", "python"), ("emozoo list", "python"), ("emozoo predict", "import torch")}),
+        pytest.param("prepare", {("1 worker", "2 workers")}, marks=pytest.mark.slow(60)),
+    ],
+)
+def test_measurements_run(tmp_path, name, cases):
+    """Protects each measurement: it runs where optional competitors are absent, and says what its bar is."""
     table = tmp_path / "speed.csv"
-    script = ROOT / "benchmarks" / "speed" / "startup.py"
-    done = subprocess.run(
-        [sys.executable, script, "--quick", "--out", table], capture_output=True, text=True, cwd=tmp_path, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    shown = [line for line in done.stdout.splitlines() if line.endswith(("pass", "short"))]
-    assert [line.split("  ")[0] for line in shown[:2]] == ["import emozoo", "emozoo list"]
-    assert shown[2].startswith("emozoo predict, ")
+    run(SPEED / f"{name}.py", "--quick", "--out", table, folder=tmp_path)
     rows = lines_of(table)
-    assert {r["question"] for r in rows} == {"start-up"}
-    limits = {(r["a"], r["b"]) for r in rows}
-    assert limits == {
-        ("import torch", "python"), ("import emozoo", "python"), ("emozoo list", "python"),
-        ("emozoo predict", "import torch"),
-    }  # fmt: skip
+    assert len({r["question"] for r in rows}) == 1
+    assert cases <= {(r["a"], r["b"]) for r in rows}
     assert all(float(r["ratio"]) > 0 for r in rows)
+    assert any(r["bar"] and r["limit"] for r in rows)
+
+
+def test_one_table_says_what_passes(tmp_path):
+    """Protects ``make bench``: every measurement is found, and its rows with a bar are printed as pass or short."""
+    out = tmp_path / "speed.csv"
+    text = run(SPEED, "--quick", "--out", out, "ceflnet", folder=tmp_path)
+    assert re.search(r"\| ceflnet \|.*\| <= 1\.25x \| (pass|short) \|", text)
+    known = {p.stem for p in SPEED.glob("*.py") if re.search("^QUESTION =", p.read_text(encoding="utf-8"), re.M)}
+    assert {"ceflnet", "decoders", "fusion", "predict", "prepare", "startup", "store"} <= known
+    listed = subprocess.run([sys.executable, SPEED, "nonsense"], capture_output=True, text=True, cwd=tmp_path)
+    assert listed.returncode == 1
+    assert set(listed.stderr.split("there are ")[1].strip().split(", ")) == known
+
+
+@pytest.mark.parametrize(
+    ("bar", "passes"),
+    [(">= 2x", True), (">= 2.5x", False), ("<= 1.25x", False), (">= 250", False), ("<= 40", True), ("", None)],
+)
+def test_a_bar_is_for_the_ratio_or_the_median(monkeypatch, bar, passes):
+    """Protects the verdict: with an x the bar is for the ratio, without one for the first median."""
+    monkeypatch.syspath_prepend(SPEED)
+    import rounds
+
+    assert rounds.passes({"bar": bar, "ratio": "2.1", "a_median": "39.9"}) is passes
+    with pytest.raises(ValueError, match="write it as"):
+        rounds.passes({"bar": "at least 2", "ratio": "2.1"})
 
 
 def test_the_default_decoder_is_the_faster_one(monkeypatch):

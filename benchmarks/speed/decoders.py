@@ -15,7 +15,6 @@ only. Stops where the two decoders give different frames.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import shutil
@@ -29,7 +28,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-import speed_table
+import rounds
 import torch
 
 from emozoo.data import media
@@ -41,6 +40,7 @@ from emozoo.synthemo.cause import plan
 from emozoo.synthemo.clip import render
 
 QUESTION = "decoder"
+BENCH = ("--quick",)  # no bar
 A, B = "pyav", "decord"
 DRAWN = {(224, 224): (250, 12), (640, 360): (250,)}  # sizes of clips, and the distances of their key frames
 WORKERS = (0, 2)
@@ -128,11 +128,11 @@ class Epochs:
         return time.process_time() + sum(time.clock_gettime((~w.pid << 3) | 2) for w in workers)  # the clock of a pid
 
 
-def epochs(folder: Path, spec: ClipSpec, workers: int, rounds: int) -> dict[str, np.ndarray]:
+def epochs(folder: Path, spec: ClipSpec, workers: int, turns: int) -> dict[str, np.ndarray]:
     """Milliseconds per clip (rounds, decoder, wall and CPU): first epochs, and later ones of the last loaders."""
     first = []
     both: list[Epochs] = []
-    for seed in range(rounds):
+    for seed in range(turns):
         both.clear()
         gc.collect()  # ends the workers here, outside of what is timed
         pair = []
@@ -144,51 +144,41 @@ def epochs(folder: Path, spec: ClipSpec, workers: int, rounds: int) -> dict[str,
     for _ in range(WARM if workers else 0):
         for run in both:
             run()
-    later = [[run() for run in both] for _ in range(rounds)]
+    later = [[run() for run in both] for _ in range(turns)]
     both.clear()
     gc.collect()
     return {"first epoch": np.array(first), "later epochs": np.array(later)}
 
 
-def measure(folder: Path, what: str, rounds: int, samplings: Mapping[str, ClipSpec]) -> list[dict[str, object]]:
+def measure(folder: Path, what: str, turns: int, samplings: Mapping[str, ClipSpec]) -> list[dict[str, object]]:
     """A line of the table for each sampling, number of workers, and first or later epochs."""
     rows: list[dict[str, object]] = []
     list_clips(folder)
-    about = {"clips": len(list(folder.glob("*.mp4"))), **speed_table.conditions()}
+    clips = len(list(folder.glob("*.mp4")))
     for (sampling, spec), workers in product(samplings.items(), WORKERS):
         check_equal(folder, spec)
-        load = os.getloadavg()[0]
-        for phase, times in epochs(folder, spec, workers, rounds).items():
-            for k, unit in enumerate(UNITS):
-                a, b = times[:, 0, k], times[:, 1, k]
-                case = f"{what}; {sampling}; {workers} workers; {phase}"
-                numbers = (np.median(a), np.median(b), *np.quantile(a / b, (0.5, 0.25, 0.75)))
-                print(f"{case}; {unit}: {numbers[0]:.1f} / {numbers[1]:.1f}, ratio {numbers[2]:.3f}", flush=True)
-                names = ("a_median", "b_median", "ratio", "ratio_lo", "ratio_hi")
-                row = {"question": QUESTION, "case": case, "a": A, "b": B, "unit": unit, "rounds": rounds}
-                row |= {n: f"{v:.4g}" for n, v in zip(names, numbers, strict=True)}
-                rows.append(row | about | {"load": f"{load:.2f}"})
+        more = {"clips": clips, "load": f"{os.getloadavg()[0]:.2f}"}
+        for phase, times in epochs(folder, spec, workers, turns).items():
+            case = f"{what}; {sampling}; {workers} workers; {phase}"
+            rows += (rounds.row(QUESTION, case, (A, B), u, *times[..., k].T, **more) for k, u in enumerate(UNITS))
     return rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two short clips and one round, to see that it runs")
-    parser.add_argument("--out", type=Path, default=speed_table.OUT)
-    args = parser.parse_args(argv)
-    rounds, clips, seconds = (1, 2, 1.0) if args.quick else (7, CLIPS, SECONDS)
+    args = rounds.arguments(__doc__, argv)
+    turns, clips, seconds = (1, 2, 1.0) if args.quick else (rounds.ROUNDS, CLIPS, SECONDS)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for size, gops in list(DRAWN.items())[: 1 if args.quick else None]:
             what = f"drawn {size[0]}x{size[1]}"
             folders = draw(Path(scratch, what), size, gops, clips, seconds)
             for gop, folder in zip(gops, folders, strict=True):
-                rows += measure(folder, f"{what}, GOP {gop}", rounds, SAMPLINGS)
-                speed_table.save(QUESTION, rows, args.out)
+                rows += measure(folder, f"{what}, GOP {gop}", turns, SAMPLINGS)
+                rounds.save(QUESTION, rows, args.out)
         real = Path(scratch, "real")
         if not args.quick and copy_real(real):
-            rows += measure(real, "real clips", rounds, SAMPLINGS)
-            speed_table.save(QUESTION, rows, args.out)
+            rows += measure(real, "real clips", turns, SAMPLINGS)
+            rounds.save(QUESTION, rows, args.out)
 
 
 if __name__ == "__main__":

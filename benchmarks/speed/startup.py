@@ -6,14 +6,12 @@ Each command runs in a process of its own, with a warm file cache; all of them t
 and ``import torch`` are the limits that stand beside the results: nothing of ours can be faster. A prediction counts
 from the start of the process to the line with its answer, all else to the end of the process.
 
-Prints each median with its bar, and writes ``benchmarks/results/speed.csv``: seconds of wall clock and of CPU, each
-against its limit: medians over the rounds, and the median of the rounds' ratios with its quartiles. Other work on the
-machine distorts both, the wall clock more; the ratios bear it. Not for Windows.
+Writes seconds of wall clock and of CPU. Other work on the machine distorts both, the wall clock more; the ratios bear
+it. Not for Windows.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import speed_table
+import rounds
 from PIL import Image
 
 from emozoo.registry import MODELS, resolve
@@ -91,49 +89,29 @@ def measure(all_commands: Mapping[str, Command], rounds: int) -> dict[str, np.nd
     return {name: np.array(numbers) for name, numbers in found.items()}
 
 
-def table_rows(
-    all_commands: Mapping[str, Command], found: Mapping[str, np.ndarray], load: float
-) -> list[dict[str, object]]:
-    """A row for each command with a limit, and each unit."""
+def table_rows(all_commands: Mapping[str, Command], found: Mapping[str, np.ndarray]) -> list[dict[str, object]]:
+    """A row for each command with a limit, and each unit; the bar is for wall clock."""
     rows: list[dict[str, object]] = []
     for name, command in all_commands.items():
         if command.limit is None:
             continue
+        names = (name.partition(",")[0], command.limit)
         for k, unit in enumerate(UNITS):
-            a, b = found[name][:, k], found[command.limit][:, k]
-            numbers = (np.median(a), np.median(b), *np.quantile(a / b, (0.5, 0.25, 0.75)))
-            names = ("a_median", "b_median", "ratio", "ratio_lo", "ratio_hi")
-            row = {"question": QUESTION, "case": name, "a": name.partition(",")[0], "b": command.limit, "unit": unit}
-            row |= {n: f"{v:.4g}" for n, v in zip(names, numbers, strict=True)}
-            row |= {"rounds": str(len(a)), "clips": str(int(command.until_answer)), "load": f"{load:.2f}"}
-            rows.append({**row, **speed_table.conditions()})
+            bar = "" if command.bar is None or k else f"<= {command.bar:g}"
+            more = {"bar": bar, "limit": command.limit, "clips": int(command.until_answer)}
+            rows.append(rounds.row(QUESTION, name, names, unit, found[name][:, k], found[command.limit][:, k], **more))
     return rows
 
 
-def lines(all_commands: Mapping[str, Command], found: Mapping[str, np.ndarray]) -> list[str]:
-    """The result for people: a line for each command, with its bar and whether it was passed."""
-    text = [f"{'':52s}{'wall s':>8s}{'CPU s':>8s}  bar"]
-    for name, command in all_commands.items():
-        wall, cpu = np.median(found[name], axis=0)
-        bar = "" if command.bar is None else f"{command.bar:g} s: {'pass' if wall <= command.bar else 'short'}"
-        text.append(f"{name:52s}{wall:8.3f}{cpu:8.3f}  {bar}".rstrip())
-    return text
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one model and one round, to see that it runs")
-    parser.add_argument("--out", type=Path, default=speed_table.OUT)
-    args = parser.parse_args(argv)
+    args = rounds.arguments(__doc__, argv)
     models = [entry.name for name in MODELS if (entry := resolve(name)[1]) is not None]
     with tempfile.TemporaryDirectory() as scratch:
         image = Path(scratch, "person.png")
         Image.fromarray(render(plan(3, 0, size=(640, 480), seconds=0.2)).frames[0]).save(image)
         chosen = commands(image, models[:1] if args.quick else models)
-        load = os.getloadavg()[0]
-        found = measure(chosen, 1 if args.quick else 7)
-    print("\n".join(lines(chosen, found)), flush=True)
-    speed_table.save(QUESTION, table_rows(chosen, found, load), args.out)
+        found = measure(chosen, 1 if args.quick else rounds.ROUNDS)
+    rounds.save(QUESTION, table_rows(chosen, found), args.out)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,21 @@ def stream_mask(masks: Masks, name: str, like: Tensor, ndim: int) -> Tensor:
     return mask.expand(like.shape[:ndim])
 
 
+def all_real(mask: Tensor) -> bool:
+    """Whether every entry is seen to be True: never in a graph, which must do for other masks, nor on accelerators,
+    where to look is to wait."""
+    if mask.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return bool(mask.all())
+
+
 def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
-    """``x`` with zeros where ``mask``, over the leading dimensions of ``x``, is False; exact, also over NaN."""
+    """``x`` with zeros where ``mask``, over the leading dimensions of ``x``, is False; exact, also over NaN.
+
+    Where nothing is masked it may be ``x`` itself.
+    """
+    if all_real(mask):
+        return x
     return torch.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0.0)
 
 
@@ -212,9 +225,14 @@ def masked_rnn(rnn: nn.RNNBase, x: Tensor, mask: Tensor, state: Any = None) -> T
 
     ``x`` (B, T, D), ``mask`` (B, T) -> (B, T, 2H), zeros at masked steps. Masked steps neither feed the state
     nor delay it: the forward direction runs with the real steps moved to the front, the backward one with them moved to
-    the end. (Packed sequences would do the same, but depend on data and cannot be exported.)
+    the end. (Packed sequences would do the same, but depend on data and cannot be exported.) Each direction then has
+    a run of its own, of which half is used; one run is enough where every step is real.
     """
     x = x.to(rnn.all_weights[0][0].dtype)
+    if all_real(mask):
+        with torch.autocast(x.device.type, enabled=False):
+            whole: Tensor = rnn(x, state)[0]
+        return whole
     steps = torch.arange(x.shape[1], device=x.device)
     halves = []
     for front in (True, False):

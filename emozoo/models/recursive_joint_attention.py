@@ -36,7 +36,6 @@ Deviations
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +51,7 @@ from emozoo.models.backbones import (
     image_encoder,
     is_clip_encoder,
 )
+from emozoo.models.correlation import correlate
 from emozoo.models.layers import (
     LayerPool,
     at_least_fp32,
@@ -252,9 +252,8 @@ class OfficialJointAttention(nn.Module):
 
     def _attend(self, stream: str, x: Tensor, j: Tensor, mask: Tensor) -> Tensor:
         k = self.key[stream](x.mT)  # (B, w, L)
-        c = self.dropout((k @ j.to(k.dtype) / math.sqrt(j.shape[-1])).tanh())  # (B, w, d), joint correlation
-        value = self.value[stream](x)
-        h = (value @ c.to(value.dtype)).tanh().relu()  # (B, L, d)
+        p = self.dropout.p if self.dropout.training else 0.0
+        h = correlate(k, j, self.value[stream](x), p).tanh().relu()  # (B, L, d)
         return zero_masked(x + self.dropout(self.out[stream](h).relu()), mask)
 
 
@@ -274,9 +273,7 @@ class JointAttention(nn.Module):
 
     def _attend(self, stream: str, x: Tensor, j: Tensor, mask: Tensor) -> Tensor:
         k = self.key[stream](x.mT)  # (B, w, L)
-        c = (k @ j.to(k.dtype) / math.sqrt(j.shape[-1])).tanh()  # (B, w, d)
-        value = self.value[stream](x)
-        h = (value @ c.to(value.dtype)).relu()  # (B, L, d)
+        h = correlate(k, j, self.value[stream](x)).relu()  # (B, L, d)
         return zero_masked(x + self.dropout(self.out[stream](h).relu()), mask)
 
 
@@ -319,10 +316,17 @@ class AudioGuided(nn.Module):
             r = face.unflatten(-1, (self.regions, -1))  # (B, L, G, D_v): chunks of a channel-major vector
         else:
             r = face.unflatten(-1, (-1, self.regions)).mT  # (B, L, G, D_v): true positions
-        own = self.v(self.video(r).relu())  # (B, L, G, G), last axis k
+        own = self._own(r)  # (B, L, G, G), last axis k
         cue = self.g(self.audio(audio).relu()).unsqueeze(-1)  # (B, L, G, 1), along p
         alpha = at_least_fp32(self.h((own + cue).tanh())).softmax(2)  # (B, L, G, 1)
-        return self.feat((alpha * r).sum(2)), alpha.squeeze(-1)
+        return self.feat((alpha.mT @ r.to(alpha.dtype)).squeeze(2)), alpha.squeeze(-1)
+
+    def _own(self, r: Tensor) -> Tensor:
+        """ReLU(R W_vid) W_v; on a CPU a few clips at a time, so that forward and backward reuse memory that is warm."""
+        if r.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.v(self.video(r).relu())
+        parts = [self.v(self.video(some).relu_()) for some in r.flatten(0, 1).split(64)]
+        return torch.cat(parts).unflatten(0, r.shape[:2])
 
 
 def _regressor(width: int) -> nn.Sequential:
