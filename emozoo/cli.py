@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from emozoo import __version__
-from emozoo.commands import benchmark, data, hub, models, predict, train
+from emozoo.commands import benchmark, data, hub, models, predict, speed, train
 from emozoo.commands.shared import bug_text, fail, note
 from emozoo.errors import EmozooError
 
@@ -33,6 +33,7 @@ app.command("train", add_help_option=False, context_settings=train.PASS_ON)(trai
 app.command("finetune")(train.finetune)
 app.command("benchmark")(benchmark.benchmark)
 app.command("leaderboard")(benchmark.leaderboard)
+app.command("speed")(speed.speed)
 app.command("check")(data.check)
 app.command("prepare")(data.prepare)
 app.command("synth")(data.synth)
