@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
@@ -206,7 +207,7 @@ class Predictor:
         groups, first, report = _groups(items), 0, progress or (lambda number, fraction: None)
         with ThreadPoolExecutor(2) as ahead:  # the next images are read while the network runs
             reading = [ahead.submit(self._open, item) for item in groups[0]] if groups else []
-            for group, following in zip(groups, [*groups[1:], []], strict=True):
+            for group, following in pairwise([*groups, []]):
                 opened = [r.result() for r in reading]
                 reading = [ahead.submit(self._open, item) for item in following]
                 yield from self._predict_group(group, opened, report, first, on_error)
@@ -353,7 +354,7 @@ def _groups(items: Sequence[MediaPath | Clip]) -> list[list[MediaPath | Clip]]:
     for item in items:
         own = math.inf
         if not isinstance(item, Clip) and is_image(item):
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # a name that no file can have
                 own = os.path.getsize(item)
         if size + own > IMAGE_BYTES or len(groups[-1]) == IMAGES:
             groups.append([])

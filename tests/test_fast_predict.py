@@ -101,7 +101,7 @@ def test_faces_are_the_same_where_no_frame_is_kept(
     with ClipReader(path, spec) as reader:
         kept = reader.tracks
     monkeypatch.setattr(scan, "KEPT_BYTES", 0)
-    scan._SCANS.clear()
+    scan.SCANS.clear()
     with ClipReader(path, spec) as reader:
         decoded = reader.tracks
     assert len(kept) == len(decoded) == 1

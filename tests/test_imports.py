@@ -85,7 +85,7 @@ def test_module_opens_no_media():
 
 def test_paper_files_stand_alone():
     """Protects: a paper's file can be read and copied alone: of ours it imports the shared blocks, no other paper."""
-    blocks = {f"emozoo.models.{name}" for name in ("network", "layers", "backbones")}
+    blocks = {f"emozoo.models.{name}" for name in ("network", "layers", "backbones", "correlation")}
     graph = grimp.build_graph("emozoo", exclude_type_checking_imports=False)
     papers = {spec.network.partition(":")[0] for spec in MODELS.values()}
     assert len(papers) == len(MODELS)

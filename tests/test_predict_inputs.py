@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from emozoo import inference
+from emozoo import inference, opened
 from emozoo.data import clips, find
 from emozoo.errors import UsageError
 from emozoo.module import EmotionModule
@@ -355,7 +355,7 @@ def test_every_face_of_a_photograph_has_a_track(face, module, monkeypatch):
     assert len(sides) == 3
     assert sides == sorted(sides, reverse=True)
     assert [w["code"] for w in found.warnings] == ["still"]
-    monkeypatch.setattr(inference, "MAX_TRACKS", 2)
+    monkeypatch.setattr(opened, "MAX_TRACKS", 2)
     found = inference.predict(image, module)
     assert len(found.tracks) == 2
     (warning,) = [w for w in found.warnings if w["code"] == "more_faces"]
@@ -483,7 +483,7 @@ def test_a_slow_time_lapse_is_asked_once_a_image(face, module, tmp_path, monkeyp
     step = module.predict_step
     monkeypatch.setattr(module, "predict_step", lambda batch, index=0: asked.append(len(batch)) or step(batch, index))
     found = inference.predict(path, module)
-    monkeypatch.setattr(inference, "group_by_frames", lambda reader, windows: [[w] for w in windows])
+    monkeypatch.setattr(opened, "group_by_frames", lambda reader, windows: [[w] for w in windows])
     alone = inference.predict(path, module)
     assert len(found.timeline) > 100
     assert asked[0] == 4

@@ -31,7 +31,7 @@ import numpy as np
 import rounds
 import torch
 
-from emozoo.data import media
+from emozoo.data import media, scan
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.files import resolve_path
@@ -137,7 +137,7 @@ def epochs(folder: Path, spec: ClipSpec, workers: int, turns: int) -> dict[str, 
         gc.collect()  # ends the workers here, outside of what is timed
         pair = []
         for name in (A, B):
-            media._scan_whole.cache_clear()
+            scan.SCANS.clear()
             both.append(Epochs(name, folder, spec, workers, seed))
             pair.append(both[-1]())
         first.append(pair)

@@ -18,7 +18,7 @@ from emozoo.data.container import open_container, video_stream
 from emozoo.data.faces import DETECTIONS_PER_S
 from emozoo.data.images import FOLDER_FPS
 
-MOST_SCANS = 4096  # files whose times a process remembers
+MOSTSCANS = 4096  # files whose times a process remembers
 KEPT_BYTES = 96 << 20  # of decoded frames that a scan keeps for the face detector
 MOST_SHAPE = 10.0  # pixels longer than this are a fault of the header: the image is shown as stored
 
@@ -209,7 +209,7 @@ def _rises(ticks: Sequence[int | None]) -> bool:
     return all(a is not None and b is not None and a < b for a, b in zip([-math.inf, *ticks], ticks))
 
 
-_SCANS: dict[tuple[str, int, int], Scan] = {}  # of whole files, by path, size and time of the last change
+SCANS: dict[tuple[str, int, int], Scan] = {}  # of whole files, by path, size and time of the last change
 
 
 def cached_scan(path: str, kept: Kept | None = None) -> Scan:
@@ -219,10 +219,10 @@ def cached_scan(path: str, kept: Kept | None = None) -> Scan:
     """
     info = os.stat(path)
     key = (path, info.st_size, info.st_mtime_ns)
-    scan = _SCANS.get(key)
+    scan = SCANS.get(key)
     if scan is None:
         scan = scan_of(path, kept=kept)
-        if len(_SCANS) >= MOST_SCANS:
-            _SCANS.pop(next(iter(_SCANS)), None)
-        _SCANS[key] = scan
+        if len(SCANS) >= MOSTSCANS:
+            SCANS.pop(next(iter(SCANS)), None)
+        SCANS[key] = scan
     return scan

@@ -52,6 +52,13 @@ def asked(monkeypatch, tmp_path) -> list[str]:
                 raise KeyError("my_new_head")
             return Prediction(str(path), "m", "", None, ["x"], label="x", scores={"x": 1.0})
 
+        def predict_all(self, paths, progress=None, on_error=None):
+            for path in paths:
+                try:
+                    yield self.predict(path)
+                except Exception as error:
+                    yield on_error(path, error)
+
         def failed(self, path: Path, code: str, text: str) -> Prediction:
             return Prediction(str(path), "m", "", None, ["x"], error={"code": code, "text": text})
 

@@ -370,7 +370,7 @@ def test_yunet_is_given_images_of_bounded_size(
     seen = []
 
     class Model:
-        def setInputSize(self, size: Sequence[int]) -> None:
+        def __init__(self, path: str, config: str, size: Sequence[int], **_: object) -> None:
             seen.append(size)
 
         def detect(self, image: np.ndarray) -> tuple[int, None]:
@@ -379,7 +379,7 @@ def test_yunet_is_given_images_of_bounded_size(
 
     model = tmp_path / "model.onnx"
     model.write_bytes(b"a model")
-    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *a, **k: Model())
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", Model)
     faces._yunet.cache_clear()
     try:
         found = faces._yunet(str(model))(np.zeros((size[1], size[0], 3), np.uint8))
@@ -526,7 +526,7 @@ def test_frames_are_ordered_by_the_number_that_varies(tmp_path: Path, kind: str)
     """Protects the order of frames, however their names count them: 10 comes behind 9, at 25 a second."""
     frames = media.open_frames(folder(tmp_path / "f", IN_ORDER[kind]))
     assert [round(f.mean() / 5) - 1 for f in frames.frames(range(12))] == list(range(12))
-    np.testing.assert_allclose(frames.stamps * media.FOLDER_FPS, np.arange(12))
+    np.testing.assert_allclose(frames.stamps * images.FOLDER_FPS, np.arange(12))
     assert not frames.warnings
 
 
@@ -543,7 +543,7 @@ def test_frames_whose_names_do_not_count_follow_evenly(tmp_path: Path, names: li
     """Protects other names: natural order, one after the other."""
     frames = media.open_frames(folder(tmp_path / "f", names))
     assert [round(f.mean() / 5) - 1 for f in frames.frames(range(len(names)))] == list(range(len(names)))
-    np.testing.assert_allclose(frames.stamps * media.FOLDER_FPS, np.arange(len(names)))
+    np.testing.assert_allclose(frames.stamps * images.FOLDER_FPS, np.arange(len(names)))
 
 
 @pytest.mark.parametrize("fps", [60, 50, 30, 25, 24, 15, 10, 5, 2, 1])

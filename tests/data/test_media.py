@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from emozoo.data import media, waveform
+from emozoo.data.images import FOLDER_FPS
 from emozoo.errors import UsageError, VideoError
 
 
@@ -235,7 +236,7 @@ def test_frame_folder_keeps_gaps_in_time(tmp_path):
         cv2.imwrite(str(tmp_path / f"f{i}.png"), np.full((8, 8, 3), i, dtype=np.uint8))
     (tmp_path / "notes.txt").write_text("x")
     folder = media.open_frames(tmp_path)
-    np.testing.assert_allclose(folder.stamps * media.FOLDER_FPS, [0, 1, 3, 9])
+    np.testing.assert_allclose(folder.stamps * FOLDER_FPS, [0, 1, 3, 9])
     assert means(folder, range(4)) == [1, 2, 4, 10]
 
 
