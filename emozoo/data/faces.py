@@ -241,7 +241,7 @@ def _yunet(path: str) -> Detector:
 
 
 def _make_yunet(path: str) -> Detector:
-    @lru_cache(maxsize=3)
+    @lru_cache(maxsize=8)
     def model(width: int, height: int) -> Any:
         return cv2.FaceDetectorYN.create(path, "", (width, height), score_threshold=0.7)
 

@@ -211,9 +211,7 @@ class AvVideo:
         part = slice(block * CHECK_BLOCK, (block + 1) * CHECK_BLOCK)
         ticks = self._ticks[part]
         early = self._ticks[max(0, part.start - REORDER)]
-        kept = Kept(int(self._ticks[0]))
-        self._whole[part] = whole = np.isin(ticks, scan_of(self.path, int(early), int(ticks[-1]), kept).ticks)
-        self._kept = kept.end()
+        self._whole[part] = whole = np.isin(ticks, scan_of(self.path, int(early), int(ticks[-1])).ticks)
         if not whole.all():
             code = "broken_tail" if not whole[-1] and part.stop >= len(self._ticks) else "broken_part"
             at = self.stamps[part][~whole][0]

@@ -19,7 +19,7 @@ from emozoo.data.faces import DETECTIONS_PER_S
 from emozoo.data.images import FOLDER_FPS
 
 MOSTSCANS = 4096  # files whose times a process remembers
-KEPT_BYTES = 96 << 20  # of decoded frames that a scan keeps for the face detector
+KEPT_BYTES = 64 << 20  # of decoded frames that a scan keeps for the face detector
 MOST_SHAPE = 10.0  # pixels longer than this are a fault of the header: the image is shown as stored
 
 
@@ -133,13 +133,13 @@ def decoded_stream(box: Any) -> Any:
 class Kept:
     """Frames of a scan at the moments at which faces are looked for, so that these need not be decoded again.
 
-    ``frames`` by presentation time, at most ``KEPT_BYTES`` of them; later ones are not kept. ``zero``: the time of the
-    file's first frame, None if the scan begins there.
+    ``frames`` by presentation time, at most ``KEPT_BYTES`` of them; later ones are not kept. The scan begins with the
+    file: one of parts, as of long files, would tear holes into the memory of the process, which then grows.
     """
 
-    def __init__(self, zero: int | None = None) -> None:
+    def __init__(self) -> None:
         self.frames: dict[int, Any] = {}
-        self._zero, self._last = zero, None  # type: int | None, Any
+        self._zero, self._last = None, None  # type: int | None, Any
         self._wanted = self._bytes = 0
 
     def see(self, frame: Any) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 # Names that moved to network.py (all but Masks) can be imported from here for one more version.
 from emozoo.models.network import EncoderNet, Masks, Output, count_parameters  # noqa: F401
 
-PART = 64  # items that an encoder gets at a time for predictions on a CPU: more need more memory and are no faster
+PART = 32  # items that an encoder gets at a time for predictions on a CPU: more need more memory and are no faster
 LEAST_ITEM = 4096  # numbers in an item below which it is not worth looking for equal ones
 
 
