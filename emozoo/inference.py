@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -206,10 +206,11 @@ class Predictor:
         """
         groups, first, report = _groups(items), 0, progress or (lambda number, fraction: None)
         with ThreadPoolExecutor(2) as ahead:  # the next images are read while the network runs
-            reading = [ahead.submit(self._open, item) for item in groups[0]] if groups else []
+            reading: list[Future[tuple[Prediction, OpenFile | None]]] = []
             for group, following in pairwise([*groups, []]):
-                opened = [r.result() for r in reading]
-                reading = [ahead.submit(self._open, item) for item in following]
+                opened = [r.result() for r in reading] or [self._open(item) for item in group]
+                # A file alone may be a long video: it is opened here, where an interrupt ends the search for faces.
+                reading = [ahead.submit(self._open, item) for item in following] if len(following) > 1 else []
                 yield from self._predict_group(group, opened, report, first, on_error)
                 first += len(group)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,26 @@ def test_files_together_are_predicted_as_alone(squares: None, tmp_path: Path) ->
         alone = predictor.predict(path)
         assert (alone.error, alone.label, alone.warnings) == (found.error, found.label, found.warnings)
         np.testing.assert_allclose(numbers(found), numbers(alone), atol=1e-4)
+
+
+def test_a_video_is_opened_where_an_interrupt_is_heard(
+    squares: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects Ctrl-C: faces of a long video are looked for in the caller's thread, and only when its turn has come."""
+    names = [write_video(tmp_path / f"{i}.mp4", face_film(1), FPS) for i in range(2)]
+    opened: list[tuple[str, bool]] = []
+    plain = inference.open_file
+
+    def watched(name: str, *given: object) -> object:
+        opened.append((name, threading.current_thread() is threading.main_thread()))
+        return plain(name, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inference, "open_file", watched)
+    predictions = inference.Predictor(network()).predict_all(names)
+    next(predictions)
+    assert opened == [(str(names[0]), True)]
+    next(predictions)
+    assert opened[1:] == [(str(names[1]), True)]
 
 
 def test_a_bug_concerns_one_image_of_a_batch(squares: None, tmp_path: Path) -> None:
