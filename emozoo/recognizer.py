@@ -34,15 +34,9 @@ class Recognizer(nn.Module):
     so both give the same numbers; without Lightning, the first prediction comes seconds earlier.
 
     Args:
-        model: architecture name.
-        wiring: None takes the recommended one.
-        size: ``full`` or ``lite``.
-        classes: class names in order; None takes the paper's.
-        options: keyword arguments of the network that differ from wiring and size.
-        spec: fields of the ClipSpec that differ from the size's, or a whole stored one.
+        model, wiring, size, classes, options, spec, flips: as for :class:`emozoo.EmotionModule`.
         loss: what the network was or is trained to minimize, as :class:`emozoo.losses.LossSettings`; :meth:`scores`
             needs its ``tau``.
-        flips: outside training, average the predictions for the images and for their mirror images (twice the time).
 
     Attributes:
         arch, wiring, size: of the network.
