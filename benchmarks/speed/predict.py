@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -59,16 +60,28 @@ def frames() -> Iterator[np.ndarray]:
 
 
 def write_video(path: Path, count: int) -> Path:
+    """``count`` frames of a face in the middle of ``SIZE``."""
     width, height = SIZE
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=FPS, options={"crf": "23"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number, frame in zip(range(count), frames(), strict=False):
+
+    def fitted() -> Iterator[np.ndarray]:
+        for frame in frames():
             scale = min(width / frame.shape[1], height / frame.shape[0])
             small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             image = np.full((height, width, 3), 90, np.uint8)
             y, x = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
             image[y : y + small.shape[0], x : x + small.shape[1]] = small
+            yield image
+
+    return write_frames(path, fitted(), count)
+
+
+def write_frames(path: Path, images: Iterator[np.ndarray], count: int) -> Path:
+    """A video of the first ``count`` RGB images, ``FPS`` a second."""
+    first = next(images)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=FPS, options={"crf": "23"})
+        stream.height, stream.width, stream.pix_fmt = *first.shape[:2], "yuv420p"
+        for number, image in zip(range(count), chain([first], images), strict=False):
             picture = av.VideoFrame.from_ndarray(image, format="rgb24")
             picture.pts, picture.time_base = number, Fraction(1, FPS)
             out.mux(stream.encode(picture))

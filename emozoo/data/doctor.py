@@ -25,18 +25,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from emozoo.data import datasets, store
 from emozoo.data.examine import FileFacts, examine
 from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, some
+from emozoo.data.near import similar_pairs
 from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError
 
-# Two images count as copies if their 64-bit gradient hashes differ in at most NEAR_BITS bits and their 16 x 16
-# thumbnails correlate with at least NEAR_CORRELATION. Measured on faces that fill the image and so look alike: 94 of
-# 100 recompressed, halved, brightened or noisy copies are found, and no two different faces.
-NEAR_BITS, NEAR_CORRELATION = 10, 0.985
 IMBALANCE = 10  # times as many items in the largest class as in the smallest
 MOST_LINES = 20  # findings of one kind that are printed
 
@@ -204,7 +200,7 @@ def _near_duplicates(manifest: Manifest, found: Sequence[FileFacts]) -> Iterator
             if len(facts.hashes) == frames:
                 parts[row.split or ""].append(i)
         for members in parts.values():
-            for i, j, value in _similar_pairs(found, members, members):
+            for i, j, value in similar_pairs(found, members, members):
                 one, other = manifest.rows[i], manifest.rows[j]
                 if j > i and one.label and other.label and one.label != other.label and one.path != other.path:
                     if found[i].sha256 == found[j].sha256:
@@ -212,24 +208,12 @@ def _near_duplicates(manifest: Manifest, found: Sequence[FileFacts]) -> Iterator
                     text = f"label {one.label}, looks like {other.id}, label {other.label} (correlation {value:.3f})"
                     yield Finding("near_label_conflict", one.id, text, "look at both and find out which label is right")
         for a, b in combinations(sorted(filter(None, parts), key=lambda s: len(parts[s])), 2):
-            for i, j, value in _similar_pairs(found, parts[a], parts[b]):
+            for i, j, value in similar_pairs(found, parts[a], parts[b]):
                 if found[i].sha256 == found[j].sha256:
                     continue
                 text = f"in {a} looks like {manifest.rows[j].id} in {b} (correlation {value:.3f})"
                 fix = "look at both; keep them in one split if they are the same image"
                 yield Finding("near_duplicate_across_splits", manifest.rows[i].id, text, fix)
-
-
-def _similar_pairs(found: Sequence[FileFacts], left: list[int], right: list[int]) -> Iterator[tuple[int, int, float]]:
-    """Index in ``left``, index in ``right`` and correlation of the items whose frames look alike."""
-    hashes = np.stack([found[j].hashes for j in right])
-    thumbnails = np.stack([found[j].thumbnails for j in right])
-    for i in left:
-        bits = np.bitwise_count(hashes ^ found[i].hashes).max(1)
-        for j in np.flatnonzero(bits <= NEAR_BITS):
-            value = float((thumbnails[j] * found[i].thumbnails).sum(1).min())
-            if value >= NEAR_CORRELATION:
-                yield i, right[j], value
 
 
 def _name_findings(manifest: Manifest) -> Iterator[Finding]:
