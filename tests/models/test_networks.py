@@ -8,6 +8,7 @@ import pytest
 import torch
 from nets import ARCHS, VARIANTS, WIRINGS, build, example, full_masks, spread, tensors
 from safetensors.torch import load_file, save_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from emozoo.models.network import count_parameters
 from emozoo.registry import MODELS
@@ -253,3 +254,30 @@ def test_compile(arch: str) -> None:
         recurrent = any(isinstance(m, torch.nn.RNNBase) for m in net.modules())
         net.compile(fullgraph=not recurrent, backend="aot_eager")
         torch.testing.assert_close(net(inputs, masks).logits, want, atol=1e-5, rtol=1e-5)
+
+
+@every_variant
+def test_dry_run_on_gpu(arch: str, wiring: str, more: dict, monkeypatch) -> None:
+    """Protects ``--device cuda`` where no GPU is at hand: no tensor is made on the CPU, and none is waited for.
+
+    Tensors without content go through the network as if they lay on a GPU. Recurrent layers, whose GPU code needs a
+    driver, are replaced by zeros.
+    """
+
+    def recurrent(self: torch.nn.RNNBase, x: torch.Tensor, start: object = None) -> tuple[torch.Tensor, object]:
+        return x.new_zeros(*x.shape[:-1], self.hidden_size * (2 if self.bidirectional else 1)), start
+
+    for kind in (torch.nn.LSTM, torch.nn.GRU):
+        monkeypatch.setattr(kind, "forward", recurrent)
+    net, inputs, mode = build(arch, wiring, **more).eval(), example(arch), FakeTensorMode()
+
+    def there(real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        fake = {name: mode.from_tensor(x.detach()) for name, x in real.items()}
+        with mode:
+            return {name: x.to("cuda") for name, x in fake.items()}
+
+    state = there(dict(net.named_parameters()) | dict(net.named_buffers()))
+    given, masks = there(inputs), there(full_masks(inputs))
+    with mode, torch.no_grad():
+        out = torch.func.functional_call(net, state, (given, masks))
+    assert {x.device.type for x in tensors(out).values()} == {"cuda"}
