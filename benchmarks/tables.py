@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import speed_tables
 from huggingface_hub import EvalResult, ModelCard
 
 from emozoo import registry
@@ -303,45 +304,6 @@ def composed(views: str) -> str:
     return f"{table}\n\nMeasured on composed clips of version {versions[0]}." if found else table
 
 
-DECODED = "drawn 224x224, GOP 250"  # the clips in the table; the others are summed up
-
-
-def decoders() -> str:
-    """PyAV beside decord on training clips: one kind of clip as a table, all of them in one sentence."""
-    found = [r for r in measurements("speed") if r["question"] == "decoder"]
-    if not found:
-        return "Nothing measured yet."
-    cpu, wall = ({r["case"]: r for r in found if r["unit"].startswith(time)} for time in ("CPU", "wall"))
-
-    def lines() -> Iterator[list[str]]:
-        for case, r in cpu.items():
-            if case.startswith(DECODED):
-                ratios = ([float(x[k]) for k in ("ratio", "ratio_lo", "ratio_hi")] for x in (r, wall[case]))
-                cells = ("{:.2f} ({:.2f} to {:.2f})".format(*x) for x in ratios)
-                yield [*case.split("; ")[1:], *(f"{float(r[k]):.1f}" for k in ("a_median", "b_median")), *cells]
-
-    def summed(cases: dict[str, Row]) -> str:
-        ratios = [float(r["ratio"]) for r in cases.values()]
-        return f"from {min(ratios):.2f} to {max(ratios):.2f}, below 1 in {sum(x < 1 for x in ratios)}"
-
-    head = [
-        "Frames",
-        "Workers",
-        "Epochs",
-        "PyAV, CPU ms",
-        "decord, CPU ms",
-        "PyAV / decord, CPU",
-        "PyAV / decord, wall",
-    ]
-    kinds = "; ".join(dict.fromkeys(case.split("; ")[0] for case in cpu))
-    sums = f"All {len(cpu)} cases ({kinds}): CPU ratio {summed(cpu)}; wall ratio {summed(wall)}."
-    loads = [float(r["load"]) for r in found if r["load"]]
-    rounds = min(int(r["rounds"]) for r in found)
-    busy = f"load average before each {min(loads):.1f} to {max(loads):.1f}"
-    note = f"In the table: {DECODED}. {rounds} rounds of {found[0]['clips']} clips; {found[0]['hardware']}; {busy}."
-    return "\n\n".join([markdown_table(head, lines()), sums, note])
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
     "weights": weights,
@@ -349,7 +311,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "controls": controls,
     "arousal": arousal,
-    "decoders": decoders,
+    "decoders": speed_tables.decoders,
+    "speed": speed_tables.speed,
+    "growth": speed_tables.growth,
+    "large_set": speed_tables.large_set,
     "composed_face_voice": lambda: composed("face_voice"),
     "composed_face_scene": lambda: composed("face_scene"),
 }

@@ -80,13 +80,25 @@ def test_measurements_run(tmp_path, name, cases):
     assert any(r["bar"] and r["limit"] for r in rows)
 
 
+@pytest.mark.slow(40)
+def test_growth_is_fitted(tmp_path):
+    """Protects the measurement of growth: each task has an exponent, a bar and the times behind it."""
+    table = tmp_path / "speed.csv"
+    run(SPEED / "growth.py", "--quick", "--out", table, folder=tmp_path)
+    rows = lines_of(table)
+    assert {r["case"].partition(",")[0] for r in rows} == {
+        "predict", "ceflnet", "joint attention", "check", "prepare", "benchmark"
+    }  # fmt: skip
+    assert all(float(r["a_median"]) > -1 and r["bar"] and " s" in r["limit"] for r in rows)
+
+
 def test_one_table_says_what_passes(tmp_path):
     """Protects ``make bench``: every measurement is found, and its rows with a bar are printed as pass or short."""
     out = tmp_path / "speed.csv"
     text = run(SPEED, "--quick", "--out", out, "ceflnet", folder=tmp_path)
     assert re.search(r"\| ceflnet \|.*\| <= 1\.25x \| (pass|short) \|", text)
     known = {p.stem for p in SPEED.glob("*.py") if re.search("^QUESTION =", p.read_text(encoding="utf-8"), re.M)}
-    assert {"ceflnet", "decoders", "fusion", "predict", "prepare", "startup", "store"} <= known
+    assert {"ceflnet", "decoders", "fusion", "growth", "predict", "prepare", "startup", "store"} <= known
     listed = subprocess.run([sys.executable, SPEED, "nonsense"], capture_output=True, text=True, cwd=tmp_path)
     assert listed.returncode == 1
     assert set(listed.stderr.split("there are ")[1].strip().split(", ")) == known
@@ -121,3 +133,16 @@ def test_the_default_decoder_is_the_faster_one(monkeypatch):
     assert all(int(r["rounds"]) >= 7 for r in rows)
     mean = math.exp(sum(math.log(float(r["ratio"])) for r in rows) / len(rows))
     assert media.decoder() == (rows[0]["a"] if mean <= 1 else rows[0]["b"])
+
+
+def test_margins_in_the_docs_pass_where_make_bench_says_so(monkeypatch):
+    """Protects the page on speed from calling a measurement short or passed otherwise than ``make bench`` does."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(SPEED))
+    import rounds
+    import speed_tables
+
+    rows = [r for r in lines_of(ROOT / "benchmarks" / "results" / "speed.csv") if r["bar"]]
+    assert rows
+    for row in rows:
+        assert (speed_tables.margin(row) >= 1) == rounds.passes(row), row
