@@ -1,9 +1,9 @@
 """Predictions of many files as one job: shared by any number of processes, resumed after a kill, joined in one table.
 
-Process ``rank`` of ``world`` predicts every ``world``-th file of the list. Each writes the results of a file first, then
-a line about it into a journal of its own, in a hidden folder of the results. A process that starts reads all journals,
-so that only the rest is predicted, however many processes there were before. The first process waits until there is a
-line about every file, writes the tables and removes the hidden folder. Processes meet in the folder of results alone.
+Process ``rank`` of ``world`` predicts every ``world``-th file of the list. It writes the results of a file first, then a
+line about it into a journal of its own, in a hidden folder of the results. A process that starts reads all journals, so
+that only the rest is predicted, however many processes there were before. The first process waits until there is a line
+about every file, writes the tables and removes the hidden folder. Processes meet in the folder of results alone.
 
 Results may also lie in object storage: then a journal is a row of objects, each with the lines of some seconds.
 """
@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -124,7 +124,7 @@ def predictions(
     sources: Sequence[Source],
     progress: Callable[[int, float], None],
     on_error: Callable[[Any, Exception], Prediction] | None = None,
-) -> Iterator[tuple[Prediction, Path]]:
+) -> Generator[tuple[Prediction, Path]]:
     """The prediction for each source, and the path of its media, which may be gone when the next one is asked for.
 
     Of objects at most two groups are on disk: the one that is predicted, and the next one. Arguments are those of
@@ -419,8 +419,9 @@ class Job:
                 table.writerow(["file", "label", *map(_cell, classes), *fixed])
                 table.writerows(_row(json.loads(line.text()), classes) for line in lines)
         except OSError as error:
+            why = error.strerror or error
             raise EmozooError(
-                f"the tables of {len(lines)} files were not written ({error.strerror or error})"
+                f"{paths[0]}: the tables were not written ({why}); the files themselves are done"
             ) from error
         self.results.publish(paths)
 

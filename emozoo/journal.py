@@ -21,7 +21,7 @@ SIGN_S = 30.0  # a process that works gives a sign of life at least this often; 
 
 
 class Line(NamedTuple):
-    """What a journal says about a file, without the prediction itself, which stays in the journal until it is asked for.
+    """What a journal says about a file; the prediction itself stays in the journal until it is asked for.
 
     ``written``: names of its results; ``failure``: code of its error, ``not_written`` for results that could not be
     written, None where all is well. ``start``, ``size``: bytes of the prediction's JSON in ``journal``.
@@ -161,7 +161,7 @@ class BucketJournal(Journal):
 
 
 def locked(path: Path, who: str) -> IO[bytes]:
-    """The file, open to append, and locked until it is closed. Raises UsageError where another process has locked it."""
+    """The file, open to append, and locked until it is closed. Raises UsageError where another process locked it."""
     file = path.open("ab")
     try:
         import fcntl

@@ -63,7 +63,7 @@ def find_media(paths: Sequence[str | PathLike[str]]) -> list[Item]:
 
 
 def listed(path: Path) -> list[tuple[Path, Path]]:
-    """A file, or the media files of a folder, as :func:`find_media` finds them: each with its path inside the folder."""
+    """A file, or the media files of a folder, as :func:`find_media` finds them; each with its path inside."""
     if not os.path.isdir(path):
         return [(path, Path(path.name))]
     try:
