@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -183,6 +183,14 @@ class Predictor:
             module.scores(
                 torch.zeros(1, len(module.classes), device=module.device), self.prior
             )  # raises for a wrong prior
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is predicted for a file, as plain data: weights, spec with its detector, options."""
+        return {
+            "model": self.module.name, "sha256": self.module.sha256, "spec": self.spec.to_dict(), "every": self.every,
+            "prior": self.prior, "min_confidence": self.min_confidence, "warnings": self._fallback,
+        }  # fmt: skip
 
     def predict(self, item: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
         """The prediction for one file or clip. A file that cannot be read never raises; the network's errors do.
