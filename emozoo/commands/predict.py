@@ -29,14 +29,15 @@ class _Kinds(NamedTuple):
     csv: bool
     plot: bool
     video: bool
+    explain: bool
 
     @property
     def json_files(self) -> bool:
-        return self.json_lines or not (self.csv or self.plot or self.video)
+        return self.json_lines or not (self.csv or self.plot or self.video or self.explain)
 
     @property
     def files(self) -> list[bool]:
-        return [self.json_files, self.csv, self.plot, self.video]
+        return [self.json_files, self.csv, self.plot, self.video, self.explain]
 
 
 def predict(
@@ -57,6 +58,9 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Write the timelines as <name>.csv.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the timelines as <name>.png.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Write the annotated video <name>.mp4.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw what the network attended to as <name>.explain.png.")
+    ] = False,
     every: Annotated[float, typer.Option(help="Seconds between entries of the timeline of long media.")] = 1.0,
     prior: Prior = None,
     min_confidence: Annotated[
@@ -71,8 +75,8 @@ def predict(
 
     Example: emozoo predict clip.mp4 --model ceflnet --out results --csv --plot
     """
-    if out is None and (as_csv or plot or video):
-        raise UsageError("--csv, --plot and --video write files: give their folder with --out DIR")
+    if out is None and (as_csv or plot or video or explain):
+        raise UsageError("--csv, --plot, --video and --explain write files: give their folder with --out DIR")
     rank, world = launched()
     if world > 1 and out is None:
         raise UsageError(f"{world} processes share their work through the folder of results: give it with --out DIR")
@@ -85,10 +89,11 @@ def predict(
 
     sources = bulk.find_sources(paths, out)
     predictor = inference.Predictor(
-        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=device
-    )
+        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=device,
+        evidence=explain,
+    )  # fmt: skip
     bulk.check_stores(sources, predictor)
-    kinds = _Kinds(as_json, as_csv, plot, video)
+    kinds = _Kinds(as_json, as_csv, plot, video, explain)
     with ExitStack() as stack:
         results = job = None
         if out is not None:
@@ -220,6 +225,13 @@ def write_results(prediction: Prediction, stem: Path, kinds: _Kinds, media: Path
     of_media = replace(prediction, file=str(media))
     if kinds.plot and prediction.tracks:
         of_media.plot(target(".png"))
+    if kinds.explain:
+        from emozoo.explain import Explanation
+
+        if prediction.evidence is None:
+            note(f"note: nothing to explain in {one_line(prediction.file)}: there is no prediction")
+        else:
+            Explanation.of(prediction).save(target(".explain.png"))
     if kinds.video:
         try:
             of_media.video(target(".mp4"))
