@@ -55,8 +55,8 @@ class Best:
         self._found: dict[int, tuple[float, Evidence]] = {}
 
     def add(
-        self, arch: str, spec: ClipSpec, window: Window, batch: Batch, i: int, scores: np.ndarray | None, va: np.ndarray | None,
-        attention: Mapping[str, Tensor],
+        self, arch: str, spec: ClipSpec, window: Window, batch: Batch, i: int, scores: np.ndarray | None,
+        va: np.ndarray | None, attention: Mapping[str, Tensor],
     ) -> None:  # fmt: skip
         """Keeps sample ``i`` of a batch where it is the best so far; ``scores`` (K,) and ``va`` (C, 2) are its own."""
         if scores is not None:

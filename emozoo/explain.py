@@ -1,8 +1,8 @@
 """Why a network predicts what it does: what it attended to in the window that speaks most for the label.
 
-All of it comes from the forward pass of the prediction: the pixels, the audio and the weights are those of the batch that
-was predicted from. Where predictions are averaged with those of mirror images, the weights are those of the images as they
-are. Attention says what was used most, not that it was the reason: ``docs/predict.md`` has a test of that.
+All of it comes from the forward pass of the prediction itself: the pixels, the audio and the weights are those of its
+batch. Where predictions are averaged with those of mirror images, the weights are those of the images as they are.
+Attention says what was weighed most, not that it was the reason: ``docs/predict.md`` has a test of that.
 
 >>> from emozoo.explain import explain
 >>> explain("clip.mp4", "ceflnet").save("why.png")  # doctest: +SKIP
@@ -35,33 +35,36 @@ NO_PROOF = (
     "What it does not prove: that this is the reason for the label. A network can use a part without highlighting it; "
     "the occlusion check in docs/predict.md says what hiding the highlighted part changes."
 )
+NO_PLACES = "The network has no map of places: nothing here says what in a face was looked at."
 ABOUT = {
     "ceflnet": (
-        "Each row is a clip of the window, with the face crops that the network saw. The bar below a frame is its weight "
-        "inside the clip, the bar beside a row the weight of the clip. Frames that count little are pale. The network has "
-        "no map of places: nothing here says what in a face was looked at."
+        "Each row is a clip of the window, with the face crops that the network saw. The bar below a frame is its "
+        "weight in the clip, the bar beside a row the weight of the clip. Frames that count little are pale. "
+        + NO_PLACES
     ),
     "dfan": (
-        "Each stream has its own weights: the bar below a frame says how much its segment counts, the colors where in the "
-        "frame the stream looked. A map is coarse: one value for each of a few cells, drawn smoothly."
+        "Each stream has its own weights: the bar below a frame says how much its segment counts, the colors where in "
+        "the frame the stream looked. A map is coarse: one value for each of a few cells, drawn smoothly."
     ),
     "caer_cross_attention": (
-        "The colors are the highlight map over the scene, in which the face is black; the bars say how face and scene are "
-        "weighed against each other, from plain features and again after cross-attention. Frames are averaged."
+        "The colors are the highlight map over the scene, in which the face is black. The bars say how face and scene "
+        "are weighed against each other, from plain features and again after cross-attention. Frames are averaged."
     ),
     "caer_net_s": (
-        "The colors are the attention map over the scene, in which the face is black; the bar says how face and scene are "
-        "weighed against each other. Frames are averaged."
+        "The colors are the attention map over the scene, in which the face is black. The bar says how face and scene "
+        "are weighed against each other. Frames are averaged."
     ),
     "recursive_joint_attention": (
-        "The bands are the shares of face and voice in each step, measured as the energy of the features that are fused. "
-        "A stream may have a large share and still say little. The voice of a step reaches back into the steps before."
+        "The bands are the shares of face and voice in each step: the energy of the features that are fused. Those of "
+        "each stream have length 1 before they are joined, so shares stay near one half unless joint attention adds "
+        "much to one of them. A stream may have a large share and still say little."
     ),
     "emotion_fan": (
-        "The bar below a frame is its weight in the result; all weights add up to 1. Frames that count little are pale. "
-        "The network has no map of places: nothing here says what in a face was looked at."
+        "The bar below a frame is its weight in the result; all weights add up to 1. Frames that count little are "
+        "pale. " + NO_PLACES
     ),
 }
+STILL = "The network saw copies of this single image. All weigh the same, so nothing is highlighted."
 NOTHING = "This network gives no weights, so only what it saw is shown: nothing here says which part of it mattered."
 
 
@@ -140,13 +143,18 @@ class Explanation:
         name = one_line(Path(self.file).name)
         name = name if len(name) <= 60 else f"{name[:36]} … {name[-21:]}"
         result = "valence and arousal" if self.label is None else f"{self.label} {self.score:.2f}"
-        shown = PANELS.get(self.evidence.arch) and self.attention
-        about = [ABOUT[self.evidence.arch], NO_PROOF] if shown else [NOTHING]
+        make = PANELS.get(self.evidence.arch)
+        if not (make and self.attention):
+            about = [NOTHING]
+        elif self.still and make in (_clips_and_frames, _weighed_frames):
+            about = [STILL]
+        else:
+            about = [ABOUT[self.evidence.arch], NO_PROOF]
         return Words(name, result, f"{one_line(self.model)} · {self._when()}", about)
 
     def _when(self) -> str:
         if self.still:
-            return "a still image: nothing temporal was seen"
+            return "a still image: nothing is weighed over time"
         window = self.evidence.window
         if window.read_from is None or window.read_to is None:
             return f"the whole file, 0.0 to {window.end:.1f} s"
@@ -184,7 +192,7 @@ def _pale(image: np.ndarray | None, part: float) -> np.ndarray | None:
     """An image faded towards white, the more the smaller ``part`` in [0, 1]."""
     if image is None:
         return None
-    visible = 0.3 + 0.7 * part
+    visible = 0.35 + 0.65 * part
     return (255 - (255 - image.astype(np.float32)) * visible).astype(np.uint8)
 
 
@@ -210,6 +218,8 @@ def _shape(shown: Explanation) -> tuple[int, ...]:
 
 def _clips_and_frames(shown: Explanation) -> list[Panel]:
     """CEFLNet: a row for each clip, with the weights of its frames; a still is one image."""
+    if shown.still:
+        return _seen(shown)
     weights, clips = frame_weights(shown.attention), shown.attention["clip_attention"]
     scale = float((weights * clips[:, None]).max()) or 1.0
     panels: list[Panel] = []
@@ -218,8 +228,9 @@ def _clips_and_frames(shown: Explanation) -> list[Panel]:
         for f in _spread(weights.shape[1], MAX_COLUMNS):
             part = float(weights[c, f] * clips[c]) / scale
             cells.append(Cell(_pale(shown.image("face", c, f), part), weight=float(weights[c, f])))
-        name = f"clip {c + 1}" + (f", around {_time(shown, c)}" if not shown.still else "")
-        panels.append(Row(name, cells, {"weight of the clip": {"": float(clips[c])}}))
+        panels.append(
+            Row(f"clip {c + 1}, around {_time(shown, c)}", cells, {"weight of the clip": {"": float(clips[c])}})
+        )
     return panels
 
 
@@ -232,13 +243,18 @@ def _streams_over_time(shown: Explanation) -> list[Panel]:
         time, space = shown.attention[f"{stream}_time"], shown.attention[f"{stream}_space"]
         middle = shown.images[stream].shape[1] // 2
         cells = [
-            Cell(shown.image(stream, t, middle), _time(shown, t), float(time[t]), _multiples(space[t]))
-            for t in _spread(len(time), MAX_COLUMNS)
-        ]
+            Cell(
+                shown.image(stream, t, middle), _time(shown, t), None if shown.still else float(time[t]),
+                _multiples(space[t]),
+            )
+            for t in ([0] if shown.still else _spread(len(time), MAX_COLUMNS))
+        ]  # fmt: skip
         panels.append(Row(f"stream {stream}", cells))
     if "audio_time" in shown.attention:
         edges = np.arange(len(shown.evidence.times) + 1, dtype=np.float64)
-        panels.append(Band("weight of the audio's segments", {"voice": shown.attention["audio_time"]}, edges))
+        panels.append(
+            Band("weight of the audio's segments", {"voice": shown.attention["audio_time"]}, edges, "segments")
+        )
     return panels
 
 
@@ -252,8 +268,10 @@ def _face_and_scene(shown: Explanation) -> list[Panel]:
         scene, face = shown.image("context", c, f), shown.image("face", c, f)
         heat = _multiples(shown.attention["context"][c, f]) if scene is not None else None
         cells = [
-            Cell(scene, "scene, as the network saw it"), Cell(scene, "scene with its map", heat=heat), Cell(face, "face"),
-        ]  # fmt: skip
+            Cell(scene, "scene, as the network saw it"),
+            Cell(scene, "scene with its map", heat=heat),
+            Cell(face, "face"),
+        ]
         sides = {
             title: dict(zip(FACE_AND_SCENE, map(float, shown.attention[key][c, f]), strict=True))
             for key, title in titles.items()
@@ -268,14 +286,17 @@ def _streams_in_steps(shown: Explanation) -> list[Panel]:
     shares, times = shown.attention["stream_share"], shown.evidence.times
     length = shown.evidence.spec.clip_s or float(np.diff(times).mean() if len(times) > 1 else 1.0)
     real = [c for c in range(len(times)) if any(m[c].any() for m in shown.evidence.masks.values())]
-    edges = np.array([times[real[0]] - length, *times[real]])
+    edges = np.array([max(0.0, times[real[0]] - length), *times[real]])
+    if shown.still:
+        edges = np.array([0.0, 1.0])
+        real = real[:1]
     panels: list[Panel] = []
-    if "face" in shown.images:
+    if "face" in shown.images and shown.evidence.masks["face"].any():
         middle = shown.images["face"].shape[1] // 2
-        cells = [Cell(_first_real(shown, c, middle), f"ends at {times[c]:.2f} s") for c in real]
-        panels.append(Row("face, middle of each step", cells[:MAX_COLUMNS]))
+        cells = [Cell(_first_real(shown, c, middle), "" if shown.still else f"ends at {times[c]:.2f} s") for c in real]
+        panels.append(Row("face, middle of each step", cells, edges=edges))
     names = {"face": shares[real, 0], "voice": shares[real, 1]}
-    panels.append(Band("share of face and voice", names, edges))
+    panels.append(Band("share of face and voice", names, edges, "" if shown.still else "seconds"))
     for name, values in shown.evidence.audio.items():
         settings = shown.evidence.spec.streams[name].audio
         if settings is not None and shown.evidence.masks[name].any():
@@ -294,11 +315,15 @@ def _heard(values: np.ndarray, settings: AudioSpec, length: float, edges: np.nda
     waveform = settings.kind == "waveform"
     steps = min(values.shape[-1], round(length * settings.rate / (1 if waveform else settings.hop)))
     joined = np.concatenate(list(values[..., values.shape[-1] - steps :]), axis=-1)
+    before = 1 - (edges[-1] - edges[0]) / (length * len(values))  # the part that lies before the file begins
+    joined = joined[:, max(0, round(joined.shape[-1] * before)) :]
     return Signal("voice, as it was heard", joined, float(edges[0]), float(edges[-1]))
 
 
 def _weighed_frames(shown: Explanation) -> list[Panel]:
     """Emotion-FAN: all frames in the order of time, with their weights."""
+    if shown.still:
+        return _seen(shown)
     weights = shown.attention["frame_weights"]
     scale, clips = float(weights.max()) or 1.0, weights.shape[0]
     if weights.shape[1] > 1:
@@ -325,7 +350,8 @@ def _seen(shown: Explanation) -> list[Panel]:
     panels: list[Panel] = []
     for stream, images in shown.images.items():
         middle = images.shape[1] // 2
-        cells = [Cell(shown.image(stream, c, middle), _time(shown, c)) for c in _spread(len(images), MAX_COLUMNS)]
+        clips = [0] if shown.still else _spread(len(images), MAX_COLUMNS)
+        cells = [Cell(shown.image(stream, c, middle), _time(shown, c)) for c in clips]
         panels.append(Row(f"stream {stream}", cells))
     return panels
 

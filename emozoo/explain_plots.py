@@ -6,7 +6,7 @@ Legend: N = columns, H, W = pixels, h, w = cells of a map, M = mel bins, S = ste
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +17,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from emozoo.plots import FAINT, INK, plain_axes, save_figure, write_text
 
 COLORS = {"face": "#0072B2", "scene": "#E69F00", "voice": "#D55E00"}
-HEAT = matplotlib.colormaps["inferno"]
+HEAT = matplotlib.colormaps["YlOrRd"]
 BAR, EMPTY = "#3D5A80", "#E5E7EB"
 WIDTH, LEFT, SIDE, RIGHT = 11.0, 1.15, 2.35, 0.3  # inches: figure, names of rows, bars beside them, margin
-CELL, BAR_HEIGHT, GAP = 1.75, 0.16, 0.3  # inches: highest image, bar below it, space between panels
-WORDS = 150  # characters in a line of text
+CELL, BAR_HEIGHT, GAP = 1.75, 0.16, 0.24  # inches: highest image, bar below it, space between panels
+WORDS = 160  # characters in a line of text
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Images side by side. ``sides``: what stands beside them, title -> name -> share in [0, 1], stacked."""
+    """Images side by side; with ``edges`` (N + 1,) each stands where its column of a :class:`Band` is.
+
+    ``sides``: what stands beside them, title -> name -> share in [0, 1], stacked.
+    """
 
     name: str
     cells: Sequence[Cell]
     sides: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    edges: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Band:
-    """Shares (N,) by name, which add up to 1, as stacked bands over columns that begin and end at ``edges`` (N + 1,)."""
+    """Shares (N,) by name, which add up to 1, as stacked bands over columns that begin and end at ``edges`` (N + 1,).
+
+    ``unit``: of the edges; empty where they mean nothing.
+    """
 
     name: str
     shares: Mapping[str, np.ndarray]
     edges: np.ndarray
+    unit: str = "seconds"
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def draw(words: Words, panels: Sequence[Panel], path: Path) -> None:
     lines = [line for text in words.about for line in textwrap.wrap(text, WORDS)]
     heat = [c.heat for p in panels if isinstance(p, Row) for c in p.cells if c.heat is not None]
     top = 0.75 + 0.19 * len(lines) + 0.2
-    bottom = 0.75 if heat else 0.3
+    bottom = 0.75 if heat else 0.3 if isinstance(panels[-1], Row) else 0.5
     sided = any(isinstance(p, Row) and p.sides for p in panels)
     inner = WIDTH - LEFT - RIGHT - SIDE * sided
     heights = [_height(p, inner) for p in panels]
@@ -102,7 +111,7 @@ def draw(words: Words, panels: Sequence[Panel], path: Path) -> None:
         if isinstance(panel, Row):
             page.row(panel, y, height, most, largest)
         elif isinstance(panel, Band):
-            page.band(panel, y, height)
+            page.band(panel, y, height, last=panel is panels[-1])
         else:
             page.signal(panel, y, height)
         y -= height + GAP
@@ -121,6 +130,15 @@ def _image_height(row: Row, inner: float) -> float:
     shapes = [c.image.shape[:2] for c in row.cells if c.image is not None] or [(1, 1)]
     wide = min(0.94 * inner / len(row.cells), 2.6)
     return min(CELL, max(wide * h / w for h, w in shapes))
+
+
+def _middles(row: Row, inner: float) -> tuple[np.ndarray, float]:
+    """Middle of each cell in inches after the first one's left side, and how wide a cell may be."""
+    if row.edges is not None:
+        at = inner * (row.edges - row.edges[0]) / (row.edges[-1] - row.edges[0])
+        return (at[1:] + at[:-1]) / 2, float(np.diff(at).min())
+    step = min(inner / len(row.cells), 2.35)
+    return step * (np.arange(len(row.cells)) + 0.5), step
 
 
 def _below(row: Row) -> float:
@@ -160,11 +178,11 @@ class _Page:
     def row(self, row: Row, top: float, height: float, most: float, largest: float) -> None:
         high = _image_height(row, self.inner)
         self.name(row.name, top - high / 2)
-        step = self.inner / len(row.cells)
-        for i, cell in enumerate(row.cells):
+        middles, step = _middles(row, self.inner)
+        for middle, cell in zip(middles.tolist(), row.cells, strict=True):
             shape = (1, 1) if cell.image is None else cell.image.shape[:2]
             width = min(0.94 * step, high * shape[1] / shape[0])
-            x, y = LEFT + step * i + (step - width) / 2, top - high
+            x, y = LEFT + middle - width / 2, top - high
             ax = self.axes(x, y, width, high)
             _draw_image(ax, cell, most)
             y -= 0.04
@@ -175,12 +193,12 @@ class _Page:
                 self.text(x + width / 2, y - 0.1, cell.caption, fontsize=7.5, color=FAINT, ha="center")
         y = top - high / 2 + 0.25 * (len(row.sides) - 1)
         for title, shares in row.sides.items():
-            x = LEFT + self.inner + 0.2
+            x = WIDTH - RIGHT - SIDE + 0.2
             self.text(x, y + 0.16, title, fontsize=8, color=FAINT)
             _draw_shares(self.axes(x, y - 0.12, SIDE - 0.25, 0.18), shares)
             y -= 0.5
 
-    def band(self, band: Band, top: float, height: float) -> None:
+    def band(self, band: Band, top: float, height: float, last: bool) -> None:
         self.name(band.name, top - height / 2)
         ax = self.axes(LEFT, top - height, self.inner, height)
         base = np.zeros(len(band.edges) - 1)
@@ -195,8 +213,12 @@ class _Page:
             ax.axvline(edge, color="white", lw=1)
         ax.set_xlim(band.edges[0], band.edges[-1])
         ax.set_ylim(0, 1)
-        ax.set_yticks([0, 0.5, 1])
+        ax.set_yticks([])
         plain_axes(ax)
+        if last:
+            ax.set_xlabel(band.unit, fontsize=8, color=FAINT, labelpad=1)
+        if not (last and band.unit):
+            ax.tick_params(bottom=False, labelbottom=False)
 
     def signal(self, signal: Signal, top: float, height: float) -> None:
         self.name(signal.name, top - height / 2)
@@ -218,7 +240,9 @@ class _Page:
     def scale(self, most: float) -> None:
         """The legend of heat."""
         ax = self.axes(LEFT, 0.42, 2.6, 0.12)
-        self.figure.colorbar(ScalarMappable(Normalize(0, most), HEAT), cax=ax, orientation="horizontal")
+        self.figure.colorbar(
+            ScalarMappable(Normalize(0, most), HEAT), cax=ax, orientation="horizontal", ticks=MaxNLocator(5)
+        )
         ax.tick_params(length=2, labelsize=7.5, colors=FAINT)
         self.text(LEFT + 2.8, 0.48, "weight of a place, in multiples of the average (1 = like any other)", fontsize=8)
 
@@ -242,7 +266,7 @@ def _draw_image(ax: Axes, cell: Cell, most: float) -> None:
         smooth = Image.fromarray(cell.heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
         heat = np.asarray(smooth).clip(0, most) / most
         colored = HEAT(heat)
-        colored[..., 3] = 0.25 + 0.45 * heat
+        colored[..., 3] = 0.85 * heat**1.5
         ax.imshow(colored, extent=extent, interpolation="bilinear", aspect="auto")
 
 

@@ -358,8 +358,10 @@ class Predictor:
         va = None if out["va"] is None else out["va"].float().cpu().numpy()
         for i, task in enumerate(tasks if self.evidence else ()):
             if task.face.main:
-                own = (None if x is None else x[i] for x in (scores, va))
-                task.face.best.add(self.module.arch, self.spec, task.windows[0], batch, i, *own, out["attention"])
+                own_scores, own_va = (None if x is None else x[i] for x in (scores, va))
+                task.face.best.add(
+                    self.module.arch, self.spec, task.windows[0], batch, i, own_scores, own_va, out["attention"]
+                )
         return [
             [
                 WindowOutput(
