@@ -101,8 +101,8 @@ def predict(
         update = stack.enter_context(progress_bar("predict")) if rank == 0 else lambda **_: None
         if job is None:
             return 0 if run.predict(sources, update) else 1
-        if job.before and rank == 0:
-            note(f"{len(job.before)} of {len(sources)} files were predicted before; going on with the rest")
+        if rank == 0 and job.earlier:
+            note(f"{job.earlier} of {len(sources)} files were predicted before; going on with the rest")
         run.predict(job.mine, update)
         update(total=len(sources), description="waiting for the other processes")
         again = job.wait(lambda done: update(completed=done))
@@ -149,8 +149,8 @@ class _Run(NamedTuple):
         with closing(bulk.predictions(self.predictor, todo, progress, failed)) as predictions:
             for source in sources:
                 if self.job and source.name in before:
-                    if self.kinds.json_lines and not self.job.late:
-                        print(self.job.text(source), flush=True)
+                    if self.kinds.json_lines and (text := self.job.text(source)):
+                        print(text, flush=True)
                     continue
                 update(description=one_line(source.path.name))
                 good &= self.show(source, *next(predictions))
