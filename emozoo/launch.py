@@ -42,6 +42,23 @@ def launched() -> tuple[int, int]:
     return here.global_rank(), here.world_size()
 
 
+def local_rank() -> int:
+    """Number of this process among those on its machine."""
+    kind = _kind()
+    if kind is None:
+        return 0
+    return int(os.environ["SLURM_LOCALID"]) if kind.__name__ == "SLURMEnvironment" else int(kind().local_rank())
+
+
+def own_device(device: str) -> str:
+    """``cuda`` with the number of the GPU that belongs to this process of a launcher; any other device as it is."""
+    if device != "cuda" or launched()[1] == 1:
+        return device
+    import torch
+
+    return f"cuda:{local_rank() % max(1, torch.cuda.device_count())}"
+
+
 def _kind() -> Any:
     if not any(name in os.environ for name in _HINTS):
         return None

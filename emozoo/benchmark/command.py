@@ -16,7 +16,7 @@ from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.benchmark.team import Team
 from emozoo.errors import UsageError
-from emozoo.launch import launched
+from emozoo.launch import launched, own_device
 
 
 def workers() -> int:
@@ -44,6 +44,7 @@ def measure(
     unfinished, team = UnfinishedRun(), Team.of_launcher()
     if team.rank:
         logging.getLogger("emozoo").setLevel(logging.ERROR)
+    options["device"] = own_device(options["device"])
     names = [*models, *(pair or ())]
 
     def score(some: Sequence[str]) -> Result:

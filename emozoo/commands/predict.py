@@ -14,7 +14,7 @@ import typer
 
 from emozoo.commands.shared import DETECTOR_HELP, DEVICE_HELP, Prior, bug_text, check_name, note, progress_bar
 from emozoo.errors import EmozooError, UsageError, VideoError
-from emozoo.launch import launched
+from emozoo.launch import launched, own_device
 
 if TYPE_CHECKING:
     from emozoo.bulk import Job, Results, Source
@@ -85,7 +85,7 @@ def predict(
 
     sources = bulk.find_sources(paths, out)
     predictor = inference.Predictor(
-        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=device
+        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=own_device(device)
     )
     bulk.check_stores(sources, predictor)
     kinds = _Kinds(as_json, as_csv, plot, video)

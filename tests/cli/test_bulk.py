@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from emozoo import launch
@@ -44,7 +45,7 @@ def write_images(folder: Path, count: int) -> Path:
         path = folder / "ab"[i % 2] / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(path)
-    (folder / "a" / "broken.mp4").write_bytes(b"no video")
+    (folder / "b" / "broken.mp4").write_bytes(b"no video")
     return folder
 
 
@@ -163,11 +164,11 @@ def test_a_killed_run_goes_on(weights: Path, tmp_path: Path) -> None:
         file.write(b'{"file": "a line that was cut off')
     first, second = both(*arguments, "--out", out)
     assert (first[0], second[0]) == (1, 0)
-    assert f"{len(done - {'a/broken'})} of 200 files were predicted before; going on with the rest" in first[2]
+    assert f"{len(done - {'b/broken'})} of 200 files were predicted before; going on with the rest" in first[2]
     new = {p: p.stat().st_mtime_ns for p in out.rglob("*.json")}
     assert len(new) == 200
     kept = {p.relative_to(out).with_suffix("").as_posix() for p in old if new[p] == old[p]}
-    assert kept == done - {"a/broken"}
+    assert kept == done - {"b/broken"}
     assert sorted((first[1] + second[1]).splitlines()) == sorted(table(whole)[0].splitlines())
     assert table(out) == table(whole)
     assert not (out / ".predict").exists()
@@ -184,10 +185,11 @@ def test_what_changed_is_predicted_again(images: Path, weights: Path, tmp_path: 
     Image.fromarray(np.zeros((30, 30, 3), dtype=np.uint8)).save(images / f"{changed}.png")
     (out / f"{removed}.json").unlink()
     (out / ".predict").rename(tmp_path / "journals")
-    failed = sum("broken" in name for name in mine)
+    assert "b/broken" in mine
     shutil.copytree(tmp_path / "journals", out / ".predict")
-    _, _, err = run(images, "--model", weights, "--out", out)
-    assert f"{len(mine) - 2 - failed} of {COUNT} files were predicted before" in err
+    (code, _, err), _ = both(images, "--model", weights, "--out", out)
+    assert code == 1
+    assert f"{len(mine) - 3} of {COUNT} files were predicted before" in err
     assert run(images, "--model", weights, "--out", tmp_path / "fresh")[0] == 1
     assert table(out) == table(tmp_path / "fresh")
     assert (out / f"{removed}.json").is_file()
@@ -236,6 +238,17 @@ def test_an_interactive_job_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPa
     assert launch.launched() == (1, 2)
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")
     assert launch.launched() == (0, 1)
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects machines with several GPUs: `--device cuda` is another one for each process, not the first for all."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for name in launch._HINTS:
+        monkeypatch.delenv(name, raising=False)
+    assert launch.own_device("cuda") == "cuda"
+    for name, value in (("SLURM_NTASKS", "16"), ("SLURM_PROCID", "9"), ("SLURM_LOCALID", "1")):
+        monkeypatch.setenv(name, value)
+    assert [launch.own_device(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
 
 
 def test_two_runs_at_once_are_refused(images: Path, weights: Path, tmp_path: Path) -> None:
@@ -335,13 +348,17 @@ def test_from_and_to_object_storage(
     assert one[1] == expected.splitlines()[0] + "\n"
 
 
-def test_object_storage_that_cannot_be_had(weights: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_storage_that_cannot_be_had(
+    images: Path, weights: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Protects from a screen of a provider's errors: a missing bucket, folder and account are one line each."""
     for address, why in (("s3://nothing/in", "NoSuchBucket"), (f"{bucket}/empty", "no media file")):
         code, out, err = run(address, "--model", weights)
         assert (code in (2, 3), out, err.count("\n")) == (True, "", 1)
         assert why in err
-    code, _, err = run(ROOT / "tests", "--model", weights, "--out", "s3://nothing/out")
+    code, out, err = run(images, "--model", weights, "--out", "s3://nothing/out")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "s3://nothing/out: object storage says NoSuchBucket" in err
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     code, out, err = run(f"{bucket}/in", "--model", weights)
@@ -350,9 +367,10 @@ def test_object_storage_that_cannot_be_had(weights: Path, bucket: str, monkeypat
 
 
 def test_a_prepared_store_is_predicted(
-    images: Path, weights: Path, folder_of: Callable[[str], Path], tmp_path: Path
+    images: Path, weights: Path, folder_of: Callable[[str], Path], bucket: str, tmp_path: Path
 ) -> None:
-    """Protects predictions from a store: its items by their ids, with the labels that the files themselves get."""
+    """Protects predictions from a store: its items by their ids, in a folder as by address; one line where it does not
+    serve the model."""
     from emozoo.data.prepare import cover_of, prepare
 
     made = prepare("folder", images, tmp_path / "store", cover=cover_of([str(weights)]), workers=1)
@@ -364,6 +382,9 @@ def test_a_prepared_store_is_predicted(
     assert {r["file"] for r in records if not r["error"]} == {
         p.relative_to(images).with_suffix("").as_posix() for p in images.rglob("*.png")
     }
+    upload(tmp_path / "store", "store")
+    code, again, err = run(f"{bucket}/store", "--model", weights, "--json", EMOZOO_HOME=tmp_path / "home")
+    assert (code, again) == (1, stdout), err
     code, _, err = run(tmp_path / "store", "--model", folder_of("ceflnet"))
     assert (code, err.count("\n")) == (2, 1)
     assert "does not serve this model" in err
