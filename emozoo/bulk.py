@@ -1,9 +1,9 @@
 """Predictions of many files as one job: shared by any number of processes, resumed after a kill, joined in one table.
 
-Process ``rank`` of ``world`` predicts every ``world``-th file of the list. It writes the results of a file first, then a
-line about it into a journal of its own, in a hidden folder of the results. A process that starts reads all journals, so
-that only the rest is predicted, however many processes there were before. The first process waits until there is a line
-about every file, writes the tables and removes the hidden folder. Processes meet in the folder of results alone.
+Process ``rank`` of ``world`` predicts every ``world``-th file of the list. It writes the results of a file first, then
+a line about it into a journal of its own, in a hidden folder of the results. A process that starts reads all journals,
+so that only the rest is predicted, however many processes there were before. The first process waits until there is a
+line about every file, writes the tables and removes the hidden folder. Processes meet in the folder of results alone.
 
 Results may also lie in object storage: then a journal is a row of objects, each with the lines of some seconds.
 """
@@ -324,13 +324,21 @@ class Job:
             self.journal.open(rank)
 
     @property
+    def earlier(self) -> int:
+        """How many of the files were predicted before this run began."""
+        return sum(self._lines[name].when < STARTED for name in self.before)
+
+    @property
     def todo(self) -> list[Source]:
         """The files that this process has to predict."""
         return [source for source in self.mine if source.name not in self.before]
 
-    def text(self, source: Source) -> str:
-        """The JSON of a file that was predicted before."""
-        return self._lines[source.name].text()
+    def text(self, source: Source) -> str | None:
+        """The JSON of a file that was predicted before; None where the first process has finished the job meanwhile."""
+        try:
+            return None if self.late else self._lines[source.name].text()
+        except FileNotFoundError:
+            return None
 
     def note(self, source: Source, prediction: Prediction, written: Sequence[str] | None) -> None:
         """Notes that a file is done, with the names of its results; None: they could not be written."""
@@ -380,6 +388,7 @@ class Job:
         if len(lines) > 1:
             self._write_tables(lines)
         if not any(line.failure == NOT_WRITTEN for line in lines):
+            self.journal.discard()
             self.results.clear()
         return not any(line.failure for line in lines)
 
@@ -420,9 +429,7 @@ class Job:
                 table.writerows(_row(json.loads(line.text()), classes) for line in lines)
         except OSError as error:
             why = error.strerror or error
-            raise EmozooError(
-                f"{paths[0]}: the tables were not written ({why}); the files themselves are done"
-            ) from error
+            raise EmozooError(f"{paths[0]}: not written ({why}); the results of all files are there") from error
         self.results.publish(paths)
 
 

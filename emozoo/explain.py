@@ -133,13 +133,15 @@ class Explanation:
 
     def save(self, path: MediaPath) -> None:
         """Draws it as an image; the suffix chooses the format (.png, .svg, .pdf). Written whole or not at all."""
-        draw(self._words(), self._panels(), Path(path))
+        draw(self.words(), self.panels(), Path(path))
 
-    def _panels(self) -> list[Panel]:
+    def panels(self) -> list[Panel]:
+        """What is drawn, from top to bottom."""
         make = PANELS.get(self.evidence.arch)
         return make(self) if make and self.attention else _seen(self)
 
-    def _words(self) -> Words:
+    def words(self) -> Words:
+        """What is written above it: file, label, model, window, and what the image shows and does not prove."""
         name = one_line(Path(self.file).name)
         name = name if len(name) <= 60 else f"{name[:36]} … {name[-21:]}"
         result = "valence and arousal" if self.label is None else f"{self.label} {self.score:.2f}"

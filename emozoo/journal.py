@@ -105,8 +105,14 @@ class Journal:
         return [(p.name, p.stat().st_size, p.stat().st_mtime) for p in sorted(self.folder.glob("*.jsonl"))]
 
     def close(self) -> None:
+        """Ends the journal of this process."""
+        self.discard()
+
+    def discard(self) -> None:
+        """Ends the journal of this process, whose last lines nobody needs any more."""
         if self._own is not None:
             self._own.close()
+            self._own = None
 
 
 class BucketJournal(Journal):
@@ -155,7 +161,7 @@ class BucketJournal(Journal):
         return len(self._there)
 
     def close(self) -> None:
-        if self._own is not None and not self._own.closed:
+        if self._own is not None:
             self._upload()
         super().close()
 

@@ -14,7 +14,7 @@ import typer
 
 from emozoo.commands.shared import DETECTOR_HELP, DEVICE_HELP, Prior, bug_text, check_name, note, progress_bar
 from emozoo.errors import EmozooError, UsageError, VideoError
-from emozoo.launch import launched
+from emozoo.launch import launched, own_device
 
 if TYPE_CHECKING:
     from emozoo.bulk import Job, Results, Source
@@ -89,7 +89,7 @@ def predict(
 
     sources = bulk.find_sources(paths, out)
     predictor = inference.Predictor(
-        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=device,
+        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=own_device(device),
         evidence=explain,
     )  # fmt: skip
     bulk.check_stores(sources, predictor)
@@ -106,8 +106,8 @@ def predict(
         update = stack.enter_context(progress_bar("predict")) if rank == 0 else lambda **_: None
         if job is None:
             return 0 if run.predict(sources, update) else 1
-        if job.before and rank == 0:
-            note(f"{len(job.before)} of {len(sources)} files were predicted before; going on with the rest")
+        if rank == 0 and job.earlier:
+            note(f"{job.earlier} of {len(sources)} files were predicted before; going on with the rest")
         run.predict(job.mine, update)
         update(total=len(sources), description="waiting for the other processes")
         again = job.wait(lambda done: update(completed=done))
@@ -154,8 +154,8 @@ class _Run(NamedTuple):
         with closing(bulk.predictions(self.predictor, todo, progress, failed)) as predictions:
             for source in sources:
                 if self.job and source.name in before:
-                    if self.kinds.json_lines and not self.job.late:
-                        print(self.job.text(source), flush=True)
+                    if self.kinds.json_lines and (text := self.job.text(source)):
+                        print(text, flush=True)
                     continue
                 update(description=one_line(source.path.name))
                 good &= self.show(source, *next(predictions))
