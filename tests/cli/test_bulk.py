@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on(weights: Path, tmp_path: Path) -> None:
     before = killed_half_way(out, *arguments)
     assert 8 <= before < 200
     assert not (out / TABLES[0]).exists()
-    old = {p: p.stat().st_mtime_ns for p in out.rglob("*.json")}
+    old = {p: p.stat().st_mtime_ns for p in out.rglob("[!.]*.json")}
     journal = next(out.glob(".predict/*/*.jsonl"))
     done = {json.loads(line.partition(b"\t")[0])["name"] for line in journal.read_bytes().splitlines(True)[:before]}
     with journal.open("ab") as file:
@@ -165,7 +165,7 @@ def test_a_killed_run_goes_on(weights: Path, tmp_path: Path) -> None:
     first, second = both(*arguments, "--out", out)
     assert (first[0], second[0]) == (1, 0)
     assert f"{len(done - {'b/broken'})} of 200 files were predicted before; going on with the rest" in first[2]
-    new = {p: p.stat().st_mtime_ns for p in out.rglob("*.json")}
+    new = {p: p.stat().st_mtime_ns for p in out.rglob("[!.]*.json")}
     assert len(new) == 200
     kept = {p.relative_to(out).with_suffix("").as_posix() for p in old if new[p] == old[p]}
     assert kept == done - {"b/broken"}
