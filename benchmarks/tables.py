@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import occlusion_table
 import speed_tables
 from huggingface_hub import EvalResult, ModelCard
 
@@ -315,6 +316,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_tables.speed,
     "growth": speed_tables.growth,
     "large_set": speed_tables.large_set,
+    "occlusion": occlusion_table.occlusion,
     "composed_face_voice": lambda: composed("face_voice"),
     "composed_face_scene": lambda: composed("face_scene"),
 }
