@@ -297,7 +297,7 @@ class Job:
         self.mine = sources[rank::world]
         self.before: set[str] = set()
         self._lines: dict[str, Line] = {}
-        self._doubtful: set[str] = set()  # failed before, or just now in another process: nobody knows
+        self._doubtful: set[str] = set()  # failed before this run began
         self.late = rank > 0 and not results.at_work() and results.changed(self._table(".jsonl")) >= STARTED
         if self.late:  # the others found everything done, and have left
             self.before = {source.name for source in self.mine}
@@ -317,7 +317,8 @@ class Job:
             if same and line.failure is None and all(map(results.exists, line.written)):
                 self.before.add(source.name)
             elif same and line.failure is not None:
-                self._doubtful.add(source.name)
+                if line.when < STARTED:
+                    self._doubtful.add(source.name)
             else:
                 del self._lines[source.name]
         if rank == 0 or self.todo:

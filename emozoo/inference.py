@@ -202,7 +202,7 @@ class Predictor:
         """All that decides what is predicted for a file, as plain data: weights, spec with its detector, options."""
         return {
             "model": self.module.name, "sha256": self.module.sha256, "spec": self.spec.to_dict(), "every": self.every,
-            "prior": self.prior, "min_confidence": self.min_confidence, "warnings": self._fallback,
+            "prior": self.prior, "min_confidence": self.min_confidence, "fallback": bool(self._fallback),
         }  # fmt: skip
 
     def predict(self, item: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
