@@ -293,12 +293,14 @@ def _streams_in_steps(shown: Explanation) -> list[Panel]:
         edges = np.array([0.0, 1.0])
         real = real[:1]
     panels: list[Panel] = []
-    if "face" in shown.images and shown.evidence.masks["face"].any():
-        middle = shown.images["face"].shape[1] // 2
+    for name, images in shown.images.items():
+        if not shown.evidence.masks[name].any():
+            continue
+        middle = images.shape[1] // 2
         cells = [Cell(_first_real(shown, c, middle), "" if shown.still else f"ends at {times[c]:.2f} s") for c in real]
         panels.append(Row("face, middle of each step", cells, edges=edges))
-    names = {"face": shares[real, 0], "voice": shares[real, 1]}
-    panels.append(Band("share of face and voice", names, edges, "" if shown.still else "seconds"))
+    parts = dict(zip(("face", "voice"), shares[real].T, strict=True))
+    panels.append(Band("share of face and voice", parts, edges, "" if shown.still else "seconds"))
     for name, values in shown.evidence.audio.items():
         settings = shown.evidence.spec.streams[name].audio
         if settings is not None and shown.evidence.masks[name].any():

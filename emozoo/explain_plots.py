@@ -22,7 +22,7 @@ from PIL import Image
 
 from emozoo.plots import FAINT, INK, plain_axes, save_figure, write_text
 
-COLORS = {"face": "#0072B2", "scene": "#E69F00", "voice": "#D55E00"}
+COLORS = dict(zip(("face", "scene", "voice"), ("#0072B2", "#E69F00", "#D55E00"), strict=True))
 HEAT = matplotlib.colormaps["YlOrRd"]
 BAR, EMPTY = "#3D5A80", "#E5E7EB"
 WIDTH, LEFT, SIDE, RIGHT = 11.0, 1.15, 2.35, 0.3  # inches: figure, names of rows, bars beside them, margin
