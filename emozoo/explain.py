@@ -29,7 +29,7 @@ from emozoo.recognizer import Recognizer
 from emozoo.spec import AudioSpec
 
 MAX_ROWS, MAX_COLUMNS = 4, 16
-FACE_AND_SCENE = ("face", "scene")
+FACE_AND_SCENE, FACE_AND_VOICE = ("face", "scene"), ("face", "voice")
 
 NO_PROOF = (
     "What it does not prove: that this is the reason for the label. A network can use a part without highlighting it; "
@@ -297,9 +297,11 @@ def _streams_in_steps(shown: Explanation) -> list[Panel]:
         if not shown.evidence.masks[name].any():
             continue
         middle = images.shape[1] // 2
-        cells = [Cell(_first_real(shown, c, middle), "" if shown.still else f"ends at {times[c]:.2f} s") for c in real]
+        cells = [
+            Cell(_first_real(shown, name, c, middle), "" if shown.still else f"ends at {times[c]:.2f} s") for c in real
+        ]
         panels.append(Row("face, middle of each step", cells, edges=edges))
-    parts = dict(zip(("face", "voice"), shares[real].T, strict=True))
+    parts = dict(zip(FACE_AND_VOICE, shares[real].T, strict=True))
     panels.append(Band("share of face and voice", parts, edges, "" if shown.still else "seconds"))
     for name, values in shown.evidence.audio.items():
         settings = shown.evidence.spec.streams[name].audio
@@ -308,10 +310,10 @@ def _streams_in_steps(shown: Explanation) -> list[Panel]:
     return panels
 
 
-def _first_real(shown: Explanation, clip: int, middle: int) -> np.ndarray | None:
-    """The middle frame of a clip, or the nearest one that shows the face."""
-    real = np.flatnonzero(shown.evidence.masks["face"][clip])
-    return shown.image("face", clip, int(real[np.argmin(abs(real - middle))])) if len(real) else None
+def _first_real(shown: Explanation, stream: str, clip: int, middle: int) -> np.ndarray | None:
+    """The middle frame of a stream's clip, or the nearest one that is real."""
+    real = np.flatnonzero(shown.evidence.masks[stream][clip])
+    return shown.image(stream, clip, int(real[np.argmin(abs(real - middle))])) if len(real) else None
 
 
 def _heard(values: np.ndarray, settings: AudioSpec, length: float, edges: np.ndarray) -> Signal:
