@@ -1,6 +1,6 @@
 """What networks learn from real faces and voices, and what simpler methods learn from the same data.
 
-    python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [speech] [together] [music]
+    python benchmarks/evidence.py [faces5] [ferplus] [lfw5] [voices] [across] [speech] [together] [talk7] [music]
 
 ``faces5``   the recipes of the weights for five emotions on LFW-5, five folds by person (CEFLNet's teacher is the
              Emotion-FAN of the same fold), and CAER cross-attention on the same
@@ -14,6 +14,7 @@
              other speakers of the same corpus
 ``together`` one such head for all four, scored on the val speakers of each; and four that leave one corpus out, scored
              on every recording of it
+``talk7``    face and voice of talking people and voices of two more corpora, seven emotions (weights for research alone)
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go
@@ -54,6 +55,7 @@ NETWORKS = ("ceflnet", "emotion_fan", "caer_net_s", "resnet_gru")
 RUNS, RESULTS = Path("runs"), Path("benchmarks/results")
 LFW5 = "$EMOZOO_SHARED/data/faces_lfw5/manifest.csv"
 VOICES = "$EMOZOO_SHARED/data/ravdess_audio/manifest.csv"
+TALKING = "$EMOZOO_SHARED/data/javased_video/manifest.csv"
 GERMAN = "$EMOZOO_SHARED/data/emodb/manifest.csv"
 # Four statistics of each of 64 mel bins, and of its change from step to step.
 MELS, STEP = 64, AudioSpec(rate=16000, win=400, hop=160, fft=512, top_db=80.0)
@@ -189,7 +191,8 @@ def together() -> Records:
     folder = trained(recipe)
     found: Records = []
     for corpus in CORPORA:
-        made = measure([str(folder)], "csv", joined_table([corpus], corpus), split="val", prior="both").records
+        table = joined_table([corpus], corpus)
+        made = measure([str(folder)], "csv", table, split="val", prior="both", label_map="basic7_v1").records
         name = {"dataset": corpus, "protocol": f"voices_{corpus}_val_basic7"}
         found += [r | name | {"model": "recursive_joint_attention, recipe voices_together"} for r in made]
     for number, left_out in enumerate(CORPORA):
@@ -197,11 +200,25 @@ def together() -> Records:
         if not (folder / hub.CONFIG).is_file():
             train(["--config", recipe, "--data.fold", str(number), *saved_elsewhere(recipe, folder)])
         others = without_splits(str(joined_table([left_out], left_out)), f"{left_out}_basic7")
-        made = measure([str(folder)], "csv", others, prior="both").records
+        made = measure([str(folder)], "csv", others, prior="both", label_map="basic7_v1").records
         name = {"dataset": left_out, "protocol": f"voices_others_to_{left_out}"}
         found += [
             r | name | {"model": f"recursive_joint_attention, recipe voices_together, no {left_out}"} for r in made
         ]
+    return found
+
+
+def talk7() -> Records:
+    """Records of the part ``talk7``: two talking actors, and voices of other speakers of two corpora."""
+    joined_table(["ravdess", "nemo"], "talk7")
+    folder = trained("recursive_joint_attention__talk7")
+    tables = {"javased_val_v1": resolve_path(TALKING)}
+    tables |= {f"voices_{c}_val_basic7": joined_table([c], c) for c in ("ravdess", "nemo")}
+    found: Records = []
+    for protocol, table in tables.items():
+        made = measure([str(folder)], "csv", table, split="val", prior="both", label_map="basic7_v1").records
+        name = {"dataset": protocol.split("_")[protocol.startswith("voices")], "protocol": protocol}
+        found += [r | name | {"model": folder.name} for r in made]
     return found
 
 
@@ -332,7 +349,7 @@ def measure_intensity(module: EmotionModule) -> None:
 
 
 PARTS: dict[str, Callable[[], Records]] = {
-    f.__name__: f for f in (faces5, ferplus, lfw5, voices, across, speech, together, music)
+    f.__name__: f for f in (faces5, ferplus, lfw5, voices, across, speech, together, talk7, music)
 }
 
 

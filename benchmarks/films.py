@@ -1,4 +1,4 @@
-"""DFAN on music videos with pretrained encoders (``dfan.music6_v1``), and what simpler methods make of the same.
+"""DFAN on music videos with pretrained encoders (``dfan.music6_v2``), and what simpler methods make of the same.
 
     python benchmarks/films.py
 
@@ -79,7 +79,7 @@ def linear_record(like: dict[str, Any], module: EmotionModule) -> dict[str, Any]
     outcome = statistics.Outcome(groups, tuple(module.classes), np.stack([y_test, search.predict(x_test)], 1))
     metrics, interval = statistics.evaluate(outcome)
     return like | {
-        "model": "linear classifier on the plain average of the features of dfan.music6_v1",
+        "model": f"linear classifier on the plain average of the features of {module.name}",
         "sha256": hashlib.sha256(x.tobytes()).hexdigest(), "prior": "uniform", "seed": None, "seconds": None,
         "metrics": complete(metrics), "ci95": ends(interval), "per_class": statistics.per_class(outcome),
         "confusion": statistics.matrix(outcome), "ece": None,

@@ -18,8 +18,8 @@ from emozoo.files import resolve_path
 
 # Weights of any version by the classes they are scored on: FER+ in seven, LFW-5 by a label map, or in its own five.
 FACES = {
-    "seven": ("ceflnet.faces7", "emotion_fan.ferplus"),
-    "mapped": ("ceflnet.faces7",),
+    "seven": ("caer_cross_attention.faces7", "ceflnet.faces7", "emotion_fan.ferplus"),
+    "mapped": ("caer_cross_attention.faces7", "ceflnet.faces7"),
     "five": ("ceflnet.faces5", "emotion_fan.faces5"),
 }
 
@@ -36,6 +36,12 @@ def main() -> None:
         found = measure(
             of["mapped"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both", label_map="lfw5_v1"
         ).records
+        # What a scene changes: without it, and with that of another image.
+        scenes = measure(
+            [n for n in of["mapped"] if n.startswith("caer_")], lfw5.dataset, resolve_path(lfw5.root), split="val",
+            prior="both", label_map="lfw5_v1", control="inputs",
+        )  # fmt: skip
+        found += [r for r in scenes.records if r["control"]]
         found += measure(of["five"], lfw5.dataset, resolve_path(lfw5.root), split="val", prior="both").records
         records += [r | {"dataset": "lfw5", "protocol": "lfw5_val_v1"} for r in found]
     else:

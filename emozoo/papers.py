@@ -131,7 +131,7 @@ MODELS: dict[str, ModelSpec] = {
             control={"fusion": "mean"},
             synthemo={"face": 0.75, "scene": 0.75},  # a face and a scene that correct each other
             recipes=("caer_s", "crema_d", "ravdess"),
-            default_tag="faces7_v1",
+            default_tag="faces7_v2",
         ),
         ModelSpec(
             name="dfan",
@@ -182,7 +182,7 @@ MODELS: dict[str, ModelSpec] = {
             control={"use_temporal": False, "use_spatial": False},
             synthemo={"burst": 0.35, "spot": True, "decoys": 1},  # evidence in one moment and one place
             recipes=("ekman6", "videoemotion8", "crema_d", "ravdess"),
-            default_tag="music6_v1",
+            default_tag="music6_v2",
             note="Independent re-implementation from the abstract: the full text was not available.",
         ),
         ModelSpec(

@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         base = predict.write_video(Path(scratch, "base.mp4"), (2 if args.quick else 15) * predict.FPS)
-        lengths = (1, 2) if args.quick else (1, 2, 4, 8)
+        lengths = (1, 2) if args.quick else (1, 4, 16, 32)
         videos = {n: predict.repeated(Path(scratch, f"{n}.mp4"), base, n) for n in lengths}
         predictor = Predictor(predict.MODEL)
         rows.append(
