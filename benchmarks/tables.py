@@ -181,12 +181,12 @@ def controls() -> str:
         for r in results():
             if r["control"] and r["delta"]:
                 name = (known[r["model"]].config.get("control_of") if r["model"] in known else None) or r["model"]
-                first = [f"`{name}`", r["dataset"], r["control"], counted(r)]
+                first = [f"`{name}`", r["dataset"], r["control"], PRIORS[r["prior"]], counted(r)]
                 yield [*first, r["delta_metric"], f"{float(r[r['delta_metric']]):.3f}", difference(r, "delta")]
                 if r.get("CCC_delta") and r["delta_metric"] != "CCC":
                     yield [*first, "CCC, mean", f"{float(r['CCC']):.3f}", difference(r, "CCC_delta")]
 
-    header = ["Weights", "Data", "Control", "n", "Metric", "Control alone", "Model minus control (95 %)"]
+    header = ["Weights", "Data", "Control", "Class prior", "n", "Metric", "Control alone", "Model minus control (95 %)"]
     return markdown_table(header, lines(), "Nothing measured yet.")
 
 
