@@ -38,11 +38,13 @@ def finetune(
 ) -> int:
     """Teach a model your own classes from a folder of class folders or a CSV.
 
+    OUT/report.html says how it went and what to do next.
+
     Exit code 1: it is done, but some items could not be read; they are named and left out.
 
     Example: emozoo finetune ceflnet --data my_clips --out my_model
     """
-    from emozoo.train import finetune as run
+    from emozoo.finetune import finetune as run
 
     with redirect_stdout(sys.stderr):  # progress of Lightning
         made = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)
@@ -55,5 +57,6 @@ def finetune(
     print(f"{made['folder']}: {', '.join(made['classes'])}; {made['n_train']} items{held_out}{scores}")
     if n := len(unreadable):
         print(f"{n} item{'s' * (n > 1)} could not be read: {'; '.join(unreadable[:5])}{' …' * (n > 5)}")
+    print(f"report: {made['report']}")
     print(f"next: emozoo predict FILE --model {made['folder']}")
     return 1 if unreadable else 0
