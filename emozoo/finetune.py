@@ -15,6 +15,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from emozoo import files, finetune_report
 from emozoo.callbacks import SaveWeights
@@ -108,6 +109,18 @@ class _LearningCurve(Callback):
         pl_module.training_metrics = None
 
 
+class _OneBar(TQDMProgressBar):
+    """A bar of training alone: those of the held-out items after every epoch would tear it apart."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    init_predict_tqdm = init_validation_tqdm
+
+
 def _on(device: str) -> tuple[str, int | list[int]]:
     """Lightning's accelerator and devices for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; else UsageError."""
     name, colon, number = device.strip().lower().partition(":")
@@ -181,7 +194,7 @@ def _both_sides(dm: EmotionDataModule) -> Iterator[Finding]:
 
 
 def _facts(clips: Mapping[str, RawClip]) -> dict[str, FileFacts]:
-    """Thumbnails of the middle image of each clip, by id; those without an image, or of one plain color, are left out."""
+    """Thumbnails of the middle image of each clip by id, without those that have no image or one of a plain color."""
     found = {}
     for name, clip in clips.items():
         image = finetune_report.middle_image(clip)
@@ -293,9 +306,7 @@ def finetune(
         dirpath=out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     curve = _LearningCurve()
-    callbacks = [
-        save, checkpoint, curve, _FitOrigin(origin_of(unreadable), list(unreadable)), TQDMProgressBar(leave=False),
-    ]  # fmt: skip
+    callbacks = [save, checkpoint, curve, _FitOrigin(origin_of(unreadable), list(unreadable)), _OneBar()]
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator=accelerator,
@@ -380,7 +391,8 @@ def _predicted(module: EmotionModule, dm: EmotionDataModule, trainer: L.Trainer)
     rows, clips = {r.id: r for r in dm.val_rows}, dm.decoded("val")
     logits: dict[str, list[torch.Tensor]] = {}
     true: dict[str, int] = {}
-    for out in trainer.predict(module, dm.val_dataloader()) or ():
+    batches: list[Any] = trainer.predict(module, dm.val_dataloader()) or []
+    for out in batches:
         y = None if out is None else out["targets"].get("emotion")
         if y is None:
             continue

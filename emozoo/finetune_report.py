@@ -132,7 +132,7 @@ class Report:
         """Loss and UAR over epochs as lines of an SVG of 360 x 170 pixels."""
         charts = []
         for title, metric in (("Loss", "loss"), ("UAR, %", "UAR")):
-            lines = {part: [(e["epoch"], e[f"{part}_{metric}"]) for e in self.curve if e[f"{part}_{metric}"] is not None]
+            lines = {part: [(e["epoch"], v) for e in self.curve if (v := e[f"{part}_{metric}"]) is not None]
                      for part in ("train", "val")}  # fmt: skip
             values = [v for line in lines.values() for _, v in line]
             if not values:
@@ -164,9 +164,9 @@ class Report:
             yield from self._advice_on_scores(self.outcome)
         if not self.grouped:
             yield (
-                "Nothing says who is in which item. If a person has several, list the items in a table with the columns "
-                "path, label and group (a name for each person), and give that as --data: then nobody is both trained "
-                "on and held out, and the score holds for people that the model has not seen."
+                "Nothing says who is in which item. If a person has several, list the items in a table with the "
+                "columns path, label and group (a name for each person), and give that as --data: then nobody is both "
+                "trained on and held out, and the score holds for people that the model has not seen."
             )
 
     def _advice_on_scores(self, outcome: Outcome) -> Iterator[str]:

@@ -201,8 +201,8 @@ def copy_parts(
     """Copies parts of the weights at ``path`` into a network, ``{"theirs": "ours"}``; all of a part must fit exactly.
 
     A class head (``head`` names its parameters) of a weights folder may know more classes than ``classes``; rows go by
-    class name (:func:`rows_by_name`). ``what`` describes the network in errors. Raises WeightsError, or UsageError for a part that ``net``
-    does not have.
+    class name (:func:`rows_by_name`). ``what`` describes the network in errors. Raises WeightsError, or UsageError for
+    a part that ``net`` does not have.
     """
     named: list[str] = []
     if path.is_dir() or (path.is_file() and folder_of(path) is not None):

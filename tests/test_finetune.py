@@ -232,7 +232,7 @@ def test_exit_code(
     """Protects the contract: 1 = done, but some item failed; the JSON names them."""
     said = {
         "folder": "own", "classes": ["a", "b"], "n_train": 3, "n_val": 0, "val_WAR": None, "val_UAR": None,
-        "unreadable": unreadable,
+        "unreadable": unreadable, "report": "own/report.html", "warnings": [],
     }  # fmt: skip
     monkeypatch.setattr(finetuning, "finetune", lambda *a, **k: said)
     words = ["finetune", "ceflnet", "--data", "x", "--out", "own"]
