@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,24 @@ def points(page: str) -> list[int]:
     return [len(line.split()) for line in re.findall(r'<polyline points="([^"]+)"', page)]
 
 
+class Tags(HTMLParser):
+    """The tags of a page, as a browser reads them, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
 def needs_nothing_else(page: str) -> bool:
-    """Whether a page loads nothing: no script, style sheet or image from elsewhere, on this machine or another."""
-    links = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"')\s>]+)""", page)
-    return "<script" not in page and "<link" not in page and all(x.startswith("data:image/") for x in links)
+    """Whether a page loads and runs nothing: no script, frame, style sheet or image from elsewhere."""
+    tags = Tags(page).found
+    links = [a[k] for _, a in tags for k in ("src", "href") if k in a]
+    runs = [t for t, a in tags if t in ("script", "link", "iframe", "object") or any(k.startswith("on") for k in a)]
+    return not runs and "url(" not in page and all(str(x).startswith("data:image/") for x in links)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +182,7 @@ def report(
     for i, (true, best, p) in enumerate(predicted):
         scores = np.full(len(classes), (1 - p) / (len(classes) - 1))
         scores[best] = p
-        held_out.append(HeldOut(f"/data/{i}.png", None, true, scores, np.full((200, 100, 3), 10 * i, np.uint8)))
+        held_out.append(HeldOut(f"/data/{i}.png", None, true, scores, np.full((200, 100, 3), 10 * i % 256, np.uint8)))
     curve = [{"epoch": e, "train_loss": 1 / e, "train_UAR": 0.9, "val_loss": 1 / e, "val_UAR": 0.5} for e in (1, 2)]
     settings = {"started from": "ceflnet.faces7_v4"}
     given: dict[str, Any] = {"findings": [], "unreadable": [], "grouped": True, "curve": curve, **more}
@@ -191,19 +206,19 @@ def test_names_cannot_break_the_page() -> None:
     odd = report([(0, 1, 0.9), (1, 0, 0.8)], classes, unreadable=["<i>x</i>.png: cut off"])
     held = [replace(h, path='/data/<img src=x onerror="alert(1)">.png') for h in odd.held_out]
     page = replace(odd, held_out=held, folder="own<script>").to_html()
-    assert needs_nothing_else(page.replace("onerror", ""))
+    assert needs_nothing_else(page)
     for bad in ("<script", "<b>calm", "<i>x", "<img src=x"):
         assert bad not in page
-    assert classes[1] in text_of(page.replace("&lt;script&gt;", "&lt;script&gt;"))
+    assert classes[1] in text_of(page)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         (report([(0, 0, 0.9), (0, 1, 0.6), (1, 0, 0.6), (1, 1, 0.6)]), "cannot be told from guessing"),
-        (report([(0, 1, 0.6)] * 3 + [(0, 0, 0.6)] * 5 + [(1, 1, 0.6)] * 8), "calm and angry are taken for each other in 3"),
+        (report([(0, 1, 0.6)] * 3 + [(0, 0, 0.6)] * 5 + [(1, 1, 0.6)] * 8), "are taken for each other in 3 of 16"),
         (report([(0, 0, 0.6)] * 6 + [(1, 0, 0.6)] * 6), "No held-out item of angry was recognized"),
-        (report([(0, 0, 0.6), (0, 1, 0.6), (1, 1, 0.6)]), "knows its training items (90.0 % UAR) much better"),
+        (report([(0, 0, 0.6), (0, 1, 0.6), (1, 1, 0.6), (1, 0, 0.6)]), "knows its training items (90.0 % UAR) much better"),
         (report([(0, 0, 0.6), (1, 1, 0.6)], findings=[FEW]), "Collect more items"),
         (report([(0, 0, 0.6), (1, 1, 0.6)], grouped=False), "columns path, label and group"),
         (report([(0, 0, 0.6), (1, 1, 0.6)], unreadable=["x"]), "could not be read"),
