@@ -218,7 +218,7 @@ def test_names_cannot_break_the_page() -> None:
         (report([(0, 0, 0.9), (0, 1, 0.6), (1, 0, 0.6), (1, 1, 0.6)]), "cannot be told from guessing"),
         (report([(0, 1, 0.6)] * 3 + [(0, 0, 0.6)] * 5 + [(1, 1, 0.6)] * 8), "are taken for each other in 3 of 16"),
         (report([(0, 0, 0.6)] * 6 + [(1, 0, 0.6)] * 6), "No held-out item of angry was recognized"),
-        (report([(0, 0, 0.6), (0, 1, 0.6), (1, 1, 0.6), (1, 0, 0.6)]), "knows its training items (90.0 % UAR) much better"),
+        (report([(0, 0, 0.6), (0, 1, 0.6), (1, 1, 0.6), (1, 0, 0.6)]), "knows its training items (90.0 % UAR)"),
         (report([(0, 0, 0.6), (1, 1, 0.6)], findings=[FEW]), "Collect more items"),
         (report([(0, 0, 0.6), (1, 1, 0.6)], grouped=False), "columns path, label and group"),
         (report([(0, 0, 0.6), (1, 1, 0.6)], unreadable=["x"]), "could not be read"),
