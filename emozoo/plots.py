@@ -42,7 +42,7 @@ INK, FAINT = "#1F2430", "#6B7280"
 MAX_PANELS = 4
 THUMBNAILS = 9
 WIDTH = 9.0  # inches, so that the text can be read where the figure is shown 640 pixels wide
-STRIP = 0.72  # side of a thumbnail, inches
+STRIP = 0.61  # side of a thumbnail, inches
 ACTED = 0.22  # height of the strip of acted emotions, inches
 TEXT, SMALL = 10, 9  # points
 Acted = Sequence[tuple[float, float, str]]  # start and end in seconds, and what was acted then
@@ -242,19 +242,27 @@ def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None
         ax.set_xlabel("seconds", fontsize=SMALL, color=FAINT, labelpad=1)
     if several:
         ax.set_title(
-            f"face {track.id}: {track.label or 'no label'}", loc="left", fontsize=TEXT, pad=4, color=INK, parse_math=False
+            f"face {track.id}: {track.label or 'no label'}",
+            loc="left",
+            fontsize=TEXT,
+            pad=4,
+            color=INK,
+            parse_math=False,
         )
     plain_axes(ax)
 
 
 def _name_band(ax: Axes, name: str, color: str, edges: np.ndarray, base: np.ndarray, height: np.ndarray) -> None:
-    """Writes the name of the class where its band is broadest, if there is room."""
-    width = np.diff(edges) / (ax.get_xlim()[1] - ax.get_xlim()[0])
+    """Writes the name of the class where its band is broadest, if there is room; never across an end of the axis."""
+    low, high = ax.get_xlim()
+    width = np.diff(edges) / (high - low)
     best = int((height * np.minimum(width, 0.2)).argmax())
     reach = [i for i in range(len(height)) if abs(i - best) <= 2 and height[i] > 0.16]
-    if height[best] > 0.16 and width[reach].sum() > 0.018 * len(name) and best in reach:
+    room = 0.016 * len(name)  # of the axis, for the name
+    if height[best] > 0.16 and width[reach].sum() > room and best in reach:
+        half = 0.6 * room * (high - low)
         ax.text(
-            (edges[best] + edges[best + 1]) / 2,
+            min(max((edges[best] + edges[best + 1]) / 2, low + half), high - half),
             base[best] + height[best] / 2,
             name,
             ha="center",
