@@ -114,6 +114,7 @@ class Report:
                     "per_class": statistics.per_class(self.outcome),
                 },
                 "people": len(set(self.outcome.groups.tolist())),
+                "few": any(f.code == "few_items" for f in self.findings),
             }  # fmt: skip
         wrong = self.mistakes()
         shown = [

@@ -145,6 +145,7 @@ def test_what_makes_a_score_too_good_is_said_before_training(
         assert part in caplog.text
         assert part.lower() in page.lower()
     assert "score is likely too good" in page
+    assert "the interval is too narrow" in page
 
 
 def test_nothing_held_out_is_said(data: Path, tmp_path: Path) -> None:
@@ -169,6 +170,7 @@ def test_the_command_names_the_report(data: Path, tmp_path: Path, capsys: pytest
     printed = capsys.readouterr()
     assert f"report: {tmp_path / 'own' / 'report.html'}" in printed.out
     assert "few items" not in printed.out, "warnings are on stderr, before training"
+    assert "Tip" not in printed.err, "no tips of Lightning, which would drown them"
 
 
 # -- the page alone: no network is trained --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -46,6 +47,7 @@ def finetune(
     """
     from emozoo.finetune import finetune as run
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its list of devices, and its tips
     with redirect_stdout(sys.stderr):  # progress of Lightning
         made = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)
     unreadable = made["unreadable"]
