@@ -253,17 +253,25 @@ def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None
 
 
 def _name_band(ax: Axes, name: str, color: str, edges: np.ndarray, base: np.ndarray, height: np.ndarray) -> None:
-    """Writes the name of the class where its band is broadest, if there is room; never across an end of the axis."""
+    """Writes the name of the class where its band is broadest, if there is room."""
     low, high = ax.get_xlim()
     width = np.diff(edges) / (high - low)
     best = int((height * np.minimum(width, 0.2)).argmax())
-    reach = [i for i in range(len(height)) if abs(i - best) <= 2 and height[i] > 0.16]
-    room = 0.016 * len(name)  # of the axis, for the name
-    if height[best] > 0.16 and width[reach].sum() > room and best in reach:
-        half = 0.6 * room * (high - low)
+    if height[best] <= 0.16:
+        return
+    first = last = best  # the broad part of the band around it
+    while first > 0 and height[first - 1] > 0.16:
+        first -= 1
+    while last < len(height) - 1 and height[last + 1] > 0.16:
+        last += 1
+    half = 0.009 * len(name) * (high - low)  # of the name
+    left, right = edges[first] + half, edges[last + 1] - half
+    if left < right:
+        x = min(max((edges[best] + edges[best + 1]) / 2, left), right)
+        at = int(np.searchsorted(edges, x, "right")) - 1
         ax.text(
-            min(max((edges[best] + edges[best + 1]) / 2, low + half), high - half),
-            base[best] + height[best] / 2,
+            x,
+            base[at] + height[at] / 2,
             name,
             ha="center",
             va="center",
