@@ -55,11 +55,14 @@ class Prediction(prediction.Prediction):
 
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
-    def plot(self, path: MediaPath) -> None:
-        """Draws the timelines as an image; the suffix chooses the format (.png, .svg, .pdf)."""
+    def plot(self, path: MediaPath, acted: Sequence[tuple[float, float, str]] = ()) -> None:
+        """Draws the timelines as an image; the suffix chooses the format (.png, .svg, .pdf).
+
+        ``acted``: what is known to be shown, as ``(start, end, class)`` in seconds; drawn above the timeline.
+        """
         from emozoo import plots
 
-        plots.timeline(self, Path(path))
+        plots.timeline(self, Path(path), acted)
 
     def video(self, path: MediaPath, progress: Callable[[float], None] | None = None) -> None:
         """Writes the video as mp4 with boxes and labels drawn in. Raises VideoError for stills and audio.

@@ -35,6 +35,7 @@ _NEW_NAMES = {
     "emozoo.module.load": "emozoo.zoo.load",
     "emozoo.module.rate": "emozoo.optim.lr_factor",
     "emozoo.packaged.folder": "emozoo.files.packaged",
+    "emozoo.train.finetune": "emozoo.finetune.finetune",
 }
 
 # By class: old arguments and what they are called now.
