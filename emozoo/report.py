@@ -29,9 +29,11 @@ def write(path: Path, lines: Sequence[Line], about: Mapping[str, Any]) -> None:
     ).get_template("report.html.j2")  # fmt: skip
     classes = json.loads(lines[0].text())["classes"]
     codes, failures = Counter[str](), Counter[str]()
-    labels, seconds = Counter[str](), 0.0
+    labels, seconds, curves = Counter[str](), 0.0, False
+    folder = _folder([one_line(line.file) for line in lines])
     for line in lines:
         record = json.loads(line.text())
+        curves |= record["valence"] is not None
         codes.update(w["code"] for w in record["warnings"])
         if record["error"]:
             failures[record["error"]["code"]] += 1
@@ -41,7 +43,9 @@ def write(path: Path, lines: Sequence[Line], about: Mapping[str, Any]) -> None:
     page = template.stream(
         mark=MARK, about=about, palette=colors(classes), classes=classes, count=len(lines), failed=failures.total(),
         failures=failures.most_common(), codes=codes.most_common(), labels=labels.most_common(),
-        length=_length(seconds), faces_needed=bool(about["detector"]), rows=_rows(lines, classes), valence=VALENCE,
+        length=_length(seconds), faces_needed=bool(about["detector"]),
+        rows=_rows(lines, classes, folder), valence=VALENCE, curves=curves,
+        folder=folder,
         arousal=AROUSAL, drawn=DRAWN,
     )  # fmt: skip
     page.enable_buffering(100)
@@ -49,18 +53,28 @@ def write(path: Path, lines: Sequence[Line], about: Mapping[str, Any]) -> None:
         file.writelines(page)
 
 
-def _rows(lines: Sequence[Line], classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(lines: Sequence[Line], classes: Sequence[str], folder: str) -> Iterator[dict[str, Any]]:
     palette = colors(classes)
     for number, line in enumerate(lines):
         record = json.loads(line.text())
         time = time_of_labels(record)
+        name = one_line(record["file"]).removeprefix(f"{folder}/" if folder else "")
         yield {
-            "number": number, "file": one_line(record["file"]), "label": record["label"],
+            "number": number, "file": name, "label": record["label"],
             "score": (record["scores"] or {}).get(record["label"]), "valence": record["valence"],
             "arousal": record["arousal"], "duration_s": record["duration_s"], "length": _length(record["duration_s"]),
             "faces": faces_of(record), "tracks": len(record["tracks"]), "warnings": record["warnings"],
             "error": record["error"], "time": time, "timeline": _timeline(record, palette) if number < DRAWN else None,
         }  # fmt: skip
+
+
+def _folder(names: Sequence[str]) -> str:
+    """The folder or address that all files lie below; empty where there is none."""
+    parts = [name.split("/")[:-1] for name in names]
+    shared = 0
+    while all(len(p) > shared and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return "/".join(parts[0][:shared])
 
 
 def _timeline(record: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str, Any] | None:

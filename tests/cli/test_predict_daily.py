@@ -191,9 +191,8 @@ def odd(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def everything(run: Run, folder_of, odd: Path, tmp_path: Path) -> tuple[Path, list[dict]]:
     """The results of that folder, with all that is written for other programs, and the JSON lines."""
-    code, lines, err = run(
-        odd, "--model", folder_of("ceflnet"), "--out", tmp_path / "out", "--json", "--srt", "--elan", "--parquet", "--report"
-    )  # fmt: skip
+    kinds = "--json", "--srt", "--elan", "--parquet", "--report"
+    code, lines, err = run(odd, "--model", folder_of("ceflnet"), "--out", tmp_path / "out", *kinds)
     assert code == 1
     assert len([line for line in err if line.startswith("note: no ")]) == 2  # of the still
     return tmp_path / "out", [json.loads(line) for line in lines]
@@ -273,7 +272,7 @@ def test_the_report_is_one_safe_page(everything: tuple[Path, list[dict]]) -> Non
     page = _Page(text)
     assert len(page.rows) == 1 + len(records)
     for row, record in zip(page.rows[1:], records, strict=True):
-        assert record["file"] in row
+        assert Path(record["file"]).name in row
         assert (record["error"]["code"] if record["error"] else record["label"]) in row
     assert [tag for tag, _ in page.tags].count("svg") == 2
     assert not {"img", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
