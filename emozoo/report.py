@@ -97,6 +97,7 @@ def _timeline(record: Mapping[str, Any], palette: Mapping[str, str]) -> dict[str
     curves = []
     for k, (name, color) in enumerate((("valence", VALENCE), ("arousal", AROUSAL))):
         points = [f"{(x1 + x2) / 2:.1f},{CURVE * (1 - va[k]) / 2:.1f}" for x1, x2, _, va in bins if va is not None]
+        points = points * 2 if len(points) == 1 else points  # a line of one point is a dot
         curves += [{"name": name, "color": color, "points": " ".join(points)}] * bool(points)
     return {
         "bands": bands, "curves": curves, "width": WIDTH, "height": BAND * bool(bands) + CURVE * bool(curves),
