@@ -16,7 +16,7 @@ from emozoo.errors import UsageError
 from emozoo.journal import Line
 from emozoo.prediction import likeliest
 
-ROWS = 50_000  # of moments that are held in memory before they are written
+ROWS = 50_000  # of moments that are held as Python objects, before they become columns
 
 
 def write_jsonl(path: Path, lines: Sequence[Line]) -> None:
@@ -38,36 +38,30 @@ def write_csv(path: Path, lines: Sequence[Line]) -> None:
 
 def check_parquet() -> None:
     """Raises UsageError where the library that writes Parquet is missing."""
-    if find_spec("pyarrow") is None:
-        raise UsageError("--parquet needs pyarrow: pip install 'emozoo[parquet]'")
+    if find_spec("polars") is None:
+        raise UsageError("--parquet needs polars: pip install 'emozoo[parquet]'")
 
 
 def write_parquet(path: Path, lines: Sequence[Line]) -> None:
     """A line for each moment of each track of each file; columns as in the CSV of one file."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    import polars as pl
 
     classes = json.loads(lines[0].text())["classes"]
-    number = pa.float64()
-    columns = [("file", pa.string()), ("model", pa.string()), ("track", pa.int32()), ("start_s", number),
-               ("end_s", number), ("label", pa.string())]  # fmt: skip
-    columns += [(name, number) for name in (*classes, "valence", "arousal", "x1", "y1", "x2", "y2")]
-    schema = pa.schema(columns, metadata={"comment": MARK})
-    rows: list[list[Any]] = []
-    with files.replacing(path) as part, parquet.ParquetWriter(str(part), schema) as table:
-
-        def write() -> None:
-            values = zip(*rows, strict=True) if rows else [[]] * len(schema)
-            table.write_table(pa.Table.from_arrays(
-                [pa.array(v, field.type) for v, field in zip(values, schema, strict=True)], schema=schema
-            ))  # fmt: skip
+    text, number = (
+        ("file", "model", "label"),
+        ("start_s", "end_s", *classes, "valence", "arousal", "x1", "y1", "x2", "y2"),
+    )
+    kinds = dict.fromkeys(text, pl.String) | {"track": pl.Int32} | dict.fromkeys(number, pl.Float64)
+    names = ["file", "model", "track", "start_s", "end_s", "label", *number[2:]]
+    schema = {name: kinds[name] for name in names}
+    parts, rows = [pl.DataFrame(schema=schema)], list[list[Any]]()
+    for i, line in enumerate(lines, 1):
+        rows += moments(json.loads(line.text()), classes)
+        if len(rows) > ROWS or i == len(lines):
+            parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
             rows.clear()
-
-        for line in lines:
-            rows += moments(json.loads(line.text()), classes)
-            if len(rows) > ROWS:
-                write()
-        write()
+    with files.replacing(path) as part:
+        pl.concat(parts).write_parquet(part, metadata={"comment": MARK})
 
 
 def moments(record: Mapping[str, Any], classes: Sequence[str]) -> Iterable[list[Any]]:

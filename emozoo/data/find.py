@@ -106,6 +106,8 @@ def matching(pattern: Path) -> list[tuple[Path, Path]]:
                     found.setdefault(os.path.realpath(inside), (inside, inside.relative_to(base)))
         elif path.suffix.lower() in MEDIA and not is_ours(path):
             found.setdefault(os.path.realpath(path), (path, path.relative_to(base)))
+    if not found and not {"*", "?"} & set(str(pattern)):
+        return [(pattern, Path(pattern.name))]  # brackets are common in names: a file that is missing
     if not found:
         raise UsageError(f"{one_line(pattern)}: no media file matches this pattern (looked for {_kinds()})")
     return sorted(found.values())
@@ -203,9 +205,9 @@ def is_ours(path: Path) -> bool:
             return False
         match path.suffix.lower():
             case ".parquet":
-                import pyarrow.parquet
-
-                return (pyarrow.parquet.read_metadata(path).metadata or {}).get(b"comment") == MARK.encode()
+                with path.open("rb") as data:
+                    data.seek(-min(path.stat().st_size, 2**16), os.SEEK_END)
+                    return MARK.encode() in data.read()  # in the footer
             case ".png":
                 with Image.open(path) as image:
                     return image.info.get("Software") == MARK

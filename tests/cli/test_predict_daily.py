@@ -216,9 +216,9 @@ def test_results_for_other_programs(everything: tuple[Path, list[dict]], odd: Pa
     assert rows[0][1:3] == ["0", "2000"]
     assert rows[0][3] == of["two"]["label"]
 
-    from pyarrow import parquet
+    import polars
 
-    table = parquet.read_table(out / "predictions.parquet").to_pylist()
+    table = polars.read_parquet(out / "predictions.parquet").to_dicts()
     flat = [(r["file"], t["id"], m["start_s"]) for r in records for t in r["tracks"] for m in t["timeline"]]
     assert [(row["file"], row["track"], row["start_s"]) for row in table] == flat
     assert [row["anger"] for row in table if row["file"].endswith("long.mp4")] == [
@@ -280,7 +280,7 @@ def test_the_report_is_one_safe_page(everything: tuple[Path, list[dict]]) -> Non
     assert all(a["href"].startswith("#") for tag, a in page.tags if tag == "a")
     assert not re.search(r"https?://|@import|url\(", text)
     assert "default-src 'none'" in text
-    assert "Limits" in text
+    assert "The model and its limits" in text
 
 
 def test_one_file_has_a_report(run: Run, folder_of, media: Path, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_parquet_names_what_is_missing(run: Run, images: Path, monkeypatch, tmp_
     """Protects hours of work: that a library is missing is said first, with the line that installs it."""
     monkeypatch.setattr("emozoo.summary.find_spec", lambda name: None)
     code, _, err = run(images, "--out", tmp_path / "out", "--parquet")
-    assert (code, err) == (2, ["error: --parquet needs pyarrow: pip install 'emozoo[parquet]'"])
+    assert (code, err) == (2, ["error: --parquet needs polars: pip install 'emozoo[parquet]'"])
 
 
 # -- interrupted ---------------------------------------------------------------------------------------------------
