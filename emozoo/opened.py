@@ -64,6 +64,20 @@ class Face:
     failure: ReadError | None = None
 
 
+class FaceRule(NamedTuple):
+    """Which faces get a timeline: those whose box has at least ``smallest`` pixels, ``most`` of them (None: eight)."""
+
+    smallest: float = 0.0
+    most: int | None = None
+
+    def large(self, tracks: Sequence[Track]) -> list[Track]:
+        """The tracks whose boxes are large enough: by the median over time of the longer side."""
+        return [t for t in tracks if float(np.median((t.boxes[:, 2:] - t.boxes[:, :2]).max(1))) >= self.smallest]
+
+
+ALL_FACES = FaceRule()
+
+
 class Task(NamedTuple):
     """Windows of a face that show the same frames, and the clip of the first one once it is read."""
 
@@ -76,7 +90,8 @@ class Task(NamedTuple):
 class OpenFile:
     """An open file. ``tracks``: all faces; ``long``: how many beside the main one are seen long enough for a timeline.
 
-    ``faces``: those with a timeline. ``used``: streams that held anything real.
+    ``small``: how many faces were left out for their size. ``faces``: those with a timeline. ``used``: streams that
+    held anything real.
     """
 
     reader: ClipReader
@@ -84,6 +99,8 @@ class OpenFile:
     tracks: list[Track]
     long: int
     faces: list[Face]
+    rule: FaceRule = ALL_FACES
+    small: int = 0
     used: set[str] = field(default_factory=set)
     warnings: list[Warn] = field(default_factory=list)
 
@@ -93,10 +110,7 @@ class OpenFile:
         A window whose own entry of the timeline does not show the face is left out, if the model has no other stream
         to predict from.
         """
-        others = any(
-            self.reader.audio is not None if s.kind.needs_audio else not s.kind.crops_face
-            for s in self.spec.streams.values()
-        )
+        others = others_than_faces(self.spec, self.reader.audio is not None)
         found = []
         for face in self.faces:
             seen = None if others or len(face.windows) == 1 else face.track
@@ -171,13 +185,15 @@ class OpenFile:
             texts["gaps"] = (
                 f"{skipped} of {len(main.windows)} moments have no prediction: no face, or nothing that can be decoded"
             )
-        if len(tracks) > shown:
+        if tracks and len(tracks) + self.small > shown:
             brief, more = len(tracks) - 1 - self.long, 1 + self.long - shown
             shortest = min(MIN_TRACK_S, self.reader.duration / 2)
             most = "with most face frames" if self.reader.duration else "that are largest"
             reasons = [f"{brief} seen for less than {shortest:.2g} s"] * bool(brief)
-            reasons += [f"{more} beyond the {MAX_TRACKS} {most}"] * bool(more)
-            what = "1 more face" if brief + more == 1 else f"{brief + more} more faces"
+            reasons += [f"{more} beyond the {self.rule.most or MAX_TRACKS} {most}"] * bool(more)
+            reasons += [f"{self.small} smaller than {self.rule.smallest:g} pixels"] * bool(self.small)
+            count = brief + more + self.small
+            what = "1 more face" if count == 1 else f"{count} more faces"
             texts["more_faces"] = f"{what} got no timeline: {', '.join(reasons)}"
         return [{"code": code, "text": text} for code, text in texts.items()]
 
@@ -188,8 +204,12 @@ class OpenFile:
             return None
         others = [s for s in self.spec.streams if s in self.used]
         how = f"the prediction comes from: {', '.join(others)}" if others else "this model predicts from faces alone"
-        advice = None if self.tracks else self._look_again(lambda images: faces.hint(images, self.spec.detector))
-        return "; ".join(filter(None, ["no face was found", how, advice]))
+        found, advice = "no face was found", None
+        if self.small:
+            found = f"no face of {self.rule.smallest:g} pixels was found, and {self.small} smaller"
+        elif not self.tracks:
+            advice = self._look_again(lambda images: faces.hint(images, self.spec.detector))
+        return "; ".join(filter(None, [found, how, advice]))
 
     def _turned(self, main: Track) -> str | None:
         """The warning for a doubtful face in a file that shows a surer one after turning; None without one."""
@@ -212,24 +232,36 @@ class OpenFile:
         return None
 
 
-def open_file(name: str, images: Frames | None, spec: ClipSpec, every: float) -> OpenFile:
+def open_file(name: str, images: Frames | None, spec: ClipSpec, every: float, rule: FaceRule = ALL_FACES) -> OpenFile:
     """Opens a file, or images in memory, and finds its faces. Raises ReadError."""
     with read_errors(name):
         reader = ClipReader(name, spec, images=images)
     try:
         with read_errors(name):
-            tracks = list(reader.tracks) if spec.needs_face else []
+            found = list(reader.tracks) if spec.needs_face else []
     except ReadError:
         reader.close()
         raise
-    duration = float(reader.duration)
+    return choose(reader, spec, every, rule, found)
+
+
+def choose(reader: ClipReader, spec: ClipSpec, every: float, rule: FaceRule, found: list[Track]) -> OpenFile:
+    """The open file with those of the faces found in it that get a timeline, and their windows."""
+    duration, tracks = float(reader.duration), found
+    if rule.smallest and found:
+        reader.tracks = tracks = rule.large(found)  # the first one is the main track of the reader, too
     long = [t for t in tracks[1:] if t.end - t.start >= min(MIN_TRACK_S, duration / 2)]
-    chosen: list[Track | None] = [*tracks[:1], *long[: MAX_TRACKS - 1]]
+    chosen: list[Track | None] = [*tracks[:1], *long[: (rule.most or MAX_TRACKS) - 1]]
     shown = [
         Face(track, not number, cut_windows(duration, spec.window_s, every, track if number else None))
         for number, track in enumerate(chosen or [None])
     ]
-    return OpenFile(reader, spec, tracks, len(long), shown)
+    return OpenFile(reader, spec, tracks, len(long), shown, rule, len(found) - len(tracks))
+
+
+def others_than_faces(spec: ClipSpec, audio: bool) -> bool:
+    """Whether the model can predict without a face, of media that have audio or not."""
+    return any(audio if s.kind.needs_audio else not s.kind.crops_face for s in spec.streams.values())
 
 
 def read_tasks(tasks: Sequence[tuple[OpenFile, Task]]) -> list[Task]:

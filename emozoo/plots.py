@@ -22,7 +22,7 @@ from emozoo.data import media
 from emozoo.data.find import MARK, one_line
 from emozoo.errors import VideoError
 from emozoo.files import replacing
-from emozoo.labels import canonical
+from emozoo.labels import canonical, circumplex_point
 from emozoo.prediction import FaceTrack, Moment, Prediction
 
 COLORS = {
@@ -327,10 +327,14 @@ def _draw_va(ax: Axes, moments: list[Moment], until: float) -> None:
 
 
 def _draw_plane(ax: Axes, moments: list[Moment]) -> None:
-    """Draws the path through the valence-arousal plane, later moments darker."""
+    """Draws the path through the valence-arousal plane, later moments darker, and where some emotions lie in it."""
     ax.add_artist(matplotlib.patches.Circle((0, 0), 1, fill=False, color="#D1D5DB", lw=1))
     ax.axhline(0, color="#E5E7EB", lw=0.8, zorder=0)
     ax.axvline(0, color="#E5E7EB", lw=0.8, zorder=0)
+    for name in ("anger", "calm", "happiness", "sadness", "surprise"):
+        point = circumplex_point(name)
+        assert point is not None
+        ax.text(*point, name, ha="center", va="center", fontsize=7, color=FAINT, alpha=0.75, zorder=1)
     v, a = [m.valence for m in moments], [m.arousal for m in moments]
     ax.plot(v, a, color=FAINT, lw=0.8, alpha=0.6)  # type: ignore[arg-type]
     ax.scatter(v, a, c=range(len(v)), cmap="cividis_r", s=16, zorder=3)  # type: ignore[arg-type]
