@@ -46,7 +46,7 @@ tables: setup
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/leaderboard_pages.py
 
-# Every measurement of speed in benchmarks/speed, below 20 minutes on a machine that has nothing else to do.
+# Every measurement of speed in benchmarks/speed, for a machine that has nothing else to do.
 bench: setup
 	$(BIN)/python benchmarks/speed
 

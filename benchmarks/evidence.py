@@ -212,11 +212,11 @@ def joined_table(corpora: Sequence[str], name: str) -> Path:
     """
     rows = [(n, c, row) for n, c in enumerate(corpora) for row in read_manifest(resolve_path(CORPORA[c])).rows]
     lines = [
-        {"path": os.path.abspath(row.path), "label": label, "group": f"{corpus} {row.group}", "split": row.split,
-         "fold": number}
+        {"path": os.path.abspath(row.path), "label": label, "group": f"{corpus} {row.group}", "split": row.split}
+        | ({"fold": number} if len(corpora) > 1 else {})
         for number, corpus, row in rows
         if (label := canonical(str(row.label))) in BASIC7
-    ]  # fmt: skip
+    ]
     path = RUNS / "voices" / name / "manifest.csv"
     columns = ("path", "label", "group", "split", *(["fold"] if len(corpora) > 1 else []))
     report.write_text(files.csv_text(lines, columns), path)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import occlusion_table
 import speed_tables
 from huggingface_hub import EvalResult, ModelCard
 
@@ -151,14 +152,14 @@ HEADLINE = (
     ("Face and voice: talking people, 6 classes, one actor left out", f"{RJA}talk6", "javased_loao_v1", ""),
     ("Faces: web photographs, 7 classes", "ceflnet.faces7_v4", "ferplus7", "val"),
     ("Faces: press photographs, 5 classes, people in 5 folds", "ceflnet, recipe of faces5_v3", "lfw5_5fold_v1", ""),
-    ("Voices: English, 8 classes, 4 other actors", f"{RJA}ravdess_voices", "ravdess_voices_actors_17_to_20", "val"),
-    ("Voices: German, 7 classes, 2 other speakers", f"{RJA}emodb_voices", "voices_emodb_val", "val"),
+    ("Voices: English, 8 classes, 4 other actors", f"{RJA}voices_ravdess", "ravdess_voices_actors_17_to_20", "val"),
+    ("Voices: German, 7 classes, 2 other speakers", f"{RJA}voices_emodb", "voices_emodb_val", "val"),
     ("Voices: trained on German, tested on English, 6 classes", f"{RJA}emodb_voices", "voices_emodb_to_ravdess", ""),
 )
 
 
 def headline() -> str:
-    """Five results on photographs and voices of people, for the README: WAR with the class prior, UAR without."""
+    """Results on photographs and voices of people, for the README: WAR with the class prior, UAR without."""
     found = {(r["model"], r["protocol"], r["split"], r["prior"]): r for r in results() if not r["control"]}
 
     def lines() -> Iterator[list[str]]:
@@ -315,6 +316,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_tables.speed,
     "growth": speed_tables.growth,
     "large_set": speed_tables.large_set,
+    "occlusion": occlusion_table.occlusion,
     "composed_face_voice": lambda: composed("face_voice"),
     "composed_face_scene": lambda: composed("face_scene"),
 }

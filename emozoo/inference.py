@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from emozoo.data.find import Item, find_media, one_line
 from emozoo.data.images import is_image
 from emozoo.device import ready
 from emozoo.errors import UsageError
+from emozoo.evidence import VA, Evidence
 from emozoo.inputs import Clip, Frames, ImageLike, collect
 from emozoo.opened import OpenFile, ReadError, Task, open_file, read_errors, read_tasks
 from emozoo.prediction import FaceTrack, MediaPath, Moment
@@ -43,8 +45,15 @@ IMAGES, IMAGE_BYTES = 16, 6 * 2**20
 BATCH_BYTES = 128 * 2**20
 
 
+@dataclass
 class Prediction(prediction.Prediction):
-    """The prediction of one model for one file, with its timelines as an image and as an annotated video."""
+    """The prediction of one model for one file, with its timelines as an image and as an annotated video.
+
+    ``evidence``: the window of the main track in which the likeliest class scores highest, as the network saw it;
+    None unless a :class:`Predictor` was asked for it.
+    """
+
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     def plot(self, path: MediaPath) -> None:
         """Draws the timelines as an image; the suffix chooses the format (.png, .svg, .pdf)."""
@@ -150,7 +159,10 @@ def predict(
 
 
 class Predictor:
-    """A model with the options of a prediction; arguments and errors are those of :func:`predict`."""
+    """A model with the options of a prediction; arguments and errors are those of :func:`predict`.
+
+    ``evidence``: every Prediction holds the window that explains it (:mod:`emozoo.explain`).
+    """
 
     def __init__(
         self,
@@ -162,6 +174,7 @@ class Predictor:
         detector: str | None = None,
         device: str | None = None,
         batch_size: int | None = None,
+        evidence: bool = False,
     ) -> None:
         if not (math.isfinite(every) and every > 0):
             raise UsageError(f"every must be a positive number of seconds, got {every}")
@@ -177,12 +190,20 @@ class Predictor:
             if not detector and (reason := faces.fallback_reason(module.spec.detector)):
                 self._fallback = [{"code": faces.FALLBACK_CODE, "text": reason}]
         self.module, self.spec, self.every, self.prior = module, spec, every, prior or module.prior
-        self.min_confidence = min_confidence
+        self.min_confidence, self.evidence = min_confidence, evidence
         self.batch_size = batch_size or _batch_size(spec)
         if module.classes:
             module.scores(
                 torch.zeros(1, len(module.classes), device=module.device), self.prior
             )  # raises for a wrong prior
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is predicted for a file, as plain data: weights, spec with its detector, options."""
+        return {
+            "model": self.module.name, "sha256": self.module.sha256, "spec": self.spec.to_dict(), "every": self.every,
+            "prior": self.prior, "min_confidence": self.min_confidence, "fallback": bool(self._fallback),
+        }  # fmt: skip
 
     def predict(self, item: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
         """The prediction for one file or clip. A file that cannot be read never raises; the network's errors do.
@@ -293,6 +314,9 @@ class Predictor:
         result.warnings += file.warning_texts()
         if result.tracks:
             self._summarize(result)
+            if self.evidence:
+                scores = list((result.scores or {}).values())
+                result.evidence = file.faces[0].best.of(int(np.argmax(scores)) if scores else VA)
 
     def _summarize(self, result: Prediction) -> None:
         """Copies the means of the main track to the file, and warns if no label is sure enough."""
@@ -332,6 +356,12 @@ class Predictor:
         out = self.module.predict_step(batch.to(self.module.device), 0)
         scores = None if out["logits"] is None else self.module.scores(out["logits"], self.prior).cpu().numpy()
         va = None if out["va"] is None else out["va"].float().cpu().numpy()
+        for i, task in enumerate(tasks if self.evidence else ()):
+            if task.face.main:
+                own_scores, own_va = (None if x is None else x[i] for x in (scores, va))
+                task.face.best.add(
+                    self.module.arch, self.spec, task.windows[0], batch, i, own_scores, own_va, out["attention"]
+                )
         return [
             [
                 WindowOutput(

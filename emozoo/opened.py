@@ -16,6 +16,7 @@ from emozoo.data.clips import MAIN, ClipReader, Plan, RawClip, Warn, file_errors
 from emozoo.data.faces import Track
 from emozoo.data.find import one_line
 from emozoo.errors import EmozooError, VideoError
+from emozoo.evidence import Best
 from emozoo.inputs import Frames
 from emozoo.spec import ClipSpec
 from emozoo.timeline import Window, WindowOutput, cut_windows, group_by_frames, longest_stretch, shows_face
@@ -50,12 +51,16 @@ def read_errors(file: str) -> Iterator[None]:
 
 @dataclass
 class Face:
-    """A face that gets a timeline, or None for the file as a whole, and the network's outputs for its windows."""
+    """A face that gets a timeline, or None for the file as a whole, and the network's outputs for its windows.
+
+    ``best``: the windows that explain the prediction, where that is asked for.
+    """
 
     track: Track | None
     main: bool
     windows: list[Window]
     outputs: list[WindowOutput] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
     failure: ReadError | None = None
 
 

@@ -83,14 +83,14 @@ def timeline(prediction: Prediction, path: Path) -> None:
     if va:
         _draw_va(figure.add_subplot(grid[-1, 0]), prediction.timeline, until)
         _draw_plane(figure.add_subplot(grid[-1, 1]), prediction.timeline)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _title(figure: Figure, prediction: Prediction) -> None:
     height = figure.get_figheight()
     name = one_line(Path(prediction.file).name)
     name = name if len(name) <= 70 else f"{name[:42]} … {name[-25:]}"
-    _text(figure, 0.065, 1 - 0.3 / height, name, fontsize=13, fontweight="bold")
+    write_text(figure, 0.065, 1 - 0.3 / height, name, fontsize=13, fontweight="bold")
     result = []
     if prediction.label and prediction.scores:
         result.append(f"{prediction.label} {prediction.scores[prediction.label]:.2f}")
@@ -98,7 +98,7 @@ def _title(figure: Figure, prediction: Prediction) -> None:
         result.append("no label")
     if prediction.valence is not None and prediction.arousal is not None:
         result.append(f"valence {prediction.valence:+.2f}, arousal {prediction.arousal:+.2f}")
-    _text(figure, 0.975, 1 - 0.3 / height, "   ".join(result), fontsize=13, ha="right")
+    write_text(figure, 0.975, 1 - 0.3 / height, "   ".join(result), fontsize=13, ha="right")
     notes = [one_line(prediction.model), f"streams: {', '.join(prediction.streams_used)}"]
     if prediction.detector:
         notes.append(f"faces by {prediction.detector}")
@@ -106,15 +106,15 @@ def _title(figure: Figure, prediction: Prediction) -> None:
     if hidden > 0 and prediction.label:
         notes.append(f"{hidden} more faces not drawn")
     notes += [w["code"].replace("_", " ") for w in prediction.warnings]
-    _text(figure, 0.065, 1 - 0.58 / height, " · ".join(notes), fontsize=9, color=FAINT)
+    write_text(figure, 0.065, 1 - 0.58 / height, " · ".join(notes), fontsize=9, color=FAINT)
 
 
-def _text(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
+def write_text(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
     """Writes text without math: a dollar sign in a name begins no formula."""
     figure.text(x, y, text, **{"va": "center", "color": INK, "parse_math": False, **how})
 
 
-def _plain(ax: Axes) -> None:
+def plain_axes(ax: Axes) -> None:
     """Draws two sides and small ticks. It sets colors here, since threads share the settings of matplotlib."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -222,7 +222,7 @@ def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None
         ax.set_title(
             f"face {track.id}: {track.label or 'no label'}", loc="left", fontsize=9, pad=4, color=INK, parse_math=False
         )
-    _plain(ax)
+    plain_axes(ax)
 
 
 def _name_band(ax: Axes, name: str, color: str, edges: np.ndarray, base: np.ndarray, height: np.ndarray) -> None:
@@ -264,7 +264,7 @@ def _draw_means(ax: Axes, track: FaceTrack) -> None:
     ax.set_xlim(0, 1.18)
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.set_xlabel("mean over time", fontsize=8, color=FAINT, labelpad=1)
-    _plain(ax)
+    plain_axes(ax)
     ax.tick_params(axis="y", length=0)
 
 
@@ -285,7 +285,7 @@ def _draw_va(ax: Axes, moments: list[Moment], until: float) -> None:
     ax.set_ylabel("valence, arousal", fontsize=8, color=FAINT)
     if until:
         ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
-    _plain(ax)
+    plain_axes(ax)
 
 
 def _draw_plane(ax: Axes, moments: list[Moment]) -> None:
@@ -307,7 +307,7 @@ def _draw_plane(ax: Axes, moments: list[Moment]) -> None:
         spine.set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     with replacing(path) as part:
         kind = path.suffix[1:] or "png"

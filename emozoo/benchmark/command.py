@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from emozoo.benchmark.markdown import markdown
 from emozoo.benchmark.page import html
 from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
+from emozoo.benchmark.team import Team
 from emozoo.errors import UsageError
+from emozoo.launch import launched, own_device
 
 
 def workers() -> int:
@@ -36,21 +39,24 @@ def measure(
     """Scores models on data sets (without any: the built-in suite), prints the table and writes the chosen files.
 
     ``sources``: name and root of each data set. A run that was killed continues from its last batch when it is started
-    again; one that ended measures anew.
+    again; one that ended measures anew. Processes of a launcher share the items; the first one writes and prints.
     """
-    unfinished = UnfinishedRun()
+    unfinished, team = UnfinishedRun(), Team.of_launcher()
+    if team.rank:
+        logging.getLogger("emozoo").setLevel(logging.ERROR)
+    options["device"] = own_device(options["device"])
     names = [*models, *(pair or ())]
 
     def score(some: Sequence[str]) -> Result:
         result = Result()
         if not sources:
             chosen = {k: v for k, v in options.items() if k in ("prior", "device")}
-            return suite.measure(some, control=control or ("all",), unfinished=unfinished, **chosen)
+            return suite.measure(some, control=control or ("all",), unfinished=unfinished, team=team, **chosen)
         for dataset, root in sources:
             for fold in folds:
                 result += run.measure(
                     some, dataset, root, fold=fold, folds=people, control=control, num_workers=workers(),
-                    unfinished=unfinished, **options,
+                    unfinished=unfinished, team=team, **options,
                 )  # fmt: skip
         return result
 
@@ -63,8 +69,13 @@ def measure(
         comparisons = compare.results(*sides)
         for side in sides:
             result += side
-    write(result, comparisons, json_file, out)
+    if team.rank == 0:
+        write(result, comparisons, json_file, out)
+    team.gather(None)  # until the files are there, a killed run can go on
     unfinished.finish()
+    team.close()
+    if team.rank:
+        return
     report.show(result.records)
     for c in comparisons:
         print("\n  ".join(comparison_lines(c)))
@@ -89,6 +100,8 @@ def write(result: Result, comparisons: Sequence[dict[str, Any]], json_file: Path
 
 def compare_files(a: Path, b: Path, json_file: Path | None) -> None:
     """Two files of predictions, without measuring anything."""
+    if launched()[0]:
+        return
     found = compare.files(a, b)
     if json_file is not None:
         report.write_json([], json_file, [found])
@@ -99,6 +112,8 @@ def verify_committed(
     models: Sequence[str], sources: Sequence[tuple[str, Path]], *, device: str, json_file: Path | None
 ) -> int:
     """Measures committed lines again; the exit code is 1 where one differs, or none could be verified."""
+    if launched()[1] > 1:
+        raise UsageError("--verify runs in one process: start it without a launcher")
     checks: list[verify.Check] = []
     wanted: Sequence[tuple[str, Path] | tuple[()]] = sources or [()]
     for where in wanted:

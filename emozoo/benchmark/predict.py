@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,14 @@ from emozoo.benchmark import controls, statistics
 from emozoo.benchmark.contenders import Contender
 from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.benchmark.statistics import Outcome
+from emozoo.benchmark.team import Team
 from emozoo.data import sampling
 from emozoo.data.clips import ClipReader, file_errors
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.loading import windows
 from emozoo.data.manifest import Row
 from emozoo.data.tables import read_va
-from emozoo.errors import DatasetError, VideoError
+from emozoo.errors import DatasetError, EmozooError, VideoError
 from emozoo.labels import class_mapping
 from emozoo.metrics import concordance_sums
 from emozoo.spec import ClipSpec
@@ -147,6 +149,7 @@ def predict(
     allow_missing: bool,
     *,
     unfinished: UnfinishedRun | None = None,
+    team: Team | None = None,
     person: str | None = None,
     part: int | str | None = None,
 ) -> Predictions:
@@ -154,6 +157,7 @@ def predict(
 
     ``dm`` must let unreadable items through (``allow_missing=True``): whether one is an error is decided here. With
     ``person`` only the items of that group are scored. ``unfinished`` caches predictions until the run is over.
+    The processes of a ``team`` share the items; each returns the predictions for all.
     Raises DatasetError where no item has a label or none can be read.
     """
     first = contenders[0].module
@@ -174,7 +178,7 @@ def predict(
         )
     items = {r.id: _item(r, dm.spec, va) for r in wanted}
     start = time.monotonic()
-    seconds = _predict_items(contenders, dm, device, items, allow_missing, unfinished)
+    seconds = _predict_items(contenders, dm, device, items, allow_missing, unfinished, team or Team())
     readable = [i for i in items.values() if i.error is None]
     if not readable:
         raise DatasetError(f"{dm.root}: none of {len(wanted)} items could be read")
@@ -252,6 +256,7 @@ def _predict_items(
     items: dict[str, _Item],
     allow_missing: bool,
     unfinished: UnfinishedRun | None,
+    team: Team,
 ) -> float:
     """Fills in the predictions for every window; returns the seconds that an earlier, killed run spent on some."""
     owner = {w.id: item for item in items.values() for w in item.windows}
@@ -261,13 +266,49 @@ def _predict_items(
         # Each window gets the context of the one before it; the last one also stands in front of the first.
         order = [order[i] for i in controls.shuffled(len(order))]
         order, lead = [order[-1], *order], 1
-    done, file = unfinished.open(_key(contenders, dm, order)) if unfinished else ([], None)
+    # A process takes whole batches, so that each batch holds the same windows however many processes there are.
+    first, last = team.block(math.ceil(len(order) / dm.batch_size))
+    if lead and first:
+        first, lead = first - 1, dm.batch_size
+    order = order[first * dm.batch_size : last * dm.batch_size]
+    error: EmozooError | None = None
+    found: list[dict[str, Any]] = []
+    spent = 0.0
+    try:
+        found, spent = _predict_rows(contenders, dm, device, order, lead, allow_missing, unfinished, team)
+    except EmozooError as e:
+        error = e
+    everything = team.gather((found, error))
+    for _, failure in everything:
+        if failure is not None:
+            raise failure
+    for prediction in (p for part, _ in everything for p in part):
+        item = owner[prediction["id"]]
+        item.found.append(prediction)
+        item.error = item.error or prediction["error"]
+        if prediction["error"] and not allow_missing:
+            raise DatasetError(_unreadable(prediction["error"], dm))
+    return spent
+
+
+def _predict_rows(
+    contenders: list[Contender],
+    dm: EmotionDataModule,
+    device: str,
+    rows: Sequence[Row],
+    lead: int,
+    allow_missing: bool,
+    unfinished: UnfinishedRun | None,
+    team: Team,
+) -> tuple[list[dict[str, Any]], float]:
+    """Predictions for ``rows[lead:]``, and the seconds that an earlier, killed run spent on some of them."""
+    done, file = unfinished.open(_key(contenders, dm, rows)) if unfinished else ([], None)
     spent = sum(d.get("seconds", 0.0) for d in done)
     predictions = [p for d in done for p in d["answers"]]
-    rest = order[len(predictions) :]  # starts with the window in front of the next one to predict
+    rest = rows[len(predictions) :]  # starts with the windows in front of the next one to predict
     try:
         if len(rest) > lead:
-            for found, seconds in _batches(contenders, dm, device, rest, lead, allow_missing):
+            for found, seconds in _batches(contenders, dm, device, rest, lead, allow_missing, team.rank == 0):
                 predictions += found
                 if file is not None:
                     file.write(json.dumps({"answers": found, "seconds": round(seconds, 3)}) + "\n")
@@ -276,13 +317,7 @@ def _predict_items(
     finally:
         if file is not None:
             file.close()
-    for prediction in predictions:
-        item = owner[prediction["id"]]
-        item.found.append(prediction)
-        item.error = item.error or prediction["error"]
-        if prediction["error"] and not allow_missing:
-            raise DatasetError(_unreadable(prediction["error"], dm))
-    return spent
+    return predictions, spent
 
 
 def _key(contenders: Sequence[Contender], dm: EmotionDataModule, rows: Sequence[Row]) -> str:
@@ -305,7 +340,13 @@ def _unreadable(why: str, dm: EmotionDataModule) -> str:
 
 
 def _batches(
-    contenders: list[Contender], dm: EmotionDataModule, device: str, rows: Sequence[Row], lead: int, allow_missing: bool
+    contenders: list[Contender],
+    dm: EmotionDataModule,
+    device: str,
+    rows: Sequence[Row],
+    lead: int,
+    allow_missing: bool,
+    show: bool,
 ) -> Iterator[tuple[list[dict[str, Any]], float]]:
     """Predictions for ``rows[lead:]``, a batch at a time in their order, and the seconds that the batch took."""
     for module in {id(c.module): c.module for c in contenders}.values():
@@ -314,7 +355,8 @@ def _batches(
     change = [next(changes) if c.control else None for c in contenders]
     at, clock = 0, time.monotonic()
     with torch.inference_mode():
-        for batch in _with_progress(dm.loader_of(rows, windows=False), contenders[0].module.name):
+        loader = dm.loader_of(rows, windows=False)
+        for batch in _with_progress(loader, contenders[0].module.name) if show else loader:
             part = rows[at : at + dm.batch_size]
             position = {} if batch is None else {i: n for n, i in enumerate(batch.rows)}  # row of the loader -> item
             errors = iter([] if batch is None else batch.skipped)

@@ -17,6 +17,7 @@ from emozoo.benchmark.contenders import contenders_of
 from emozoo.benchmark.predict import has_va, predict
 from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
+from emozoo.benchmark.team import Team
 from emozoo.data import datasets, faces
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.protocols import CHOICES
@@ -54,6 +55,7 @@ def measure(
     num_workers: int = 0,
     allow_missing: bool = False,
     unfinished: UnfinishedRun | None = None,
+    team: Team | None = None,
 ) -> Result:
     """One record per model, part and prior, each followed by its controls.
 
@@ -74,6 +76,7 @@ def measure(
             replaced by ``cascade``, which records then name; one that is named here is not.
         allow_missing: leave out items that cannot be read, and count them; otherwise the first one is an error.
         unfinished: caches predictions while the run is not over, so that a killed run can continue.
+        team: processes that share the items; each returns the whole result.
 
     Raises:
         UsageError: unknown prior or control, or classes that differ without a label map.
@@ -107,7 +110,14 @@ def measure(
                 raise WeightsError(faces.fallback_reason(detector) or "")
             scored.append(
                 predict(
-                    contenders, dm, device, allow_missing, unfinished=unfinished, person=part.person, part=part.label
+                    contenders,
+                    dm,
+                    device,
+                    allow_missing,
+                    unfinished=unfinished,
+                    team=team,
+                    person=part.person,
+                    part=part.label,
                 )
             )
         both = PRIORS if scored[0].contenders[0].module.classes else PRIORS[:1]

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from emozoo import files, registry, synthemo
@@ -18,6 +19,7 @@ from emozoo.benchmark import run
 from emozoo.benchmark.controls import INPUT_CONTROLS, problem
 from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
+from emozoo.benchmark.team import Team
 from emozoo.errors import UsageError
 from emozoo.spec import ClipSpec
 from emozoo.synthemo import Knobs
@@ -54,6 +56,7 @@ def measure(
     num_workers: int | None = None,
     clips: int = CLIPS,
     unfinished: UnfinishedRun | None = None,
+    team: Team | None = None,
 ) -> Result:
     """Every model's newest SynthEmo weights, or ``models``, each followed by its controls.
 
@@ -77,10 +80,11 @@ def measure(
     result = Result()
     for name in names:
         arch = _arch(name)
-        root = prepare(arch, clips=clips, workers=max(1, workers))
+        draw_clips = partial(prepare, arch, clips=clips, workers=max(1, workers))
+        root = team.in_turns(draw_clips) if team else draw_clips()
         found = run.measure(
             [name], "synthemo", root, split="test", prior=prior, control=chosen[name], device=device,
-            batch_size=batch_size, num_workers=workers, unfinished=unfinished,
+            batch_size=batch_size, num_workers=workers, unfinished=unfinished, team=team,
         )  # fmt: skip
         for record in found.records:
             record["protocol"] = f"synthemo_{arch}"

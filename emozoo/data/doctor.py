@@ -25,7 +25,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-
 from emozoo.data import datasets, store
 from emozoo.data.examine import FileFacts, examine
 from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, some

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import av
@@ -20,6 +20,15 @@ from emozoo.data.manifest import MEDIA, of_the_system
 from emozoo.errors import UsageError
 
 MARK = "made by emozoo predict"  # in the images and videos that are written, so that they are never taken for input
+# How tables and JSON that are written begin.
+_RECORD = re.compile(r'\{\s*"schema":\s?1,\s*"file":\s?')
+_WRITTEN = {
+    ".json": _RECORD,
+    ".jsonl": _RECORD,
+    ".csv": re.compile(
+        "file,model,track,start_s,end_s,label,|file,label,.*valence,arousal,faces,duration_s,warnings,error\n"
+    ),
+}
 MAX_NAME = 200  # bytes of a result's name: with suffix and temporary name it stays below the 255 of file systems
 
 _log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
@@ -48,31 +57,38 @@ def find_media(paths: Sequence[str | PathLike[str]]) -> list[Item]:
 
     Raises UsageError for a folder without any media file.
     """
-    found: list[tuple[Path, Path]] = []
-    for path in map(Path, paths):
-        if not os.path.isdir(path):
-            found.append((path, Path(path.name)))
-            continue
-        try:
-            inside = _media_in(path)
-        except OSError:
-            found.append((path, Path(path.name)))
-            continue
-        if not inside:
-            raise UsageError(f"{path}: no media file in this folder (looked for {', '.join(sorted(MEDIA))})")
-        found += [(path / p, p) for p in inside]
-    count = Counter(str(name.with_suffix("")) for _, name in found)
-    items, taken = [], set[str]()
-    for path, name in found:
-        short = str(name.with_suffix(""))
-        full = _cut(short if count[short] == 1 else str(name))  # a.mov beside a.mp4 keeps its suffix
+    found = [pair for path in paths for pair in listed(Path(path))]
+    names = unique_names([name for _, name in found])
+    return [Item(path, name) for (path, _), name in zip(found, names, strict=True)]
+
+
+def listed(path: Path) -> list[tuple[Path, Path]]:
+    """A file, or the media files of a folder, as :func:`find_media` finds them; each with its path inside."""
+    if not os.path.isdir(path):
+        return [(path, Path(path.name))]
+    try:
+        inside = _media_in(path)
+    except OSError:
+        return [(path, Path(path.name))]
+    if not inside:
+        raise UsageError(f"{path}: no media file in this folder (looked for {', '.join(sorted(MEDIA))})")
+    return [(path / p, p) for p in inside]
+
+
+def unique_names(paths: Sequence[PurePath]) -> list[str]:
+    """Names of results for files with these paths inside their folders: without suffix where that is clear enough."""
+    count = Counter(str(path.with_suffix("")) for path in paths)
+    names, taken = [], set[str]()
+    for path in paths:
+        short = str(path.with_suffix(""))
+        full = _cut(short if count[short] == 1 else str(path))  # a.mov beside a.mp4 keeps its suffix
         number, free = 1, full
         while free in taken:
             number += 1
             free = f"{full}-{number}"
         taken.add(free)
-        items.append(Item(path, free))
-    return items
+        names.append(free)
+    return names
 
 
 def _cut(name: str) -> str:
@@ -126,6 +142,12 @@ def _media_in(root: Path) -> list[Path]:
     return sorted(found)
 
 
+def result_path(stem: Path, suffix: str) -> Path:
+    """Where a result is written: a path that is neither the media file itself nor another file of the user's."""
+    path = stem.with_name(stem.name + suffix)
+    return stem.with_name(f"{stem.name}.emozoo{suffix}") if path.exists() and not is_ours(path) else path
+
+
 def is_ours(path: Path) -> bool:
     """Whether that is an image, video, table or JSON file that predict wrote; False where it cannot be read."""
     with suppress(Exception):  # whatever a damaged file makes its reader throw, it is not ours
@@ -138,8 +160,7 @@ def is_ours(path: Path) -> bool:
             case ".mp4":
                 with av.open(str(path)) as box:
                     return box.metadata.get("comment") == MARK
-            case ".json" | ".csv" as suffix:
-                start = {".json": r'\{\s*"schema": 1,\s*"file": ', ".csv": "file,model,track,start_s,end_s,label,"}
+            case ".json" | ".jsonl" | ".csv" as suffix:
                 with path.open(encoding="utf-8") as file:
-                    return re.match(start[suffix], file.read(80)) is not None
+                    return _WRITTEN[suffix].match(file.readline(4096) + file.read(80)) is not None
     return False

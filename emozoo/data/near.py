@@ -2,8 +2,8 @@
 
 Few items are compared pair by pair. Many are first sorted into buckets by the signs of random projections of their
 thumbnails (Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002), and compared within a
-bucket, so that the work grows little faster than the number of items. Two images at the threshold meet in at least one
-bucket with a probability of about 0.98, closer ones nearly always; the projections are always the same ones.
+bucket, so that the work grows little faster than the number of items. A pair close to the threshold may share no bucket
+and be missed; the nearer two images are, the less likely that is. The projections are always the same ones.
 """
 
 from __future__ import annotations
@@ -42,15 +42,17 @@ def similar_pairs(
 def _candidates(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each position in ``left`` (L, frames, 256), and the sorted positions in ``right`` (R, frames, 256) to look at."""
     if len(left) * len(right) <= ALL_PAIRS:
-        yield from ((i, np.arange(len(right))) for i in range(len(left)))
+        every = np.arange(len(right))
+        yield from ((i, every) for i in range(len(left)))
         return
     center = right[:, 0].mean(0)  # what all images have in common tells nothing
+    centered = [side[:, 0] - center for side in (left, right)]
     planes = max(LEAST_PLANES, round(np.log2(len(right))))
     rng = np.random.default_rng(0)
     orders, codes = [], []
     for _ in range(TABLES):
         normals = rng.standard_normal((center.size, planes)).astype(np.float32)
-        ours, theirs = (((x[:, 0] - center) @ normals > 0) @ (1 << np.arange(planes)) for x in (left, right))
+        ours, theirs = ((x @ normals > 0) @ (1 << np.arange(planes)) for x in centered)
         order = np.argsort(theirs, kind="stable")
         orders.append(order)
         codes.append(np.stack([np.searchsorted(theirs[order], ours, side) for side in ("left", "right")], 1))

@@ -32,13 +32,13 @@ from emozoo.data.manifest import Row
 from emozoo.data.pack import pack
 from emozoo.data.store import Cover
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
+from emozoo.launch import SILENT_S, launched
 from emozoo.spec import ClipSpec
 
 WORK = ".prepare"  # folder of parts, inside the store until it is finished
 PLAN = "plan.json"
 PARTS = 256  # how many parts a data set is cut into, where it has more rows
 CHUNK_BYTES = 64 << 20
-SILENT_S = 3600.0  # rank 0 waits this long for the next part of the others
 _WAIT_S = 0.5
 
 Progress = Callable[[int, int], None]
@@ -192,20 +192,6 @@ def _without_killer(part: _Part) -> _Part:
 
 
 # -- the whole -----------------------------------------------------------------------------------------------------
-
-
-def launched() -> tuple[int, int]:
-    """Rank and number of processes, as Lightning reads them from torchrun, SLURM, LSF, MPI or Kubeflow; else 0 of 1."""
-    from lightning.fabric.plugins import environments as e
-
-    found: list[Any] = [e.TorchElasticEnvironment, e.SLURMEnvironment, e.LSFEnvironment, e.MPIEnvironment]
-    found = [kind for kind in found if kind.detect()]
-    if not found and {"RANK", "WORLD_SIZE"} <= set(os.environ):
-        found = [e.KubeflowEnvironment]  # has no detect() of its own
-    if not found:
-        return 0, 1
-    here = found[0]()
-    return here.global_rank(), here.world_size()
 
 
 def _processors() -> int:

@@ -21,6 +21,7 @@ from emozoo.commands import predict
 from emozoo.inference import Prediction
 
 ROOT = Path(__file__).resolve().parents[2]
+TABLES = ["predictions.csv", "predictions.jsonl"]
 
 
 @pytest.fixture
@@ -44,6 +45,8 @@ def asked(monkeypatch, tmp_path) -> list[str]:
         Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
 
     class Stub:
+        settings = {"model": "stub"}
+
         def __init__(self, *_: object, **__: object) -> None: ...
 
         def predict(self, path: Path, progress: object = None) -> Prediction:
@@ -74,7 +77,7 @@ def test_a_bug_in_a_lightning_module_is_one_line_and_the_other_files_are_answere
     assert [f["error"] is None for f in found] == [True, False, True]
     assert found[1]["error"] == {"code": "internal", "text": "KeyError: 'my_new_head' (--debug shows where)"}
     assert err == [f"error: {tmp_path / 'b.png'}: KeyError: 'my_new_head' (--debug shows where)"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "b.json", "c.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "b.json", "c.json", *TABLES]
 
 
 def test_debug_shows_where_a_bug_in_a_lightning_module_is(run, asked, tmp_path):
@@ -105,16 +108,20 @@ def test_results_that_cannot_be_written_cost_one_file(run, asked, tmp_path, monk
     """Protects the rest of a batch from a disk that fills up on the way."""
     write = predict.write_results
 
-    def full(found: Prediction, *rest: object) -> None:
+    def full(found: Prediction, *rest: object) -> list[Path]:
         if found.file.endswith("a.png"):
             raise OSError(28, "No space left on device")
-        write(found, *rest)
+        return write(found, *rest)
 
     monkeypatch.setattr(predict, "write_results", full)
     code, out, err = run(tmp_path / "a.png", tmp_path / "c.png", "--json", "--out", tmp_path / "out")
     assert (code, len(out)) == (1, 2)
     assert err == [f"error: {tmp_path / 'a.png'}: results were not written (No space left on device)"]
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["c.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".predict",
+        "c.json",
+        *TABLES,
+    ]  # tried again next time
 
 
 def test_odd_names_keep_one_line_each(run, asked, tmp_path):
@@ -126,7 +133,7 @@ def test_odd_names_keep_one_line_each(run, asked, tmp_path):
     assert all(line.isprintable() for line in out)
     (note,) = err
     assert "the name is long; results are called nnn" in note
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert len(list((tmp_path / "out").iterdir())) == 4 + len(TABLES)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".png"])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,25 +312,6 @@ def test_two_processes_share_the_work(ten: tuple[Path, str], tmp_path: Path, mon
     made = prepare("folder", root, out, cover=lite("dfan"), workers=1)
     assert made is not None
     assert (made.items, made.content_sha256) == (10, expected)
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an empty bucket of a server on this machine that speaks the protocol of object storage."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"), ("AWS_ACCESS_KEY_ID", "nobody"),
-        ("AWS_SECRET_ACCESS_KEY", "nothing"), ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):  # fmt: skip
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="zoo")
-    yield "s3://zoo"
-    server.stop()
 
 
 def test_object_storage(ten: tuple[Path, str], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
