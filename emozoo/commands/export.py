@@ -12,10 +12,12 @@ from emozoo.commands.shared import Prior, check_name
 
 def export(
     name: Annotated[str, typer.Argument(help="A name from `emozoo list`, a weights folder, or hf://ORG/NAME@REVISION.")],
-    out: Annotated[Path, typer.Option(help="The file that is written.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The file that is written; default: <name of the weights>.onnx.")
+    ] = None,
     format: Annotated[str, typer.Option(help="onnx is the only one there is.")] = "onnx",
     prior: Prior = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Store weights as int8: a third to a quarter of the size.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Store weights as int8: about a quarter of the size.")] = False,
 ) -> None:
     """Write a model as a file for onnxruntime, after comparing its outputs with torch's. Needs pip install 'emozoo[onnx]'.
 
@@ -29,6 +31,7 @@ def export(
     for word in ("inputs", "outputs"):
         shapes = (f"{key} ({', '.join(map(str, shape))})" for key, shape in done.about[word].items())
         print(f"  {word}: {', '.join(shapes)}")
-    print(f"  largest difference between onnxruntime and torch: {done.difference:.1e}")
+    seen = " and ".join(filter(None, [done.clip, "random inputs"]))
+    print(f"  largest difference between onnxruntime and torch, on {seen}: {done.difference:.1e}")
     if done.int8_difference is not None:
-        print(f"  with int8 weights: {done.int8_difference:.1e}")
+        print(f"  with int8 weights, on {done.clip or seen}: {done.int8_difference:.1e}")
