@@ -234,6 +234,9 @@ def _write(graph: Graph, path: Path, about: Mapping[str, Any]) -> None:
     """Exports a graph with the description in its metadata. Raises EmozooError for a network that torch cannot trace."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+    for part in graph.modules():  # the exporter needs twice the time for what works in place
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
     tensors = _random(graph, 2)  # one clip would make the number of clips a constant
     shapes = (tuple({0: torch.export.Dim("B")} for _ in tensors),)
     try:
