@@ -1,0 +1,235 @@
+"""Exported files: onnxruntime computes what torch computes, and a clip is predicted without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_files import write_video
+from nets import WIRINGS
+
+from emozoo import export as exporting
+from emozoo import registry
+from emozoo.benchmark.report import read_csv
+from emozoo.data.clips import ClipReader, to_batch
+from emozoo.device import ready
+from emozoo.errors import EmozooError, UsageError
+from emozoo.export import Exported, export
+from emozoo.recognizer import Recognizer
+from emozoo.spec import ClipSpec
+from emozoo.synthemo import Knobs, plan, render
+
+for needed in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed: pip install 'emozoo[onnx]'")
+
+import onnxruntime
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULTS = ("ceflnet", "dfan", "caer_cross_attention", "recursive_joint_attention")
+SHIPPED = [name for name in registry.weights() if name not in {registry.resolve(a)[1].name for a in DEFAULTS}]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """``exported(arch)``: the file of an architecture's default weights, made once."""
+    folder, made = tmp_path_factory.mktemp("onnx"), {}
+
+    def make(arch: str) -> Exported:
+        if arch not in made:
+            made[arch] = export(arch, folder / f"{arch}.onnx")
+        return made[arch]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn person who speaks for four seconds: longer than the windows of most models."""
+    shown = render(plan(3, 0, Knobs(), size=(192, 144), seconds=4.0, fps=10))
+    return write_video(tmp_path_factory.mktemp("clip") / "face.mp4", list(shown.frames), audio=shown.waveform)
+
+
+@pytest.fixture(scope="module")
+def real_clips(shared: Path) -> list[Path]:
+    """Three real people, of whom one is heard alone."""
+    names = ("liveportrait_d18.mp4", "pyfeat_single_face.mp4", "rishi_audio_happy.mp4")
+    return [shared / "data" / "clips" / name for name in names]
+
+
+def small(arch: str, wiring: str | None = None) -> Recognizer:
+    """A small network that has learned nothing."""
+    torch.manual_seed(0)
+    return Recognizer(arch, wiring, "lite").eval()
+
+
+def run(file: Path, inputs: dict[str, torch.Tensor], masks: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """What onnxruntime gives for a batch, by output."""
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    names = [x.name for x in session.get_outputs()]
+    feed = {k: x.numpy() for k, x in inputs.items()} | {f"{k}_mask": m.numpy() for k, m in masks.items()}
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+@pytest.mark.parametrize("arch", DEFAULTS)
+def test_real_clips_get_the_outputs_of_torch(exported, real_clips, arch):
+    """Protects services on an exported file: for real clips, one or three at a time, the numbers are torch's to 1e-4."""
+    done = exported(arch)
+    assert done.difference <= 1e-4
+    module = ready(arch, "cpu")
+    spec = module.spec.with_detector("cascade")
+    raws = []
+    for path in real_clips if spec.needs_audio else real_clips[:2] * 2:
+        with ClipReader(path, spec) as reader:
+            raws.append(reader.read())
+    for some in (raws[:1], raws[:3]):
+        batch = to_batch(some, spec)
+        with torch.inference_mode():
+            out = module.output(batch)
+            wanted = {"scores": module.scores(out.logits, module.prior), "va": out.va}
+        found = run(done.path, batch.inputs, batch.masks)
+        assert set(found) == {"scores", "va"} if "va" in module.tasks else {"scores"}
+        for name, values in found.items():
+            np.testing.assert_allclose(values, wanted[name].numpy(), atol=1e-4, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize(("arch", "wiring"), WIRINGS)
+def test_every_network_can_be_exported(tmp_path, arch, wiring):
+    """Protects the promise that every model has an exported form: each wiring, with masked inputs, one and three clips."""
+    done = export(small(arch, wiring), tmp_path / "net.onnx")
+    assert done.difference <= 1e-4
+    assert done.about["wiring"] == wiring
+    assert done.size == done.path.stat().st_size
+
+
+@pytest.mark.slow(20)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_all_shipped_weights_can_be_exported(tmp_path, name):
+    """Protects each tag that `emozoo list` shows: exported and equal to torch."""
+    done = export(name, tmp_path / "net.onnx")
+    assert done.difference <= 1e-4
+    assert done.about["name"] == name
+
+
+@pytest.mark.parametrize("arch", DEFAULTS)
+def test_a_clip_is_predicted_without_torch(exported, clip, arch):
+    """Protects examples/onnx_only.py: with torch out of reach, all that `emozoo predict` prints, to the letter."""
+    script = str(ROOT / "examples" / "onnx_only.py")
+    code = (
+        "import runpy, sys\nsys.modules['torch'] = None\n"  # from here on `import torch` fails
+        f"sys.argv = {[script, str(clip), str(exported(arch).path)]!r}\nrunpy.run_path({script!r}, run_name='__main__')\n"
+        "assert not {'torchvision', 'lightning', 'timm'} & set(sys.modules)"
+    )
+    found, wanted = process("-c", code), process("-m", "emozoo", "predict", str(clip), "--model", arch)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == wanted.stdout
+    assert wanted.stdout.startswith(f"{clip}: ")
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env)
+
+
+def test_the_file_tells_how_its_input_is_made(exported):
+    """Protects readers in other languages: all that is needed to prepare an input and to read an output is in the file."""
+    done = exported("ceflnet")
+    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["emozoo"])
+    module = ready("ceflnet", "cpu")
+    assert ClipSpec.from_dict(about["spec"]) == module.spec
+    assert about["spec"]["detector"] == "yunet"
+    assert tuple(about["classes"]) == module.classes
+    assert (about["name"], about["sha256"], about["prior"]) == (module.name, module.sha256, module.prior)
+    assert about["temperature"] == pytest.approx(float(module.temperature))
+    assert about["log_prior"] == pytest.approx(module.log_prior.tolist())
+    assert {x.name: x.shape for x in session.get_inputs()} == about["inputs"]
+    assert {x.name: x.shape for x in session.get_outputs()} == about["outputs"]
+    assert str(ROOT) not in done.path.read_bytes().decode(errors="ignore"), "a file names no folder of its maker"
+
+
+def test_int8_weights_are_small_and_nearly_the_same(tmp_path):
+    """Protects `--int8`: a file of less than a third, whose outputs stay near; where they do not, no file at all."""
+    module = small("emotion_fan")
+    plain, done = export(module, tmp_path / "plain.onnx"), export(module, tmp_path / "int8.onnx", int8=True)
+    assert done.size < plain.size / 3
+    assert done.about["int8"]
+    assert 0 < done.int8_difference <= exporting.INT8_TOLERANCE
+
+
+@pytest.fixture
+def existing(tmp_path: Path) -> Iterator[Path]:
+    """A file where the exported one is to lie. Nothing may happen to it, and nothing may be left beside it."""
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"an older one")
+    yield file
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+    assert file.read_bytes() == b"an older one"
+
+
+@pytest.mark.parametrize(("int8", "found"), [(False, 2e-4), (False, float("nan")), (True, 0.06)])
+def test_a_file_that_computes_something_else_is_not_written(existing, monkeypatch, int8, found):
+    """Protects users from a file that predicts something else than the model it was made of."""
+    monkeypatch.setattr(exporting, "_write", lambda graph, path, about: path.write_bytes(b"new"))
+    monkeypatch.setattr(exporting, "quantize", lambda source, out: out.write_bytes(b"new"))
+    differences = iter([0.0, found] if int8 else [found])
+    monkeypatch.setattr(exporting, "difference", lambda graph, file, batches: next(differences))
+    with pytest.raises(EmozooError, match=r"differ from torch's by .*nothing was written"):
+        export(small("emotion_fan"), existing, int8=int8)
+
+
+def test_a_network_that_cannot_be_traced_is_named(existing, monkeypatch):
+    """Protects authors of networks of their own: one line that names the network, no trace of torch's exporter."""
+    module = small("emotion_fan")
+    monkeypatch.setattr(type(module.net), "head", lambda self, features, masks: print(features["face"].sum().item() > 0))
+    with pytest.raises(EmozooError, match=r"emotion_fan \(untrained\): torch cannot export this network") as error:
+        export(module, existing)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_library_is_named(existing, monkeypatch):
+    """Protects users without the extra: the line says what to install."""
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(EmozooError, match=r"onnxscript.*pip install 'emozoo\[onnx\]'"):
+        export(small("emotion_fan"), existing)
+
+
+def test_wrong_requests_are_errors_of_usage(existing):
+    """Protects the command line: what cannot be meant is refused before anything is computed."""
+    with pytest.raises(UsageError, match="no format 'tflite'"):
+        export("ceflnet", existing, format="tflite")
+    with pytest.raises(UsageError, match="prior must be"):
+        export("ceflnet", existing, prior="none")
+
+
+def test_the_command_says_what_it_wrote(tmp_path):
+    """Protects `emozoo export`: size, inputs, outputs and the difference from torch; the file has the weights' name."""
+    code = "from emozoo.cli import main\nimport sys\nsys.argv[0] = 'emozoo'\nsys.exit(main())"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, "export", "emotion_fan.ferplus_v3", "--int8"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("emotion_fan.ferplus_v3.onnx: emotion_fan.ferplus_v3, ")
+    assert [p.name for p in tmp_path.iterdir()] == ["emotion_fan.ferplus_v3.onnx"]
+    assert "inputs: face (B, " in rest[0]
+    assert "outputs: scores (B, 7)" in rest[1]
+    assert "largest difference between onnxruntime and torch" in rest[2]
+    assert "with int8 weights" in rest[3]
+
+
+def test_int8_weights_keep_what_the_default_weights_can():
+    """Protects `--int8` with numbers: on the measured items no default loses more than a point of WAR or UAR."""
+    rows = [r for r in read_csv(ROOT / "benchmarks" / "results" / "int8.csv") if r["variant"] == "weights"]
+    assert {r["model"]: r["sha256"] for r in rows} == {
+        (w := registry.resolve(arch)[1]).name: w.sha256 for arch in DEFAULTS
+    }, "measure again: python benchmarks/int8.py"
+    for row in rows:
+        assert float(row["WAR_delta"]) >= -0.01, row
+        assert float(row["UAR_delta"]) >= -0.01, row
