@@ -231,7 +231,7 @@ def _check_extra() -> None:
 
 
 def _write(graph: Graph, path: Path, about: Mapping[str, Any]) -> None:
-    """Exports a graph with the description in its metadata. Raises EmozooError for a network that torch cannot trace."""
+    """Exports a graph, with the description in its metadata. Raises EmozooError where torch cannot trace it."""
     import onnx
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 

@@ -11,7 +11,9 @@ from emozoo.commands.shared import Prior, check_name
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="A name from `emozoo list`, a weights folder, or hf://ORG/NAME@REVISION.")],
+    name: Annotated[
+        str, typer.Argument(help="A name from `emozoo list`, a weights folder, or hf://ORG/NAME@REVISION.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The file that is written; default: <name of the weights>.onnx.")
     ] = None,
@@ -19,7 +21,7 @@ def export(
     prior: Prior = None,
     int8: Annotated[bool, typer.Option("--int8", help="Store weights as int8: about a quarter of the size.")] = False,
 ) -> None:
-    """Write a model as a file for onnxruntime, after comparing its outputs with torch's. Needs pip install 'emozoo[onnx]'.
+    """Write a model as a file for onnxruntime, and compare its outputs with torch's. Needs: pip install 'emozoo[onnx]'.
 
     Example: emozoo export ceflnet --format onnx --out ceflnet.onnx
     """
