@@ -271,7 +271,7 @@ def _windows(spec: ClipSpec) -> tuple[str | None, list[tuple[Tensor, ...]]]:
         path, name = resolve_path(CLIP), Path(CLIP).name
         if not path.is_file():
             path, name = Path(folder) / "drawn.mp4", "a drawn clip"
-            write_clip(render(plan(1, 0)), path)
+            write_clip(render(plan(3, 0)), path)  # a face that both detectors find
         with suppress(ReadError):  # of a stream that is made of more than this file
             file = open_file(str(path), None, spec, every=1.0)
             found = file.read(file.tasks()[:3])

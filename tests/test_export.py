@@ -22,6 +22,7 @@ from emozoo.data.clips import ClipReader, to_batch
 from emozoo.device import ready
 from emozoo.errors import EmozooError, UsageError
 from emozoo.export import Exported, export
+from emozoo.inference import predict
 from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
 from emozoo.synthemo import Knobs, plan, render
@@ -32,6 +33,9 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="it is not installed: pi
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = ("ceflnet", "dfan", "caer_cross_attention", "recursive_joint_attention")
+# The default weights cover the default wirings of their papers; the small networks of these are for the night.
+COVERED = {(arch, registry.MODELS[arch].wiring(registry.MODELS[arch].default_wiring)) for arch in DEFAULTS}
+NETWORKS = [pytest.param(*x, marks=[pytest.mark.slow(10)] if x in COVERED else []) for x in WIRINGS]
 SHIPPED = [name for name in registry.weights() if name not in {registry.resolve(a)[1].name for a in DEFAULTS}]
 
 
@@ -98,7 +102,7 @@ def test_real_clips_get_the_outputs_of_torch(exported, real_clips, arch):
             np.testing.assert_allclose(values, wanted[name].numpy(), atol=1e-4, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize(("arch", "wiring"), WIRINGS)
+@pytest.mark.parametrize(("arch", "wiring"), NETWORKS)
 def test_every_network_can_be_exported(tmp_path, monkeypatch, arch, wiring):
     """Protects the promise that every model can be exported: each wiring, one and three inputs with masked parts."""
     monkeypatch.setattr(exporting, "_windows", lambda spec: (None, []))  # a clip is the test of real weights
@@ -119,7 +123,7 @@ def test_all_shipped_weights_can_be_exported(tmp_path, name):
 
 @pytest.mark.parametrize("arch", DEFAULTS)
 def test_a_clip_is_predicted_without_torch(exported, clip, arch):
-    """Protects examples/onnx_only.py: with torch out of reach, all that `emozoo predict` prints, to the letter."""
+    """Protects examples/onnx_only.py: with torch out of reach it prints what `emozoo predict` prints, to the letter."""
     script = str(ROOT / "examples" / "onnx_only.py")
     code = (
         "import runpy, sys\nsys.modules['torch'] = None\n"  # from here on `import torch` fails
@@ -127,10 +131,9 @@ def test_a_clip_is_predicted_without_torch(exported, clip, arch):
         f"runpy.run_path({script!r}, run_name='__main__')\n"
         "assert not {'torchvision', 'lightning', 'timm'} & set(sys.modules)"
     )
-    found, wanted = process("-c", code), process("-m", "emozoo", "predict", str(clip), "--model", arch)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout == wanted.stdout
-    assert wanted.stdout.startswith(f"{clip}: ")
+    done = process("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == predict(str(clip), arch).summary() + "\n"
 
 
 def process(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -153,15 +156,6 @@ def test_the_file_tells_how_its_input_is_made(exported):
     assert {x.name: x.shape for x in session.get_inputs()} == about["inputs"]
     assert {x.name: x.shape for x in session.get_outputs()} == about["outputs"]
     assert str(ROOT) not in done.path.read_bytes().decode(errors="ignore"), "a file names no folder of its maker"
-
-
-def test_int8_weights_are_small_and_nearly_the_same(tmp_path):
-    """Protects `--int8`: a file of less than a third, whose outputs stay near; where they do not, no file at all."""
-    module = small("emotion_fan")
-    plain, done = export(module, tmp_path / "plain.onnx"), export(module, tmp_path / "int8.onnx", int8=True)
-    assert done.size < plain.size / 3
-    assert done.about["int8"]
-    assert 0 < done.int8_difference <= exporting.INT8_TOLERANCE
 
 
 @pytest.fixture
@@ -212,7 +206,7 @@ def test_wrong_requests_are_errors_of_usage(existing):
 
 
 def test_the_command_says_what_it_wrote(tmp_path):
-    """Protects `emozoo export`: size, inputs, outputs, differences from torch; a clip is drawn where no real one is."""
+    """Protects `emozoo export --int8`: a small file, near to torch; a clip is drawn where there is no real one."""
     command = ("-m", "emozoo", "export", "emotion_fan.ferplus_v3", "--int8")
     done = process(*command, cwd=tmp_path, EMOZOO_SHARED=str(tmp_path / "nowhere"))
     assert done.returncode == 0, done.stderr
@@ -223,6 +217,8 @@ def test_the_command_says_what_it_wrote(tmp_path):
     assert "outputs: scores (B, 7)" in rest[1]
     assert "largest difference between onnxruntime and torch, on a drawn clip and random inputs: " in rest[2]
     assert "with int8 weights, on a drawn clip: " in rest[3]
+    half = ROOT / "checkpoints" / "emotion_fan.ferplus_v3" / "model.safetensors"  # 16 bits a number
+    assert (tmp_path / "emotion_fan.ferplus_v3.onnx").stat().st_size < 0.6 * half.stat().st_size
 
 
 def test_int8_weights_keep_what_the_default_weights_can():
