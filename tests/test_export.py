@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from emozoo.data.clips import ClipReader, to_batch
 from emozoo.device import ready
 from emozoo.errors import EmozooError, UsageError
 from emozoo.export import Exported, export
+from emozoo.files import resolve_path
 from emozoo.inference import predict
 from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
@@ -40,19 +41,6 @@ SHIPPED = [name for name in registry.weights() if name not in {registry.resolve(
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """``exported(arch)``: the file of an architecture's default weights, made once."""
-    folder, made = tmp_path_factory.mktemp("onnx"), {}
-
-    def make(arch: str) -> Exported:
-        if arch not in made:
-            made[arch] = export(arch, folder / f"{arch}.onnx")
-        return made[arch]
-
-    return make
-
-
-@pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn person who speaks for four seconds: longer than the windows of most models."""
     shown = render(plan(3, 0, Knobs(), size=(192, 144), seconds=4.0, fps=10))
@@ -60,10 +48,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real_clips(shared: Path) -> list[Path]:
-    """Three real people, of whom one is heard alone."""
+def clips(clip: Path) -> list[Path]:
+    """Three clips of real people, of whom one is heard alone; without the real material the drawn one."""
+    folder = resolve_path("$EMOZOO_SHARED/data/clips")
     names = ("liveportrait_d18.mp4", "pyfeat_single_face.mp4", "rishi_audio_happy.mp4")
-    return [shared / "data" / "clips" / name for name in names]
+    return [folder / name for name in names] if folder.is_dir() else [clip] * 3
 
 
 def small(arch: str, wiring: str | None = None) -> Recognizer:
@@ -81,14 +70,32 @@ def run(file: Path, inputs: dict[str, torch.Tensor], masks: dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("arch", DEFAULTS)
-def test_real_clips_get_the_outputs_of_torch(exported, real_clips, arch):
-    """Protects services on an exported file: for real clips, one or three at a time, torch's numbers to 1e-4."""
-    done = exported(arch)
+def test_default_weights_predict_the_same_without_torch(tmp_path, clip, clips, arch):
+    """Protects services on an exported file: torch's numbers to 1e-4, and examples/onnx_only.py prints what
+    `emozoo predict` prints, to the letter, with torch out of reach. The file tells how its input is made."""
+    done = export(arch, tmp_path / "net.onnx")
     assert done.difference <= 1e-4
     module = ready(arch, "cpu")
+    check_numbers(done.path, module, clips if module.spec.needs_audio else clips[:2] * 2)
+    check_description(done, module)
+    script = str(ROOT / "examples" / "onnx_only.py")
+    code = (
+        "import runpy, sys\nsys.modules['torch'] = None\n"  # from here on `import torch` fails
+        f"sys.argv = {[script, str(clip), str(done.path)]!r}\n"
+        f"runpy.run_path({script!r}, run_name='__main__')\n"
+        "assert not {'torchvision', 'lightning', 'timm'} & set(sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout == predict(str(clip), arch).summary() + "\n"
+
+
+def check_numbers(file: Path, module: Recognizer, clips: Sequence[Path]) -> None:
+    """The outputs for the first clip, and for three together, are those of torch."""
     spec = module.spec.with_detector("cascade")
     raws = []
-    for path in real_clips if spec.needs_audio else real_clips[:2] * 2:
+    for path in clips:
         with ClipReader(path, spec) as reader:
             raws.append(reader.read())
     for some in (raws[:1], raws[:3]):
@@ -96,10 +103,24 @@ def test_real_clips_get_the_outputs_of_torch(exported, real_clips, arch):
         with torch.inference_mode():
             out = module.output(batch)
             wanted = {"scores": module.scores(out.logits, module.prior), "va": out.va}
-        found = run(done.path, batch.inputs, batch.masks)
+        found = run(file, batch.inputs, batch.masks)
         assert set(found) == {"scores", "va"} if "va" in module.tasks else {"scores"}
         for name, values in found.items():
             np.testing.assert_allclose(values, wanted[name].numpy(), atol=1e-4, rtol=0, err_msg=name)
+
+
+def check_description(done: Exported, module: Recognizer) -> None:
+    """The file has all that is needed to make an input and to read an output, and names no folder of its maker."""
+    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["emozoo"])
+    assert ClipSpec.from_dict(about["spec"]) == module.spec
+    assert tuple(about["classes"]) == module.classes
+    assert (about["name"], about["sha256"], about["prior"]) == (module.name, module.sha256, module.prior)
+    assert about["temperature"] == pytest.approx(float(module.temperature))
+    assert about["log_prior"] == pytest.approx(module.log_prior.tolist())
+    assert {x.name: x.shape for x in session.get_inputs()} == about["inputs"]
+    assert {x.name: x.shape for x in session.get_outputs()} == about["outputs"]
+    assert str(ROOT).encode() not in done.path.read_bytes()
 
 
 @pytest.mark.parametrize(("arch", "wiring"), NETWORKS)
@@ -119,43 +140,6 @@ def test_all_shipped_weights_can_be_exported(tmp_path, name):
     done = export(name, tmp_path / "net.onnx")
     assert done.difference <= 1e-4
     assert done.about["name"] == name
-
-
-@pytest.mark.parametrize("arch", DEFAULTS)
-def test_a_clip_is_predicted_without_torch(exported, clip, arch):
-    """Protects examples/onnx_only.py: with torch out of reach it prints what `emozoo predict` prints, to the letter."""
-    script = str(ROOT / "examples" / "onnx_only.py")
-    code = (
-        "import runpy, sys\nsys.modules['torch'] = None\n"  # from here on `import torch` fails
-        f"sys.argv = {[script, str(clip), str(exported(arch).path)]!r}\n"
-        f"runpy.run_path({script!r}, run_name='__main__')\n"
-        "assert not {'torchvision', 'lightning', 'timm'} & set(sys.modules)"
-    )
-    done = process("-c", code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == predict(str(clip), arch).summary() + "\n"
-
-
-def process(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=env, cwd=cwd)
-
-
-def test_the_file_tells_how_its_input_is_made(exported):
-    """Protects readers in other languages: the file has all that is needed to make an input and read an output."""
-    done = exported("ceflnet")
-    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
-    about = json.loads(session.get_modelmeta().custom_metadata_map["emozoo"])
-    module = ready("ceflnet", "cpu")
-    assert ClipSpec.from_dict(about["spec"]) == module.spec
-    assert about["spec"]["detector"] == "yunet"
-    assert tuple(about["classes"]) == module.classes
-    assert (about["name"], about["sha256"], about["prior"]) == (module.name, module.sha256, module.prior)
-    assert about["temperature"] == pytest.approx(float(module.temperature))
-    assert about["log_prior"] == pytest.approx(module.log_prior.tolist())
-    assert {x.name: x.shape for x in session.get_inputs()} == about["inputs"]
-    assert {x.name: x.shape for x in session.get_outputs()} == about["outputs"]
-    assert str(ROOT) not in done.path.read_bytes().decode(errors="ignore"), "a file names no folder of its maker"
 
 
 @pytest.fixture
@@ -203,22 +187,6 @@ def test_wrong_requests_are_errors_of_usage(existing):
         export("ceflnet", existing, format="tflite")
     with pytest.raises(UsageError, match="prior must be"):
         export("ceflnet", existing, prior="none")
-
-
-def test_the_command_says_what_it_wrote(tmp_path):
-    """Protects `emozoo export --int8`: a small file, near to torch; a clip is drawn where there is no real one."""
-    command = ("-m", "emozoo", "export", "emotion_fan.ferplus_v3", "--int8")
-    done = process(*command, cwd=tmp_path, EMOZOO_SHARED=str(tmp_path / "nowhere"))
-    assert done.returncode == 0, done.stderr
-    first, *rest = done.stdout.splitlines()
-    assert first.startswith("emotion_fan.ferplus_v3.onnx: emotion_fan.ferplus_v3, ")
-    assert [p.name for p in tmp_path.iterdir()] == ["emotion_fan.ferplus_v3.onnx"]
-    assert "inputs: face (B, " in rest[0]
-    assert "outputs: scores (B, 7)" in rest[1]
-    assert "largest difference between onnxruntime and torch, on a drawn clip and random inputs: " in rest[2]
-    assert "with int8 weights, on a drawn clip: " in rest[3]
-    half = ROOT / "checkpoints" / "emotion_fan.ferplus_v3" / "model.safetensors"  # 16 bits a number
-    assert (tmp_path / "emotion_fan.ferplus_v3.onnx").stat().st_size < 0.6 * half.stat().st_size
 
 
 def test_int8_weights_keep_what_the_default_weights_can():
