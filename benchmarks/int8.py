@@ -36,7 +36,7 @@ from emozoo.data.clips import ClipReader, to_arrays
 from emozoo.data.manifest import Row
 from emozoo.device import ready
 from emozoo.errors import VideoError
-from emozoo.export import export
+from emozoo.export import export, quantize
 from emozoo.files import resolve_path
 from emozoo.metrics import scores_of
 from emozoo.spec import ClipSpec
@@ -64,18 +64,17 @@ TALKING = Data("javased_video", "csv", "$EMOZOO_SHARED/data/javased_video/manife
 VOICES = Data("javased_audio", "csv", "$EMOZOO_SHARED/data/javased_audio/manifest.csv", 120)
 MUSIC = Data("music_video", "csv", "$EMOZOO_SHARED/data/music_video/manifest.csv", 48)
 DATA = {
-    "ceflnet": (FACES, TALKING),
-    "caer_cross_attention": (FACES, TALKING),
+    "ceflnet": (FACES,),
+    "caer_cross_attention": (FACES,),
     "dfan": (MUSIC,),
     "recursive_joint_attention": (TALKING, VOICES),
 }
-CALIBRATED_ON = {"ceflnet": FACES, "caer_cross_attention": FACES, "dfan": MUSIC, "recursive_joint_attention": TALKING}
 
 
 def rows_of(data: Data, split: str, most: int, classes: Sequence[str]) -> tuple[list[Row], int]:
     """A random choice of the labelled rows of a part, and of how many."""
-    rows = datasets.load(data.dataset, resolve_path(data.root)).rows
-    rows = [r for r in rows if r.split == split and r.label in classes]
+    manifest = datasets.load(data.dataset, resolve_path(data.root))
+    rows = [r for r in manifest.rows if r.split == split and r.label in classes]
     if len(rows) <= most:
         return rows, len(rows)
     chosen = np.random.default_rng(SEED).choice(len(rows), most, replace=False)
@@ -113,9 +112,9 @@ def make(arch: str, folder: Path, spec: ClipSpec, classes: Sequence[str]) -> dic
     """The files of an architecture's default weights by variant."""
     paths = {v: folder / f"{v}.onnx" for v in VARIANTS}
     export(arch, paths["float32"])
-    export(arch, paths["weights"], int8=True)
+    quantize(paths["float32"], paths["weights"])  # what export(..., int8=True) writes
     floats = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # of tensors whose type the quantizer does not find
-    rows, _ = rows_of(CALIBRATED_ON[arch], "train", CALIBRATION, classes)
+    rows, _ = rows_of(DATA[arch][0], "train", CALIBRATION, classes)
     quantization.quantize_static(
         paths["float32"], paths["static"], Calibration(rows, spec), per_channel=True,
         op_types_to_quantize=["Conv", "Gemm", "MatMul"], extra_options=floats,
