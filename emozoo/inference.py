@@ -34,7 +34,7 @@ from emozoo.opened import FaceRule, OpenFile, ReadError, Task, open_file, read_e
 from emozoo.prediction import FaceTrack, MediaPath, Moment
 from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
-from emozoo.timeline import WindowOutput, mean_over_time, moments_of, smoothed, track_of
+from emozoo.timeline import WindowOutput
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
@@ -344,40 +344,10 @@ class Predictor:
 
     def finish(self, result: Prediction, file: OpenFile) -> None:
         """Writes what the network predicted for a file into ``result``. Raises ReadError."""
-        file.check()
-        result.duration_s = float(file.reader.duration)
-        result.fps = float(file.reader.fps) if file.reader.fps else None
-        for face in file.faces:
-            moments = [
-                moment
-                for output in face.outputs
-                for moment in moments_of(
-                    output, self.module.classes, clip_s=self.spec.clip_s, alone=len(face.windows) == 1,
-                    min_confidence=self.min_confidence,
-                )
-            ]  # fmt: skip
-            if moments and self.smooth:
-                moments = smoothed(moments, self.smooth)
-            if moments:
-                result.tracks.append(track_of(len(result.tracks), moments, face.track))
-        result.streams_used = [s for s in self.spec.streams if s in file.used]
-        result.warnings += file.warning_texts()
-        if result.tracks:
-            self._summarize(result)
-            if self.evidence:
-                scores = list((result.scores or {}).values())
-                result.evidence = file.faces[0].best.of(int(np.argmax(scores)) if scores else VA)
-
-    def _summarize(self, result: Prediction) -> None:
-        """Copies the means of the main track to the file, and warns if no label is sure enough."""
-        main = result.tracks[0]
-        result.label, result.scores = main.label, main.scores or None
-        if result.scores and result.label is None:
-            best = max(result.scores, key=result.scores.__getitem__)
-            text = f"no label: the likeliest class, {best}, has {result.scores[best]:.2f}"
-            result.warnings.append({"code": "low_confidence", "text": f"{text}, less than {self.min_confidence:g}"})
-        result.valence = mean_over_time(main.timeline, lambda m: m.valence)
-        result.arousal = mean_over_time(main.timeline, lambda m: m.arousal)
+        file.finish(result, self.min_confidence, self.smooth)
+        if result.tracks and self.evidence:
+            scores = list((result.scores or {}).values())
+            result.evidence = file.faces[0].best.of(int(np.argmax(scores)) if scores else VA)
 
     def _run_windows(self, files: Sequence[OpenFile], done: Callable[[float], None]) -> None:
         """Runs the network on the windows of all faces, in the order of time, a batch at a time.

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 _Class = TypeVar("_Class", bound=type)
 
 _NEW_NAMES = {
+    "emozoo.data.clips.Batch": "emozoo.batch.Batch",
     "emozoo.data.clips.IGNORE": "emozoo.batch.IGNORE",
     "emozoo.data.datamodule.fold_of": "emozoo.data.splits.fold_of",
     "emozoo.data.datamodule.place": "emozoo.files.resolve_path",

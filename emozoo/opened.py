@@ -1,4 +1,9 @@
-"""A file that is open for a prediction: its faces, the windows of each, and what is found out while it is read."""
+"""A file that is open for a prediction: its faces, the windows of each, and what is found out while it is read.
+
+Whatever runs the network, torch or onnxruntime, goes the same way: :func:`open_file`, :meth:`OpenFile.tasks`,
+:meth:`OpenFile.read`, the network's outputs as :class:`~emozoo.timeline.WindowOutput`, :meth:`OpenFile.finish`.
+This file imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +23,20 @@ from emozoo.data.find import one_line
 from emozoo.errors import EmozooError, VideoError
 from emozoo.evidence import Best
 from emozoo.inputs import Frames
+from emozoo.prediction import Prediction
 from emozoo.spec import ClipSpec
-from emozoo.timeline import Window, WindowOutput, cut_windows, group_by_frames, longest_stretch, shows_face
+from emozoo.timeline import (
+    Window,
+    WindowOutput,
+    cut_windows,
+    group_by_frames,
+    longest_stretch,
+    mean_over_time,
+    moments_of,
+    shows_face,
+    smoothed,
+    track_of,
+)
 
 # A face that is seen for less than this, and for less than half of a shorter file, gets no timeline; the main one does.
 MIN_TRACK_S = 1.0
@@ -165,6 +182,32 @@ class OpenFile:
             if face.failure is not None and not face.outputs:
                 raise face.failure
 
+    def finish(self, result: Prediction, min_confidence: float, smooth: float = 0.0) -> None:
+        """Writes what the network predicted for the faces into ``result``. Raises the ReadError of :meth:`check`.
+
+        ``smooth``: seconds over which a timeline is averaged (:func:`emozoo.timeline.smoothed`).
+        """
+        self.check()
+        result.duration_s = float(self.reader.duration)
+        result.fps = float(self.reader.fps) if self.reader.fps else None
+        for face in self.faces:
+            moments = [
+                moment
+                for output in face.outputs
+                for moment in moments_of(
+                    output, result.classes, clip_s=self.spec.clip_s, alone=len(face.windows) == 1,
+                    min_confidence=min_confidence,
+                )
+            ]  # fmt: skip
+            if moments and smooth:
+                moments = smoothed(moments, smooth)
+            if moments:
+                result.tracks.append(track_of(len(result.tracks), moments, face.track))
+        result.streams_used = [s for s in self.spec.streams if s in self.used]
+        result.warnings += self.warning_texts()
+        if result.tracks:
+            _summarize(result, min_confidence)
+
     def warning_texts(self) -> list[dict[str, str]]:
         """Warnings about the file and the prediction, each code once."""
         tracks, shown = self.tracks, sum(f.track is not None for f in self.faces)
@@ -230,6 +273,18 @@ class OpenFile:
             assert reader.images is not None
             return look(list(reader.images.frames(whole[at])))
         return None
+
+
+def _summarize(result: Prediction, min_confidence: float) -> None:
+    """Copies the means of the main track to the file, and warns if no label is sure enough."""
+    main = result.tracks[0]
+    result.label, result.scores = main.label, main.scores or None
+    if result.scores and result.label is None:
+        best = max(result.scores, key=result.scores.__getitem__)
+        text = f"no label: the likeliest class, {best}, has {result.scores[best]:.2f}"
+        result.warnings.append({"code": "low_confidence", "text": f"{text}, less than {min_confidence:g}"})
+    result.valence = mean_over_time(main.timeline, lambda m: m.valence)
+    result.arousal = mean_over_time(main.timeline, lambda m: m.arousal)
 
 
 def open_file(name: str, images: Frames | None, spec: ClipSpec, every: float, rule: FaceRule = ALL_FACES) -> OpenFile:
