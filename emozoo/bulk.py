@@ -426,8 +426,8 @@ class Job:
             with files.replacing(paths[1]) as part, part.open("w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file, lineterminator="\n")
                 fixed = "valence", "arousal", "faces", "duration_s", "warnings", "error"
-                table.writerow(["file", "label", *map(_cell, classes), *fixed])
-                table.writerows(_row(json.loads(line.text()), classes) for line in lines)
+                table.writerow(map(files.csv_cell, ["file", "label", *classes, *fixed]))
+                table.writerows(map(files.csv_cell, _row(json.loads(line.text()), classes)) for line in lines)
         except OSError as error:
             why = error.strerror or error
             raise EmozooError(f"{paths[0]}: not written ({why}); the results of all files are there") from error
@@ -439,11 +439,6 @@ def _row(record: dict[str, Any], classes: Sequence[str]) -> list[Any]:
     faces = sum(any(moment["box"] for moment in track["timeline"]) for track in record["tracks"])
     codes = " ".join(warning["code"] for warning in record["warnings"])
     return [
-        _cell(find.one_line(record["file"])), _cell(record["label"]), *(scores.get(name) for name in classes),
+        find.one_line(record["file"]), record["label"], *(scores.get(name) for name in classes),
         record["valence"], record["arousal"], faces, record["duration_s"], codes, (record["error"] or {}).get("code"),
     ]  # fmt: skip
-
-
-def _cell(text: str | None) -> str | None:
-    """A cell of text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text and text[0] in "=+-@" else text
