@@ -76,8 +76,7 @@ def read(source: Source, entry: registry.Weights | None = None) -> Found:
         config = dict(entry.config)
         state = hub.read_state(folder, entry.sha256)
     else:
-        config = hub.read_config(folder)
-        weights_config.check(folder / hub.CONFIG, config)
+        config = _checked_config(folder)
         state = hub.read_state(folder, file=file)
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         weights_config.check_fits(file or folder / hub.WEIGHTS, config, shapes)
@@ -135,13 +134,23 @@ def folder_of(file: Path) -> Path | None:
 
 def check_folder(folder: Path, name: str | None, wiring: str | None, size: str | None) -> None:
     """Refuses a folder whose config is incomplete, or that holds another network than was asked for."""
-    config = hub.read_config(folder)
-    weights_config.check(folder / hub.CONFIG, config)
+    config = _checked_config(folder)
     if name is not None and registry.model(name.partition(".")[0]).name != config["arch"]:
         raise UsageError(f"{folder} holds weights of {config['arch']}, not of {name}")
     for word, asked in (("wiring", wiring), ("size", size)):
         if asked is not None and asked != config[word]:
             raise UsageError(f"{folder} has {word} '{config[word]}', not '{asked}': drop {word}=")
+
+
+def _checked_config(folder: Path) -> dict[str, Any]:
+    """The config of a folder that may be a stranger's. Its files are its own: none is a link to another place."""
+    root = folder.parents[1] if hub.published_as(folder) else folder  # the hub's client has links to its contents
+    for name in (hub.CONFIG, hub.WEIGHTS):
+        if not files.lies_inside(folder / name, root):
+            raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
+    config = hub.read_config(folder)
+    weights_config.check(folder / hub.CONFIG, config)
+    return config
 
 
 def no_such_folder(path: Path) -> NoReturn:

@@ -104,12 +104,12 @@ def check(path: Path, config: Mapping[str, Any]) -> None:
     n, priors = len(config["classes"]), len(config.get("log_prior") or config["classes"])
     if n != priors:
         raise WeightsError(f"{path}: {n} classes, but {priors} priors")
-    hub.parts(config)
     try:
+        hub.parts(config)
         registry.wiring_and_size(config["arch"], config["wiring"], config["size"])
         ClipSpec.from_dict(config["spec"])
         _check_options(config["arch"], config.get("options") or {})
-    except UsageError as error:
+    except (UsageError, WeightsError) as error:
         raise type(error)(f"{path}: {error}") from error
 
 
@@ -157,8 +157,8 @@ def check_fits(path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple
     except EmozooError as error:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:  # what a network does with options that nobody tried
-        why = " ".join(str(error).split())[:160]
-        raise WeightsError(f"{path}: no {config['arch']} can be built from it ({type(error).__name__}: {why})") from error
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise WeightsError(f"{path}: no {config['arch']} can be built from it ({why})") from error
     own = {k: tuple(v.shape) for k, v in net.state_dict().items()}
     if odd := sorted(k for k in own.keys() | shapes.keys() if own.get(k) != shapes.get(k)):
         raise WeightsError(

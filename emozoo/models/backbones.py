@@ -254,7 +254,7 @@ def speech_architecture(name: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_code(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """An architecture without what names code: classes of the folder, kernels of a hub, quantizers, private settings."""
+    """An architecture without what names code: classes of a folder, kernels of a hub, quantizers, private settings."""
     return {k: v for k, v in architecture.items() if not k.startswith("_") and k not in _NAMES_CODE}
 
 
