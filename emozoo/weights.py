@@ -78,8 +78,9 @@ def read(source: Source, entry: registry.Weights | None = None) -> Found:
     else:
         config = _checked_config(folder)
         state = hub.read_state(folder, file=file)
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        weights_config.check_fits(file or folder / hub.WEIGHTS, config, shapes)
+        if not _is_encoder(config):
+            shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+            weights_config.check_fits(file or folder / hub.WEIGHTS, config, shapes)
     if file is not None:
         digest = files.sha256_of(file.read_bytes())
         known = digest == config["sha256"]
@@ -135,6 +136,7 @@ def folder_of(file: Path) -> Path | None:
 def check_folder(folder: Path, name: str | None, wiring: str | None, size: str | None) -> None:
     """Refuses a folder whose config is incomplete, or that holds another network than was asked for."""
     config = _checked_config(folder)
+    weights_config.check(folder / hub.CONFIG, config)
     if name is not None and registry.model(name.partition(".")[0]).name != config["arch"]:
         raise UsageError(f"{folder} holds weights of {config['arch']}, not of {name}")
     for word, asked in (("wiring", wiring), ("size", size)):
@@ -149,8 +151,14 @@ def _checked_config(folder: Path) -> dict[str, Any]:
         if not files.lies_inside(folder / name, root):
             raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
     config = hub.read_config(folder)
-    weights_config.check(folder / hub.CONFIG, config)
+    check = weights_config.check_keys if _is_encoder(config) else weights_config.check
+    check(folder / hub.CONFIG, config)
     return config
+
+
+def _is_encoder(config: Mapping[str, Any]) -> bool:
+    """Whether a config describes weights of an encoder alone, which training starts from and ``load`` refuses."""
+    return "spec" not in config and config.get("arch") not in registry.MODELS
 
 
 def no_such_folder(path: Path) -> NoReturn:

@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,27 +90,38 @@ def check(path: Path, config: Mapping[str, Any]) -> None:
     network; sizes and lengths are bounded. Nothing in it names code, a file or a folder. Raises UnknownModelError for
     an architecture that nobody registered.
     """
-    if missing := [k for k in NEEDED if k not in config]:
+    check_keys(path, config, NEEDED)
+    n, priors = len(config["classes"]), len(config.get("log_prior") or config["classes"])
+    if n != priors:
+        raise WeightsError(f"{path}: {n} classes, but {priors} priors")
+    try:
+        registry.wiring_and_size(config["arch"], config["wiring"], config["size"])
+        ClipSpec.from_dict(config["spec"])
+        _check_options(config["arch"], config.get("options") or {})
+    except UsageError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def check_keys(path: Path, config: Mapping[str, Any], needed: Sequence[str] = ("arch", "classes", "sha256")) -> None:
+    """The part of :func:`check` that weights of an encoder alone must pass, too: known keys, with values of their kind.
+
+    Raises WeightsError.
+    """
+    if missing := [k for k in needed if k not in config]:
         raise WeightsError(f"{path}: lacks {', '.join(missing)}: not a config of this zoo, or damaged")
     if unknown := [k for k in config if k not in KEYS]:
         raise WeightsError(
-            f"{path}: {unknown[0][:60]!r} is no key that this version knows; what it means for predictions is not "
+            f"{path}: {unknown[0][:60]!a} is no key that this version knows; what it means for predictions is not "
             "known: update emozoo, or take the key out"
         )
     for key, value in config.items():
         fits, what = KEYS[key]
         if not fits(value):
             raise WeightsError(f"{path}: {key} must be {what}, got {str(value)[:60]!a}")
-    n, priors = len(config["classes"]), len(config.get("log_prior") or config["classes"])
-    if n != priors:
-        raise WeightsError(f"{path}: {n} classes, but {priors} priors")
     try:
         hub.parts(config)
-        registry.wiring_and_size(config["arch"], config["wiring"], config["size"])
-        ClipSpec.from_dict(config["spec"])
-        _check_options(config["arch"], config.get("options") or {})
-    except (UsageError, WeightsError) as error:
-        raise type(error)(f"{path}: {error}") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def _check_options(arch: str, options: Mapping[str, Any]) -> None:
