@@ -1,4 +1,4 @@
-"""How many inputs hypothesis draws: few and always the same ones in `make test`, anew for as long as asked in a soak."""
+"""How many inputs hypothesis draws: few and the same in `make test`, new ones for as long as asked in a soak."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from hypothesis.strategies import SearchStrategy
 
 SECONDS = float(os.environ.get("EMOZOO_FUZZ_SECONDS", "60"))  # for each case of the slow suite
 _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
-quick = settings(derandomize=True, max_examples=40, deadline=None, database=None, suppress_health_check=_CHECKS)
+quick = settings(
+    derandomize=True,
+    max_examples=40,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=_CHECKS,
+)
 _FRESH = settings(
     max_examples=300, deadline=None, database=None, suppress_health_check=_CHECKS, phases=[Phase.generate, Phase.shrink]
 )

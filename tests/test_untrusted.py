@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import shutil
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import trees
 from safetensors.torch import save_file
 
 from emozoo import files, hub, registry, weights_file
@@ -21,9 +23,10 @@ from emozoo.benchmark import prediction_files
 from emozoo.benchmark.formatting import markdown_table
 from emozoo.benchmark.records import Result
 from emozoo.card import card
+from emozoo.data import datasets
 from emozoo.data.doctor import Report
 from emozoo.data.manifest import Finding
-from emozoo.errors import EmozooError, UsageError, WeightsError
+from emozoo.errors import EmozooError, ManifestError, UsageError, WeightsError
 from emozoo.module import EmotionModule
 from emozoo.prediction import FaceTrack, Moment, Prediction
 from emozoo.train import _FitOrigin, train
@@ -308,6 +311,16 @@ def test_a_folder_of_weights_reads_its_own_files_alone(folder: Path, tmp_path: P
         load(folder)
 
 
+@pytest.mark.parametrize("name", ["../../../x.png", "/tmp/x.png", "a/b.png", ".png", "x.exe"])
+def test_names_in_annotations_are_no_paths(tmp_path: Path, name: str) -> None:
+    """Protects files beside the data: images are written under the names of FER+'s table, which must be names."""
+    trees.ferplus(tmp_path)
+    table = tmp_path / "fer2013new.csv"
+    table.write_text(table.read_text().replace("fer0000003.png", name))
+    with pytest.raises(ManifestError, match="is no name of an image"):
+        datasets.load("ferplus", tmp_path)
+
+
 # -- what spreadsheets and browsers are given -------------------------------------------------------------------------
 
 FORMULAS = ["=1+1", "+cmd|'/C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", "'=1", "  =1", "＝1+1", "=HYPERLINK(1)"]
@@ -368,6 +381,17 @@ def test_speech_models_name_no_code() -> None:
     assert speech_architecture({"model_type": "wav2vec2", "hidden_size": 8, **code}) == {
         "model_type": "wav2vec2", "hidden_size": 8,
     }  # fmt: skip
+
+
+def test_no_test_reaches_another_machine() -> None:
+    """Protects the suite from networks: by name, by number and by another way of connecting; this machine is there."""
+    for host in ("example.org", "192.0.2.1"):
+        with pytest.raises(OSError, match="tests use no network"):
+            socket.create_connection((host, 80), timeout=1)
+    with socket.socket() as other, pytest.raises(OSError, match="tests use no network"):
+        other.connect_ex(("192.0.2.1", 80))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass
 
 
 def test_weights_file_reads_no_more_than_the_header_first(tmp_path: Path) -> None:
