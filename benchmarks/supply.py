@@ -71,7 +71,8 @@ def page() -> str:
     head = [
         "# Licences", "",
         "emozoo itself is Apache-2.0. Written by `make licences` from what the installed packages and the weights say",
-        "of themselves; nobody has read the texts for you. Data have licences of their own: [datasets](datasets.md).", "",
+        "of themselves; nobody has read the texts for you. Data have licences of their own:",
+        "[datasets](datasets.md).", "",
     ]  # fmt: skip
     tables += ["## Weights", "", markdown_table(["Weights", "Licence", "Trained on"], weights), ""]
     return "\n".join([*head, *tables])
