@@ -70,7 +70,7 @@ def page() -> str:
     weights = [[f"`{name}`", known[name].licence, known[name].trained_on] for name in sorted(known)]
     head = [
         "# Licences", "",
-        "emozoo itself is Apache-2.0. Written by `make licences` from what the installed packages and the weights say",
+        "The code of emozoo is Apache-2.0. Written by `make licences` from what the installed packages and the weights say",
         "of themselves; nobody has read the texts for you. Data have licences of their own:",
         "[datasets](datasets.md).", "",
     ]  # fmt: skip

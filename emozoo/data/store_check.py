@@ -28,7 +28,7 @@ MOST_SIDE, MOST_RATE = 16_384, 1_000_000
 _CHUNK = re.compile(r"[\w-][\w.-]*\.bin")
 _LABELS = re.compile(r"[\w-][\w.-]*\.csv")
 _ROW = {f.name for f in fields(Row)} - {"path"}
-_LEAF = {"type": None, "context": None, "children_spec": []}
+_LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 
 
 def _need(good: bool, what: str) -> None:
