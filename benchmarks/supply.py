@@ -70,8 +70,8 @@ def page() -> str:
     weights = [[f"`{name}`", known[name].licence, known[name].trained_on] for name in sorted(known)]
     head = [
         "# Licences", "",
-        "The code of emozoo is Apache-2.0. Written by `make licences` from what the installed packages and the weights say",
-        "of themselves; nobody has read the texts for you. Data have licences of their own:",
+        "The code of emozoo is Apache-2.0. Written by `make licences` from what the installed packages and the weights",
+        "say of themselves; nobody has read the texts for you. Data have licences of their own:",
         "[datasets](datasets.md).", "",
     ]  # fmt: skip
     tables += ["## Weights", "", markdown_table(["Weights", "Licence", "Trained on"], weights), ""]
