@@ -21,8 +21,8 @@ from emozoo.prediction import FaceTrack, Moment, Prediction
 BAND_HEIGHT = 100.0  # units of the drawing that one band of class probabilities is high
 # Warnings whose own text is for the command line.
 PLAIN = {
-    "detector_fallback": "The face detector that belongs to this model is not on this machine, so another one was used "
-    "(cascade); faces may be missed. `emozoo download --detector yunet` fetches it.",
+    "detector_fallback": "The face detector that belongs to this model is not on this machine, so another one "
+    "(cascade) was used, which finds fewer faces. The command `emozoo download --detector yunet` fetches it.",
 }
 
 

@@ -129,14 +129,14 @@ class Service:
         What the page had before is removed. Raises EmozooError for a model that cannot be had.
         """
         self.close(page, but=path)
-        prediction = self.predict(path, model, progress)
-        named = replace(prediction, file=path.name)
-        if prediction.error:
-            return Results(named)
         folder = self.folder / secrets.token_urlsafe(16)
         folder.mkdir()
         with self._lock:
             self._open[page] = (folder, path)
+        prediction = self.predict(path, model, progress)
+        named = replace(prediction, file=path.name)
+        if prediction.error:
+            return Results(named)
         stem = folder / (path.stem[:60] or "file")
         table, record = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.json")
         files.write_atomic(record, (named.to_json(indent=1) + "\n").encode())
@@ -164,7 +164,7 @@ class Service:
         for folder, path in removed:
             shutil.rmtree(folder, ignore_errors=True)
             if path not in sent and path.parent != self.folder / SAMPLES:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path.parent, ignore_errors=True)  # of this file alone: named by its content
 
 
 def _media(prediction: Prediction, path: Path, stem: Path, progress: Progress) -> Path | None:
