@@ -10,6 +10,7 @@ import signal
 import threading
 import webbrowser
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from starlette.middleware import Middleware
 from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA
 from emozoo.demo import result
-from emozoo.demo.samples import SAMPLES as SAMPLE_FILES
-from emozoo.demo.samples import sample
+from emozoo.demo.samples import FILES, MODELS, sample
 from emozoo.demo.service import MAX_MB, MAX_SECONDS, SAMPLES, Progress, Service, model_choices
 from emozoo.errors import EmozooError, UsageError
+from emozoo.registry import resolve
 
 QUEUE = "model"  # events with this id wait for each other
 MAX_WAITING = 20
@@ -33,6 +34,8 @@ POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
+# Parts of paths: what gradio would fetch from elsewhere, and links under which it would store a page for others.
+REFUSED = ("/proxy=", "=http:", "=https:", "/deep_link")
 INTRODUCTION = """
 <div class="ez-title"><h1>emozoo</h1>
 <p>Emotion recognition from video, images and voice. Files stay on the machine that runs this page.</p></div>
@@ -62,7 +65,7 @@ class LocalOnly:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").rpartition(":")[0].strip("[]")
         path = str(scope["path"])
-        if (self.hosts and host not in self.hosts) or "/proxy=" in path or "=http:" in path or "=https:" in path:
+        if (self.hosts and host not in self.hosts) or any(part in path for part in REFUSED):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"this page serves its own files alone"})
             return
@@ -98,33 +101,42 @@ def build(service: Service, model: str) -> gr.Blocks:
 
     def answer(file: str | None, name: str, progress: gr.Progress = gr.Progress()) -> dict[str, Any]:  # noqa: B008
         if not file:
-            raise gr.Error("there is no file: upload one first, and send its path")
+            raise gr.Error("there is no file: upload one first, and send its path", print_exception=False)
         try:
             prediction = service.predict(Path(file), name, told(progress))
             prediction.file = Path(file).name
             return prediction.to_dict()
         except EmozooError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:
-            raise gr.Error(_bug(error)) from error
+            raise gr.Error(_bug(error), print_exception=False) from error
 
     def closed(request: gr.Request) -> None:
         service.close(request.session_hash or "")
+
+    def chosen(name: str) -> tuple[str, Any]:
+        """A sample, and a model that can predict it where the usual ones cannot."""
+        needed = MODELS.get(name)
+        found = resolve(needed)[1] if needed else None
+        return str(sample(name, service.folder / SAMPLES)), found.name if found else gr.skip()
 
     with gr.Blocks(title="emozoo", analytics_enabled=False, delete_cache=(300, 3600)) as page:
         gr.HTML(INTRODUCTION, js_on_load=None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
-                models = gr.Dropdown(model_choices(model), value=model, label="Model", elem_id="model", filterable=False)
+                models = gr.Dropdown(
+                    model_choices(model), value=model, label="Model", elem_id="model", filterable=False
+                )
                 with gr.Tabs():
                     sources: list[tuple[gr.components.Component, gr.Button]] = []
                     for tab, component in _sources().items():
                         with gr.Tab(tab):
                             component.render()
                             sources.append((component, gr.Button("Predict", variant="primary")))
-                gr.HTML('<p class="ez-help">Or try a drawn one, then press Predict:</p>', js_on_load=None)
-                with gr.Row():
-                    examples = [gr.Button(name, size="sm", min_width=90) for name in SAMPLE_FILES]
+                            if component is sources[0][0]:
+                                gr.HTML('<p class="ez-help">Or choose a drawn example:</p>', js_on_load=None)
+                                with gr.Row(elem_classes="ez-examples"):
+                                    examples = [gr.Button(name, size="sm", min_width=80) for name in FILES]
             with gr.Column(scale=3, min_width=320):
                 shown = gr.HTML(
                     result.message(HINT, "hint"), elem_id="result", min_height=120,
@@ -142,10 +154,8 @@ def build(service: Service, model: str) -> gr.Blocks:
         gr.Button(visible=False).click(
             answer, [upload, models], record, concurrency_id=QUEUE, concurrency_limit=1, api_name="predict"
         )
-        for name, button in zip(SAMPLE_FILES, examples, strict=True):
-            button.click(
-                lambda name=name: str(sample(name, service.folder / SAMPLES)), None, upload, api_visibility="private"
-            )
+        for name, button in zip(FILES, examples, strict=True):
+            button.click(partial(chosen, name), None, [upload, models], api_visibility="private")
         models.change(result.card, models, card, api_visibility="private", show_progress="hidden")
         page.unload(closed)
     page.queue(max_size=MAX_WAITING)
@@ -169,7 +179,9 @@ def _sources() -> dict[str, gr.components.Component]:
         "Voice": gr.Audio(label="Record your voice", sources=["microphone"], type="filepath", render=False),
     }  # fmt: skip
     for component in found.values():
-        component.async_move_resource_to_block_cache = _no_addresses(component.async_move_resource_to_block_cache)
+        vars(component)["async_move_resource_to_block_cache"] = _no_addresses(
+            component.async_move_resource_to_block_cache
+        )
     return found
 
 
@@ -178,7 +190,7 @@ def _no_addresses(move: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awai
 
     async def only_files(path: Any) -> Any:
         if "://" in str(path):
-            raise gr.Error("send the file itself: addresses are not fetched")
+            raise gr.Error("send the file itself: addresses are not fetched", print_exception=False)
         return await move(path)
 
     return only_files
@@ -208,7 +220,9 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
             app_kwargs={"middleware": [Middleware(LocalOnly, hosts=LOOPBACK if local else ())]},
         )  # fmt: skip
     except OSError as error:
-        raise UsageError(f"port {port or '7860 to 7959'} of {host} cannot be used: choose another with --port") from error
+        raise UsageError(
+            f"port {port or '7860 to 7959'} of {host} cannot be used: choose another with --port"
+        ) from error
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -36,8 +36,10 @@ def _templates() -> Environment:
 
 def message(text: str, kind: str = "error") -> str:
     """A sentence in a frame; ``kind`` is ``error`` or ``hint``."""
-    return _templates().from_string('<div class="ez-message ez-{{ kind }}" role="{{ role }}">{{ text }}</div>').render(
-        text=_sentence(text), kind=kind, role="alert" if kind == "error" else "status"
+    return (
+        _templates()
+        .from_string('<div class="ez-message ez-{{ kind }}" role="{{ role }}">{{ text }}</div>')
+        .render(text=_sentence(text), kind=kind, role="alert" if kind == "error" else "status")
     )
 
 
@@ -53,18 +55,22 @@ def card(name: str) -> str:
     source = weights.source_of(name)
     config = entry.config if entry else hub.read_config(source.folder) if source else {}
     spec = registry.model(config["arch"])
-    return _templates().get_template("card.html.j2").render(
-        name=entry.name if entry else Path(name).name,
-        title=spec.title,
-        paper=spec.paper,
-        looks_at=looks_at(config),
-        seen=registry.seen(config.get("material") or ()),
-        trained_on=config.get("trained_on") or "not recorded",
-        classes=config.get("classes") or [],
-        va="va" in (config.get("tasks") or spec.tasks),
-        license=config.get("licence") or "not recorded",
-        measured=catalog.results(entry.name) if entry else [],
-        limits=config.get("limits") or [],
+    return (
+        _templates()
+        .get_template("card.html.j2")
+        .render(
+            name=entry.name if entry else Path(name).name,
+            title=spec.title,
+            paper=spec.paper,
+            looks_at=looks_at(config),
+            seen=registry.seen(config.get("material") or ()),
+            trained_on=config.get("trained_on") or "not recorded",
+            classes=config.get("classes") or [],
+            va="va" in (config.get("tasks") or spec.tasks),
+            license=config.get("licence") or "not recorded",
+            measured=catalog.results(entry.name) if entry else [],
+            limits=config.get("limits") or [],
+        )
     )
 
 
@@ -78,22 +84,26 @@ def result(found: Results) -> str:
         ("JSON", found.json), ("CSV", found.csv), ("Explanation", found.explanation),
         ("Video", found.media if _kind(found.media) == "video" else None),
     ]  # fmt: skip
-    return _templates().get_template("result.html.j2").render(
-        name=prediction.file,
-        model=prediction.model,
-        streams=", ".join(prediction.streams_used),
-        label=prediction.label,
-        best=best,
-        valence=prediction.valence,
-        arousal=prediction.arousal,
-        colors=plots.colors(prediction.classes),
-        duration=prediction.duration_s or 0.0,
-        media=_address(found.media),
-        kind=_kind(found.media),
-        explanation=_address(found.explanation),
-        warnings=[_sentence(PLAIN.get(w["code"], w["text"])) for w in prediction.warnings],
-        timeline=_timeline(prediction) if prediction.duration_s and prediction.tracks else None,
-        links=[(text, _address(path), path.name) for text, path in links if path is not None],
+    return (
+        _templates()
+        .get_template("result.html.j2")
+        .render(
+            name=prediction.file,
+            model=prediction.model,
+            streams=", ".join(prediction.streams_used),
+            label=prediction.label,
+            best=best,
+            valence=prediction.valence,
+            arousal=prediction.arousal,
+            colors=plots.colors(prediction.classes),
+            duration=prediction.duration_s or 0.0,
+            media=_address(found.media),
+            kind=_kind(found.media),
+            explanation=_address(found.explanation),
+            warnings=[_sentence(PLAIN.get(w["code"], w["text"])) for w in prediction.warnings],
+            timeline=_timeline(prediction) if prediction.duration_s and prediction.tracks else None,
+            links=[(text, _address(path), path.name) for text, path in links if path is not None],
+        )
     )
 
 

@@ -13,14 +13,15 @@ from emozoo.files import replacing
 from emozoo.synthemo import VIEWS, Knobs, Rendered, plan, render, write_clip
 
 EMOTIONS = ("happiness", "surprise", "sadness", "anger")
-SECONDS, FPS, SIZE = 3.0, 12.5, (384, 288)
+SECONDS, FPS, SIZE = 4.0, 12.5, (384, 288)
 # What stands on the button: the file that is drawn.
-SAMPLES = {"Video of a drawn person": "drawn_person.mp4", "Image": "drawn_face.png", "Voice": "drawn_voice.wav"}
+FILES = {"Video": "drawn_person.mp4", "Image": "drawn_face.png", "Voice": "drawn_voice.wav"}
+MODELS = {"Voice": "recursive_joint_attention"}  # for a sample that not every model can predict
 
 
 def sample(name: str, folder: Path) -> Path:
-    """The file of a sample in ``folder``, drawn if it is not there; ``name`` is a key of :data:`SAMPLES`."""
-    path = folder / SAMPLES[name]
+    """The file of a sample in ``folder``, drawn if it is not there; ``name`` is a key of :data:`FILES`."""
+    path = folder / FILES[name]
     if not path.is_file():
         folder.mkdir(exist_ok=True)
         clip = _person()
@@ -40,8 +41,8 @@ def sample(name: str, folder: Path) -> Path:
 
 def _person() -> Rendered:
     """One person, whom the embedded weights have not seen, who shows and voices the emotions one after the other."""
-    knobs = Knobs(face=1, voice=1, occlusion=0)
-    person = plan(seed=11, index=1, knobs=knobs, split="test", size=SIZE, seconds=SECONDS, fps=FPS)
+    knobs = Knobs(face=1, voice=1, occlusion=0, motion=0)
+    person = plan(seed=20, index=1, knobs=knobs, split="test", size=SIZE, seconds=SECONDS, fps=FPS)
     shown = [replace(person, label=e, shows=tuple("neutral" if v == "scene" else e for v in VIEWS)) for e in EMOTIONS]
     parts = [render(cause) for cause in shown]
     return Rendered(

@@ -18,7 +18,7 @@ from PIL import Image
 from emozoo import annotate, files, registry
 from emozoo.data.clips import ClipReader
 from emozoo.data.find import one_line
-from emozoo.errors import EmozooError, VideoError
+from emozoo.errors import VideoError
 from emozoo.explain import Explanation
 from emozoo.inference import Prediction, Predictor
 
@@ -89,8 +89,8 @@ class Results:
 class Service:
     """Predicts files with any of the models. One file at a time: whoever calls it has a queue.
 
-    ``folder``: everything it writes lies below it; what is in ``folder / SAMPLES`` stays. A folder of results belongs to
-    one open page; its name is random, so that nobody finds the results of others by guessing.
+    ``folder``: everything it writes lies below it; what is in ``folder / SAMPLES`` stays. A folder of results belongs
+    to one open page; its name is random, so that nobody finds the results of others by guessing.
     """
 
     def __init__(self, folder: Path, device: str | None = None) -> None:
