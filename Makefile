@@ -7,7 +7,7 @@ STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-threads test-slow lint docs tables bench suite wheel
+.PHONY: setup demo web test test-threads test-slow lint docs tables bench suite wheel
 
 setup: $(STAMP)
 
@@ -20,6 +20,9 @@ demo: setup
 	$(BIN)/python examples/predict_clip.py demo_out/drawn.mp4
 	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
 	@echo "The clip: demo_out/drawn.mp4. Its predictions:" && ls demo_out/predicted/*
+
+web: setup
+	$(BIN)/emozoo demo
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"

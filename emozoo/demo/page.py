@@ -164,7 +164,8 @@ def build(service: Service, model: str) -> gr.Blocks:
 
 def _sources() -> dict[str, gr.components.Component]:
     """By the name of a tab: where a file comes from."""
-    camera = gr.WebcamOptions(mirror=False)  # mirroring would need ffmpeg's program
+    # Mirroring would need ffmpeg's program; more pixels than these would only take longer.
+    camera = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}})
     found: dict[str, gr.components.Component] = {
         "File": gr.File(
             label="Video, image or audio", file_types=["video", "image", "audio", *sorted(MEDIA)], height=150,

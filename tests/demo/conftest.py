@@ -14,7 +14,7 @@ from media_files import write_video
 from emozoo.synthemo import Knobs, plan, render
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     pytest.importorskip("gradio", reason='the web page needs gradio: pip install "emozoo[demo]"')
     running = Server(tmp_path_factory.mktemp("demo"))
@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium with a camera that shows a moving test image."""
     playwright = pytest.importorskip("playwright.sync_api", reason="driving a browser needs playwright")
