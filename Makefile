@@ -7,7 +7,7 @@ STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-threads test-slow test-floors lint docs tables bench suite wheel licences sbom audit
+.PHONY: setup demo web test test-threads test-slow test-floors lint docs tables bench suite wheel licences sbom audit
 
 setup: $(STAMP)
 
@@ -21,6 +21,9 @@ demo: setup
 	$(BIN)/python examples/predict_clip.py demo_out/drawn.mp4
 	@echo "Look at demo_out/drawn.emozoo.png and demo_out/drawn.emozoo.mp4."
 	@echo "Your own clip: $(BIN)/emozoo predict my.mp4 --model ceflnet --out out --plot --video"
+
+web: setup
+	$(BIN)/emozoo demo
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
