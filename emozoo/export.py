@@ -22,7 +22,6 @@ from emozoo.data import faces
 from emozoo.data.clips import to_arrays
 from emozoo.device import ready
 from emozoo.errors import EmozooError, UsageError
-from emozoo.files import resolve_path
 from emozoo.opened import ReadError, open_file
 from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
@@ -32,7 +31,7 @@ FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # between the outputs of torch and of onnxruntime
 INT8_TOLERANCE = 0.05  # the same with int8 weights: of probabilities, valence and arousal
 BATCHES = (1, 3)  # clips in the batches that are compared
-CLIP = "$EMOZOO_SHARED/data/clips/liveportrait_d18.mp4"  # a person who speaks; where it is missing, one is drawn
+CLIP = "a drawn clip"  # on which the file that is written is compared with torch
 KEY = "emozoo"  # of the file's metadata, under which the description lies
 LEAST_WEIGHTS = 1024  # numbers in a matrix that is worth storing as int8
 
@@ -104,11 +103,9 @@ def export(
         EmozooError: the extra ``onnx`` is not installed, torch cannot export the network, or onnxruntime's outputs
             differ by more than 1e-4, with ``int8`` by more than 0.05. Nothing is written then.
     """
-    if format not in FORMATS:
-        raise UsageError(f"no format '{format}': there is {', '.join(FORMATS)}")
+    check_format(format)
     if prior not in (None, "train", "uniform"):
         raise UsageError(f"prior must be 'train' or 'uniform', got '{prior}'")
-    _check_extra()
     module = ready(model, "cpu").float()
     path = Path(out) if out is not None else Path(f"{Path(module.name).name}.onnx")
     graph = Graph(module, prior or module.prior).eval().requires_grad_(False)
@@ -124,6 +121,13 @@ def export(
             int8_difference = difference(graph, part, windows or noise)
             _check_difference(f"{module.name} with int8 weights", int8_difference, INT8_TOLERANCE)
     return Exported(path, path.stat().st_size, found, int8_difference, clip, about)
+
+
+def check_format(format: str) -> None:
+    """Raises UsageError for another format than ``onnx``, EmozooError where the extra ``onnx`` is not installed."""
+    if format not in FORMATS:
+        raise UsageError(f"no format '{format}': there is {', '.join(FORMATS)}")
+    _check_extra()
 
 
 def _check_difference(what: str, found: float, limit: float) -> None:
@@ -268,10 +272,8 @@ def _windows(spec: ClipSpec) -> tuple[str | None, list[tuple[Tensor, ...]]]:
     """What the clip is called, and batches of its windows: the first alone, and the first three."""
     spec, found = faces.available(spec), []
     with tempfile.TemporaryDirectory() as folder:
-        path, name = resolve_path(CLIP), Path(CLIP).name
-        if not path.is_file():
-            path, name = Path(folder) / "drawn.mp4", "a drawn clip"
-            write_clip(render(plan(3, 0)), path)  # a face that both detectors find
+        path = Path(folder) / "drawn.mp4"
+        write_clip(render(plan(3, 0)), path)  # a face that both detectors find
         with suppress(ReadError):  # of a stream that is made of more than this file
             file = open_file(str(path), None, spec, every=1.0)
             found = file.read(file.tasks()[:3])
@@ -280,7 +282,7 @@ def _windows(spec: ClipSpec) -> tuple[str | None, list[tuple[Tensor, ...]]]:
         return None, []
     arrays = to_arrays([task.raw for task in found if task.raw is not None], spec)
     tensors = tuple(torch.from_numpy(part[s]) for part in arrays for s in spec.streams)
-    return name, [tuple(x[:1] for x in tensors), tensors]
+    return CLIP, [tuple(x[:1] for x in tensors), tensors]
 
 
 def _random(graph: Graph, batch: int) -> tuple[Tensor, ...]:

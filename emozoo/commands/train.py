@@ -35,6 +35,9 @@ def finetune(
     seed: Annotated[int, typer.Option(help="Same seed, same result on the same machine.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from OUT/last.ckpt if it exists.")] = True,
+    export: Annotated[
+        str | None, typer.Option(help="Also write OUT/model.onnx, as `emozoo export` does: onnx.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Teach a model your own classes from a folder of class folders or a CSV.
@@ -47,9 +50,16 @@ def finetune(
     """
     from emozoo.finetune import finetune as run
 
+    if export is not None:
+        from emozoo.export import check_format
+        from emozoo.export import export as write
+
+        check_format(export)  # before hours of training
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its list of devices, and its tips
     with redirect_stdout(sys.stderr):  # progress of Lightning
         made = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)
+        if export is not None:
+            made["export"] = str(write(made["folder"], Path(made["folder"]) / f"model.{export}", format=export).path)
     unreadable = made["unreadable"]
     if as_json:
         print_json(made)
@@ -60,5 +70,7 @@ def finetune(
     if n := len(unreadable):
         print(f"{n} item{'s' * (n > 1)} could not be read: {'; '.join(unreadable[:5])}{' …' * (n > 5)}")
     print(f"report: {made['report']}")
+    if export is not None:
+        print(f"for onnxruntime: {made['export']}")
     print(f"next: emozoo predict FILE --model {made['folder']}")
     return 1 if unreadable else 0

@@ -8,9 +8,8 @@ for needed in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(needed, reason=f"{needed} is not installed: pip install 'emozoo[onnx]'")
 
 
-def test_the_command_says_what_it_wrote(emozoo, folder_of, tmp_path, monkeypatch):
-    """Protects `emozoo export --int8`: a small file, near to torch; a clip is drawn where there is no real one."""
-    monkeypatch.setenv("EMOZOO_SHARED", str(tmp_path / "nowhere"))
+def test_the_command_says_what_it_wrote(emozoo, folder_of, tmp_path):
+    """Protects `emozoo export --int8`: a small file, near to torch."""
     weights = folder_of("emotion_fan")
     done = emozoo("export", weights, "--int8", cwd=tmp_path)
     assert done.code == 0, done.err
@@ -23,3 +22,15 @@ def test_the_command_says_what_it_wrote(emozoo, folder_of, tmp_path, monkeypatch
     assert "with int8 weights, on a drawn clip: " in rest[3]
     written, plain = tmp_path / "emotion_fan.onnx", weights / "model.safetensors"
     assert written.stat().st_size < plain.stat().st_size / 3
+
+
+def test_fine_tuning_ends_in_a_file_too(emozoo, make_images, tmp_path):
+    """Protects `finetune --export`: a wrong format is refused before training, the file lies beside the weights."""
+    data, out = make_images(5), tmp_path / "mine"
+    command = ("finetune", "emotion_fan", "--data", data, "--out", out, "--epochs", "1", "--device", "cpu", "--export")
+    refused = emozoo(*command, "tflite")
+    assert (refused.code, out.exists()) == (2, False)
+    done = emozoo(*command, "onnx")
+    assert done.code == 0, done.err
+    assert f"for onnxruntime: {out / 'model.onnx'}" in done.out
+    assert (out / "model.onnx").stat().st_size > 1e6
