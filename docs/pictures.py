@@ -49,9 +49,17 @@ def acted() -> Path:
 
     folder = WORK / "demo_out"
     shutil.rmtree(folder, ignore_errors=True)
-    script = ROOT / "examples" / "predict_clip.py"
-    subprocess.run([sys.executable, str(script), "demo_out/drawn.mp4"], cwd=WORK, env=environment(WORK), check=True)
+    command = [sys.executable, str(ROOT / "examples" / "predict_clip.py"), "demo_out/drawn.mp4"]
+    subprocess.run(command, cwd=WORK, env=environment(WORK), check=True, stdout=subprocess.DEVNULL)
     return folder / "drawn.mp4"
+
+
+def emozoo(folder: Path, *arguments: str, code: int = 0) -> None:
+    """Runs a command in a folder; it has to end with this exit code."""
+    from page_code import environment
+
+    done = subprocess.run(["emozoo", *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert done.returncode == code, f"{' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
 
 
 def browse(page: Path, image: Path, size: tuple[int, int] = (1000, 900)) -> None:
@@ -87,11 +95,17 @@ def explain(path: Path) -> None:
     from emozoo.explain import explain as explained
 
     explained(acted(), "ceflnet.synth_v1").save(path)
+    small(Image.open(path), path)
 
 
 def report(path: Path) -> None:
-    """The page about a folder of clips."""
-    browse(follow("predict") / "results" / "predictions.html", path)
+    """The page about a folder of clips: those of the tutorial, and the one that is longer."""
+    folder = WORK / "report"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(follow("predict") / "drawn" / "clips", folder / "clips", ignore=shutil.ignore_patterns("*.csv"))
+    shutil.copy(acted(), folder / "clips" / "acted.mp4")
+    emozoo(folder, "predict", "clips", "--model", "ceflnet.synth_v1", "--every", "0.5", "--out", "results", "--report")
+    browse(folder / "results" / "predictions.html", path)
 
 
 def benchmark(path: Path) -> None:
@@ -106,8 +120,6 @@ def finetune(path: Path) -> None:
 
 def doctor(path: Path) -> None:
     """What the data doctor says of a folder with mistakes: a damaged file, a clip under two labels, an empty file."""
-    from page_code import environment
-
     folder = WORK / "doctor"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(follow("finetune") / "my_clips", folder / "my_clips")
@@ -115,10 +127,8 @@ def doctor(path: Path) -> None:
     shutil.copy(frowning[0], folder / "my_clips" / "smiling" / "copy.mp4")
     smiling[0].write_bytes(smiling[0].read_bytes()[:2000])
     smiling[1].write_bytes(b"")
-    command = ["emozoo", "check", "folder", "--root", "my_clips", "--html", "check.html"]
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
-    assert done.returncode == 1, f"the mistakes were not found: {done.stdout}{done.stderr}"
-    browse(folder / "check.html", path, (1000, 720))
+    emozoo(folder, "check", "folder", "--root", "my_clips", "--html", "check.html", code=1)  # mistakes were found
+    browse(folder / "check.html", path, (1000, 860))
 
 
 PICTURES: tuple[Callable[[Path], None], ...] = (prediction, annotated, explain, report, doctor, finetune, benchmark)
