@@ -16,10 +16,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs]"
 	touch $@
 
+# A drawn clip, predicted by weights that know drawn faces: they see what is acted. Files beside it: plot, video, table.
 demo: setup
 	$(BIN)/python examples/predict_clip.py demo_out/drawn.mp4
-	$(BIN)/emozoo predict demo_out/drawn.mp4 --model ceflnet --every 0.5 --out demo_out/predicted --json --csv --plot --video >/dev/null
-	@echo "The clip: demo_out/drawn.mp4. Its predictions:" && ls demo_out/predicted/*
+	@echo "Look at demo_out/drawn.emozoo.png and demo_out/drawn.emozoo.mp4."
+	@echo "Your own clip: $(BIN)/emozoo predict my.mp4 --model ceflnet --out out --plot --video"
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"

@@ -14,7 +14,7 @@
              other speakers of the same corpus
 ``together`` one such head for all four, scored on the val speakers of each; and four that leave one corpus out, scored
              on every recording of it
-``talk7``    face and voice of talking people, and voices of two more corpora: seven emotions, weights for research alone
+``talk7``    face and voice of talking people, and voices of two more corpora: seven emotions, for research alone
 ``music``    DFAN on 52 music videos: a demonstration of the chain
 
 Networks are trained below ``runs`` where they are not there yet (a killed training goes on) and measured; records go

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import int8_table
 import occlusion_table
 import speed_tables
 from huggingface_hub import EvalResult, ModelCard
@@ -317,6 +318,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": speed_tables.growth,
     "large_set": speed_tables.large_set,
     "occlusion": occlusion_table.occlusion,
+    "int8": int8_table.int8,
     "composed_face_voice": lambda: composed("face_voice"),
     "composed_face_scene": lambda: composed("face_scene"),
 }

@@ -10,20 +10,20 @@ Results may also lie in object storage: then a journal is a row of objects, each
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
-from emozoo import files
+from emozoo import files, summary
 from emozoo.bucket import Bucket
 from emozoo.data import find, store
 from emozoo.data.manifest import MEDIA, of_the_system
@@ -64,19 +64,32 @@ class Source(NamedTuple):
 def find_sources(paths: Sequence[Path], out: Path | None = None) -> list[Source]:
     """What is predicted: files, media files of folders, objects below addresses, and items of prepared stores.
 
+    A path with wildcards stands for the media that it matches; ``-`` for the paths on stdin, without wildcards.
     Objects below the address ``out`` are results. Raises UsageError where there is nothing, EmozooError where object
     storage cannot be listed.
     """
-    found: list[Source] = []  # a name is still the path inside the folder
+    found: list[Source] = []
     for path in paths:
-        if store.is_url(path):
-            found += _objects(store.clean(path), out)
-        elif os.path.isfile(path / store.META):
-            found += _items(str(path))
+        if str(path) == "-":
+            given = find.read_list(sys.stdin.buffer)
+            if not given:
+                raise UsageError("-: no path on stdin: give one on each line, as `ls clips/*.mp4` does")
+            found += [source for one in given for source in _sources(one, out)]
+        elif not store.is_url(path) and find.is_pattern(path):
+            found += [Source(str(p), str(inner), p) for p, inner in find.matching(path)]
         else:
-            found += [Source(str(p), str(inner), p) for p, inner in find.listed(path)]
+            found += _sources(path, out)
     names = find.unique_names([Path(source.name) for source in found])
     return [source._replace(name=name) for source, name in zip(found, names, strict=True)]
+
+
+def _sources(path: Path, out: Path | None) -> list[Source]:
+    """What one path or address stands for; a name is still the path inside the folder."""
+    if store.is_url(path):
+        return _objects(store.clean(path), out)
+    if os.path.isfile(path / store.META):
+        return _items(str(path))
+    return [Source(str(p), str(inner), p) for p, inner in find.listed(path)]
 
 
 def _objects(url: str, out: Path | None) -> list[Source]:
@@ -330,6 +343,12 @@ class Job:
         return sum(self._lines[name].when < STARTED for name in self.before)
 
     @property
+    def done(self) -> int:
+        """How many of the files are predicted by now."""
+        self._update()
+        return sum(source.name in self._lines for source in self.sources)
+
+    @property
     def todo(self) -> list[Source]:
         """The files that this process has to predict."""
         return [source for source in self.mine if source.name not in self.before]
@@ -379,15 +398,15 @@ class Job:
                 )
             time.sleep(_WAIT_S)
 
-    def finish(self) -> bool:
+    def finish(self, parquet: bool = False, about: Mapping[str, Any] | None = None) -> bool:
         """Writes the tables and removes the journals; returns whether every file was predicted and written.
 
+        ``parquet``: also the table of all moments; ``about``: also the report, with these facts about the model.
         Journals stay where some results could not be written.
         """
         self._update()
         lines = [self._lines[source.name] for source in self.sources]
-        if len(lines) > 1:
-            self._write_tables(lines)
+        self._write_tables(lines, parquet, about)
         if not any(line.failure == NOT_WRITTEN for line in lines):
             self.journal.discard()
             self.results.clear()
@@ -414,36 +433,25 @@ class Job:
             stem = f"all_{stem}"
         return stem + suffix
 
-    def _write_tables(self, lines: Sequence[Line]) -> None:
-        """One line for each file, in their order: the JSON, and a table without timelines."""
-        stem = self._table("")
-        paths = [self.results.path(stem, suffix) for suffix in (".jsonl", ".csv")]
-        try:
-            with files.replacing(paths[0]) as part, part.open("w", encoding="utf-8") as file:
-                for line in lines:
-                    file.write(line.text() + "\n")
-            classes = json.loads(lines[0].text())["classes"]
-            with files.replacing(paths[1]) as part, part.open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                fixed = "valence", "arousal", "faces", "duration_s", "warnings", "error"
-                table.writerow(["file", "label", *map(_cell, classes), *fixed])
-                table.writerows(_row(json.loads(line.text()), classes) for line in lines)
-        except OSError as error:
-            why = error.strerror or error
-            raise EmozooError(f"{paths[0]}: not written ({why}); the results of all files are there") from error
-        self.results.publish(paths)
+    def _write_tables(self, lines: Sequence[Line], parquet: bool, about: Mapping[str, Any] | None) -> None:
+        """What there is of all files together, whatever was asked for; of a single file no JSON and CSV once more."""
+        several = len(lines) > 1
+        writers: list[tuple[str, Callable[[Path], None]]] = []
+        if several:
+            writers += [(".jsonl", lambda path: summary.write_jsonl(path, lines))]
+            writers += [(".csv", lambda path: summary.write_csv(path, lines))]
+        if parquet:
+            writers += [(".parquet", lambda path: summary.write_parquet(path, lines))]
+        if about is not None:
+            from emozoo import report  # brings matplotlib, for its colors
 
-
-def _row(record: dict[str, Any], classes: Sequence[str]) -> list[Any]:
-    scores = record["scores"] or {}
-    faces = sum(any(moment["box"] for moment in track["timeline"]) for track in record["tracks"])
-    codes = " ".join(warning["code"] for warning in record["warnings"])
-    return [
-        _cell(find.one_line(record["file"])), _cell(record["label"]), *(scores.get(name) for name in classes),
-        record["valence"], record["arousal"], faces, record["duration_s"], codes, (record["error"] or {}).get("code"),
-    ]  # fmt: skip
-
-
-def _cell(text: str | None) -> str | None:
-    """A cell of text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text and text[0] in "=+-@" else text
+            writers += [(".html", lambda path: report.write(path, lines, about))]
+        stem = self._table("") if several else self.sources[0].name
+        for suffix, write in writers:
+            path = self.results.path(stem, suffix)
+            try:
+                write(path)
+            except OSError as error:
+                why = error.strerror or error
+                raise EmozooError(f"{path}: not written ({why}); the results of all files are there") from error
+            self.results.publish([path])

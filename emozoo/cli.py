@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from emozoo import __version__
-from emozoo.commands import benchmark, data, hub, models, predict, speed, train
+from emozoo.commands import benchmark, data, export, hub, models, predict, speed, train
 from emozoo.commands.shared import bug_text, fail, note
 from emozoo.errors import EmozooError
 
@@ -34,6 +34,7 @@ app.command("finetune")(train.finetune)
 app.command("benchmark")(benchmark.benchmark)
 app.command("leaderboard")(benchmark.leaderboard)
 app.command("speed")(speed.speed)
+app.command("export")(export.export)
 app.command("check")(data.check)
 app.command("prepare")(data.prepare)
 app.command("synth")(data.synth)

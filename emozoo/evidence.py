@@ -1,5 +1,7 @@
 """Evidence: what a network was given for one window of a file, and what it attended to there.
 
+Torch is imported by :func:`pixels` alone: files are opened without it.
+
 Legend: B = batch, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps, K = classes.
 """
 
@@ -7,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from emozoo.batch import Batch
 from emozoo.spec import ClipSpec, StreamSpec
 from emozoo.timeline import Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emozoo.batch import Batch
 
 VA = -1  # stands for the class of networks that predict valence and arousal alone
 
@@ -97,6 +102,8 @@ def _heard(x: Tensor, stream: StreamSpec) -> np.ndarray:
 
 def pixels(x: Tensor, stream: StreamSpec) -> np.ndarray:
     """Inputs of an image stream (..., 3, H, W) as they were before normalization: uint8 (..., H, W, 3) RGB."""
+    import torch
+
     mean, std = (torch.tensor(v)[:, None, None] for v in (stream.mean, stream.std))
     images = (x.float().cpu() * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
     return images.movedim(-3, -1).numpy()

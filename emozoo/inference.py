@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from emozoo import prediction
+from emozoo import prediction, subtitles
 from emozoo.data import faces
 from emozoo.data.clips import to_batch
 from emozoo.data.find import Item, find_media, one_line
@@ -28,12 +28,13 @@ from emozoo.data.images import is_image
 from emozoo.device import ready
 from emozoo.errors import UsageError
 from emozoo.evidence import VA, Evidence
+from emozoo.files import write_atomic
 from emozoo.inputs import Clip, Frames, ImageLike, collect
-from emozoo.opened import OpenFile, ReadError, Task, open_file, read_errors, read_tasks
+from emozoo.opened import FaceRule, OpenFile, ReadError, Task, open_file, read_errors, read_tasks
 from emozoo.prediction import FaceTrack, MediaPath, Moment
 from emozoo.recognizer import Recognizer
 from emozoo.spec import ClipSpec
-from emozoo.timeline import WindowOutput, mean_over_time, moments_of, track_of
+from emozoo.timeline import WindowOutput
 
 __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
@@ -55,11 +56,25 @@ class Prediction(prediction.Prediction):
 
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
-    def plot(self, path: MediaPath) -> None:
-        """Draws the timelines as an image; the suffix chooses the format (.png, .svg, .pdf)."""
+    def plot(self, path: MediaPath, acted: Sequence[tuple[float, float, str]] = ()) -> None:
+        """Draws the timelines as an image; the suffix chooses the format (.png, .svg, .pdf).
+
+        ``acted``: what is known to be shown, as ``(start, end, class)`` in seconds; drawn above the timeline.
+        """
         from emozoo import plots
 
-        plots.timeline(self, Path(path))
+        plots.timeline(self, Path(path), acted)
+
+    def to_srt(self, path: MediaPath) -> None:
+        """Writes subtitles for players: label and probability of the main track, an entry for each moment.
+
+        Raises VideoError for a still image, which has no timeline; as :meth:`to_elan` does.
+        """
+        write_atomic(Path(path), subtitles.srt(self).encode(errors="backslashreplace"))
+
+    def to_elan(self, path: MediaPath) -> None:
+        """Writes a tab-delimited table that ELAN imports: tier, begin and end in milliseconds, annotation."""
+        write_atomic(Path(path), subtitles.elan(self).encode(errors="backslashreplace"))
 
     def video(self, path: MediaPath, progress: Callable[[float], None] | None = None) -> None:
         """Writes the video as mp4 with boxes and labels drawn in. Raises VideoError for stills and audio.
@@ -79,6 +94,9 @@ def predict(  # type: ignore[overload-overlap]  # an empty list is a list of fil
     every: float = ...,
     prior: str = ...,
     min_confidence: float = ...,
+    smooth: float = ...,
+    min_face: float = ...,
+    max_tracks: int | None = ...,
     detector: str | None = ...,
     device: str | None = ...,
     batch_size: int | None = ...,
@@ -92,6 +110,9 @@ def predict(
     every: float = ...,
     prior: str = ...,
     min_confidence: float = ...,
+    smooth: float = ...,
+    min_face: float = ...,
+    max_tracks: int | None = ...,
     detector: str | None = ...,
     device: str | None = ...,
     batch_size: int | None = ...,
@@ -109,6 +130,9 @@ def predict(
     every: float = 1.0,
     prior: str | None = None,
     min_confidence: float = 0.0,
+    smooth: float = 0.0,
+    min_face: float = 0.0,
+    max_tracks: int | None = None,
     detector: str | None = None,
     device: str | None = None,
     batch_size: int | None = None,
@@ -130,6 +154,10 @@ def predict(
         prior: ``train`` keeps the class prior of training in the scores, ``uniform`` removes it; None: what the weights
             name for people's own files (``module.prior``).
         min_confidence: probability in [0, 1] below which a label is None; scores stay.
+        smooth: seconds over which scores, valence and arousal of each track are averaged (a moving average around
+            each moment); 0: not at all.
+        min_face: faces whose box is shorter than so many pixels of the file are left out.
+        max_tracks: how many faces get a timeline, those with most face frames; None: eight.
         detector: a face detector other than the one stored with the weights. None takes the stored one or, where it
             cannot be had, ``cascade``, with the warning ``detector_fallback`` in every prediction.
         device: where the network runs; None leaves a loaded module where it is.
@@ -149,6 +177,9 @@ def predict(
         every=every,
         prior=prior,
         min_confidence=min_confidence,
+        smooth=smooth,
+        min_face=min_face,
+        max_tracks=max_tracks,
         detector=detector,
         device=device,
         batch_size=batch_size,
@@ -171,6 +202,9 @@ class Predictor:
         every: float = 1.0,
         prior: str | None = None,
         min_confidence: float = 0.0,
+        smooth: float = 0.0,
+        min_face: float = 0.0,
+        max_tracks: int | None = None,
         detector: str | None = None,
         device: str | None = None,
         batch_size: int | None = None,
@@ -182,6 +216,12 @@ class Predictor:
             raise UsageError(f"batch_size must be at least 1 window, got {batch_size}")
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be a probability from 0 to 1, got {min_confidence:g}")
+        if not (math.isfinite(smooth) and smooth >= 0):
+            raise UsageError(f"smooth must be a number of seconds from 0, got {smooth:g}")
+        if not (math.isfinite(min_face) and min_face >= 0):
+            raise UsageError(f"min_face must be a number of pixels from 0, got {min_face:g}")
+        if max_tracks is not None and max_tracks < 1:
+            raise UsageError(f"max_tracks must be at least 1, got {max_tracks}")
         module = ready(model, device)
         spec = module.spec.with_detector(detector) if detector else faces.available(module.spec)
         self._fallback: list[dict[str, str]] = []  # a warning of every result
@@ -191,6 +231,12 @@ class Predictor:
                 self._fallback = [{"code": faces.FALLBACK_CODE, "text": reason}]
         self.module, self.spec, self.every, self.prior = module, spec, every, prior or module.prior
         self.min_confidence, self.evidence = min_confidence, evidence
+        self.smooth, self.rule = smooth, FaceRule(min_face, max_tracks)
+        asked = {
+            "min_confidence": min_confidence or None, "smooth_s": smooth or None, "min_face_px": min_face or None,
+            "max_tracks": max_tracks,
+        }  # fmt: skip
+        self.options = {name: value for name, value in asked.items() if value is not None}
         self.batch_size = batch_size or _batch_size(spec)
         if module.classes:
             module.scores(
@@ -202,7 +248,8 @@ class Predictor:
         """All that decides what is predicted for a file, as plain data: weights, spec with its detector, options."""
         return {
             "model": self.module.name, "sha256": self.module.sha256, "spec": self.spec.to_dict(), "every": self.every,
-            "prior": self.prior, "min_confidence": self.min_confidence, "fallback": bool(self._fallback),
+            "prior": self.prior, "fallback": bool(self._fallback),
+            **self.options,
         }  # fmt: skip
 
     def predict(self, item: MediaPath | Clip, progress: Callable[[float], None] | None = None) -> Prediction:
@@ -261,7 +308,7 @@ class Predictor:
                     self._run_windows([file] if file else [], lambda fraction: None)
                 if file is not None:
                     with read_errors(result.file):
-                        self._finish(result, file)
+                        self.finish(result, file)
             except ReadError as error:
                 result = self.failed(name, error.code, error.text)
             except Exception as error:
@@ -276,58 +323,31 @@ class Predictor:
 
     def failed(self, file: MediaPath, code: str, text: str) -> Prediction:
         """A prediction without a result, with an error in its place."""
-        result = self._empty(str(file))
+        result = self.blank(str(file))
         result.error = {"code": code, "text": " ".join(text.split())}
         return result
 
-    def _empty(self, name: str) -> Prediction:
+    def blank(self, name: str) -> Prediction:
+        """A prediction that holds nothing yet but the model."""
         detector = self.spec.detector if self.spec.needs_face else None
         prediction = Prediction(name, self.module.name, self.module.sha256, detector, list(self.module.classes))
-        prediction.warnings = list(self._fallback)
+        prediction.warnings, prediction.options = list(self._fallback), dict(self.options)
         return prediction
 
     def _open(self, item: MediaPath | Clip) -> tuple[Prediction, OpenFile | None]:
         """The file, open, with the windows to predict, and its result without a prediction; an error in its place."""
         name, images = item if isinstance(item, Clip) else (str(item), None)
         try:
-            return self._empty(name), open_file(name, images, self.spec, self.every)
+            return self.blank(name), open_file(name, images, self.spec, self.every, self.rule)
         except ReadError as error:
             return self.failed(name, error.code, error.text), None
 
-    def _finish(self, result: Prediction, file: OpenFile) -> None:
+    def finish(self, result: Prediction, file: OpenFile) -> None:
         """Writes what the network predicted for a file into ``result``. Raises ReadError."""
-        file.check()
-        result.duration_s = float(file.reader.duration)
-        result.fps = float(file.reader.fps) if file.reader.fps else None
-        for face in file.faces:
-            moments = [
-                moment
-                for output in face.outputs
-                for moment in moments_of(
-                    output, self.module.classes, clip_s=self.spec.clip_s, alone=len(face.windows) == 1,
-                    min_confidence=self.min_confidence,
-                )
-            ]  # fmt: skip
-            if moments:
-                result.tracks.append(track_of(len(result.tracks), moments, face.track))
-        result.streams_used = [s for s in self.spec.streams if s in file.used]
-        result.warnings += file.warning_texts()
-        if result.tracks:
-            self._summarize(result)
-            if self.evidence:
-                scores = list((result.scores or {}).values())
-                result.evidence = file.faces[0].best.of(int(np.argmax(scores)) if scores else VA)
-
-    def _summarize(self, result: Prediction) -> None:
-        """Copies the means of the main track to the file, and warns if no label is sure enough."""
-        main = result.tracks[0]
-        result.label, result.scores = main.label, main.scores or None
-        if result.scores and result.label is None:
-            best = max(result.scores, key=result.scores.__getitem__)
-            text = f"no label: the likeliest class, {best}, has {result.scores[best]:.2f}"
-            result.warnings.append({"code": "low_confidence", "text": f"{text}, less than {self.min_confidence:g}"})
-        result.valence = mean_over_time(main.timeline, lambda m: m.valence)
-        result.arousal = mean_over_time(main.timeline, lambda m: m.arousal)
+        file.finish(result, self.min_confidence, self.smooth)
+        if result.tracks and self.evidence:
+            scores = list((result.scores or {}).values())
+            result.evidence = file.faces[0].best.of(int(np.argmax(scores)) if scores else VA)
 
     def _run_windows(self, files: Sequence[OpenFile], done: Callable[[float], None]) -> None:
         """Runs the network on the windows of all faces, in the order of time, a batch at a time.
@@ -344,12 +364,12 @@ class Predictor:
                 batch = reading.result()
                 reading = ahead.submit(read_tasks, following) if following else None
                 if batch:
-                    for task, outputs in zip(batch, self._run(batch), strict=True):
+                    for task, outputs in zip(batch, self.outputs(batch), strict=True):
                         task.face.outputs += outputs
                 done(number / len(batches))
 
     @torch.inference_mode()
-    def _run(self, tasks: Sequence[Task]) -> list[list[WindowOutput]]:
+    def outputs(self, tasks: Sequence[Task]) -> list[list[WindowOutput]]:
         """The network's outputs for the windows of each task; windows of one task share a clip."""
         raws = [task.raw for task in tasks if task.raw is not None]
         batch = to_batch(raws, self.spec, ids=[str(i) for i in range(len(raws))])

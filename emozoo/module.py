@@ -58,6 +58,8 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
     # Weight of the divergence from ``targets["teacher"]`` in the loss, in 0..1; class labels have the rest. The
     # callback emozoo.callbacks.Distillation sets it.
     teacher_weight: float = 0.0
+    # Counts the predictions for training batches where it is set (emozoo.finetune does).
+    training_metrics: EvaluationMetrics | None = None
 
     def __init__(
         self,
@@ -249,8 +251,11 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
             batch = mix(batch, self.hparams["mixup"], len(self.classes))
         if self.hparams["stream_dropout"] > 0:
             batch = drop_streams(batch, self.hparams["stream_dropout"])
-        loss, parts = self._loss(self.output(batch), batch.targets, train=True)
+        out = self.output(batch)
+        loss, parts = self._loss(out, batch.targets, train=True)
         size = len(batch)
+        if self.training_metrics is not None:
+            self._count(self.training_metrics, out, batch)
         self.log("loss", loss, prog_bar=True, batch_size=size)
         self.log_dict({f"loss_{k}": v for k, v in parts.items()}, batch_size=size)
         return loss
@@ -293,12 +298,16 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
     def _evaluate(self, batch: Batch | None, loader: int) -> None:
         if batch is None:  # none of its items could be read, which a warning reported
             return
-        out = self.output(batch)
-        loss, _ = self._loss(out, batch.targets, train=False)
-        scores = None if out.logits is None else self.scores(out.logits)
         if loader not in self._metrics:
             self._metrics[loader] = EvaluationMetrics(len(self.classes), self.device)
-        self._metrics[loader].update(scores, out.va, batch.targets, loss, len(batch))
+        self._count(self._metrics[loader], self.output(batch), batch)
+
+    @torch.no_grad()
+    def _count(self, metrics: EvaluationMetrics, out: Output, batch: Batch) -> None:
+        """Counts the predictions for a batch, with its loss without smoothing and flooding."""
+        loss, _ = self._loss(out, batch.targets, train=False)
+        scores = None if out.logits is None else self.scores(out.logits)
+        metrics.update(scores, out.va, batch.targets, loss, len(batch))
 
     def validation_step(self, batch: Batch | None, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(batch, dataloader_idx)

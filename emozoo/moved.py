@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 _Class = TypeVar("_Class", bound=type)
 
 _NEW_NAMES = {
+    "emozoo.data.clips.Batch": "emozoo.batch.Batch",
     "emozoo.data.clips.IGNORE": "emozoo.batch.IGNORE",
     "emozoo.data.datamodule.fold_of": "emozoo.data.splits.fold_of",
     "emozoo.data.datamodule.place": "emozoo.files.resolve_path",
@@ -35,6 +36,7 @@ _NEW_NAMES = {
     "emozoo.module.load": "emozoo.zoo.load",
     "emozoo.module.rate": "emozoo.optim.lr_factor",
     "emozoo.packaged.folder": "emozoo.files.packaged",
+    "emozoo.train.finetune": "emozoo.finetune.finetune",
 }
 
 # By class: old arguments and what they are called now.

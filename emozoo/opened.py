@@ -1,4 +1,9 @@
-"""A file that is open for a prediction: its faces, the windows of each, and what is found out while it is read."""
+"""A file that is open for a prediction: its faces, the windows of each, and what is found out while it is read.
+
+Whatever runs the network, torch or onnxruntime, goes the same way: :func:`open_file`, :meth:`OpenFile.tasks`,
+:meth:`OpenFile.read`, the network's outputs as :class:`~emozoo.timeline.WindowOutput`, :meth:`OpenFile.finish`.
+This file imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +23,20 @@ from emozoo.data.find import one_line
 from emozoo.errors import EmozooError, VideoError
 from emozoo.evidence import Best
 from emozoo.inputs import Frames
+from emozoo.prediction import Prediction
 from emozoo.spec import ClipSpec
-from emozoo.timeline import Window, WindowOutput, cut_windows, group_by_frames, longest_stretch, shows_face
+from emozoo.timeline import (
+    Window,
+    WindowOutput,
+    cut_windows,
+    group_by_frames,
+    longest_stretch,
+    mean_over_time,
+    moments_of,
+    shows_face,
+    smoothed,
+    track_of,
+)
 
 # A face that is seen for less than this, and for less than half of a shorter file, gets no timeline; the main one does.
 MIN_TRACK_S = 1.0
@@ -64,6 +81,20 @@ class Face:
     failure: ReadError | None = None
 
 
+class FaceRule(NamedTuple):
+    """Which faces get a timeline: those whose box has at least ``smallest`` pixels, ``most`` of them (None: eight)."""
+
+    smallest: float = 0.0
+    most: int | None = None
+
+    def large(self, tracks: Sequence[Track]) -> list[Track]:
+        """The tracks whose boxes are large enough: by the median over time of the longer side."""
+        return [t for t in tracks if float(np.median((t.boxes[:, 2:] - t.boxes[:, :2]).max(1))) >= self.smallest]
+
+
+ALL_FACES = FaceRule()
+
+
 class Task(NamedTuple):
     """Windows of a face that show the same frames, and the clip of the first one once it is read."""
 
@@ -76,7 +107,8 @@ class Task(NamedTuple):
 class OpenFile:
     """An open file. ``tracks``: all faces; ``long``: how many beside the main one are seen long enough for a timeline.
 
-    ``faces``: those with a timeline. ``used``: streams that held anything real.
+    ``small``: how many faces were left out for their size. ``faces``: those with a timeline. ``used``: streams that
+    held anything real.
     """
 
     reader: ClipReader
@@ -84,6 +116,8 @@ class OpenFile:
     tracks: list[Track]
     long: int
     faces: list[Face]
+    rule: FaceRule = ALL_FACES
+    small: int = 0
     used: set[str] = field(default_factory=set)
     warnings: list[Warn] = field(default_factory=list)
 
@@ -93,10 +127,7 @@ class OpenFile:
         A window whose own entry of the timeline does not show the face is left out, if the model has no other stream
         to predict from.
         """
-        others = any(
-            self.reader.audio is not None if s.kind.needs_audio else not s.kind.crops_face
-            for s in self.spec.streams.values()
-        )
+        others = others_than_faces(self.spec, self.reader.audio is not None)
         found = []
         for face in self.faces:
             seen = None if others or len(face.windows) == 1 else face.track
@@ -151,6 +182,32 @@ class OpenFile:
             if face.failure is not None and not face.outputs:
                 raise face.failure
 
+    def finish(self, result: Prediction, min_confidence: float, smooth: float = 0.0) -> None:
+        """Writes what the network predicted for the faces into ``result``. Raises the ReadError of :meth:`check`.
+
+        ``smooth``: seconds over which a timeline is averaged (:func:`emozoo.timeline.smoothed`).
+        """
+        self.check()
+        result.duration_s = float(self.reader.duration)
+        result.fps = float(self.reader.fps) if self.reader.fps else None
+        for face in self.faces:
+            moments = [
+                moment
+                for output in face.outputs
+                for moment in moments_of(
+                    output, result.classes, clip_s=self.spec.clip_s, alone=len(face.windows) == 1,
+                    min_confidence=min_confidence,
+                )
+            ]  # fmt: skip
+            if moments and smooth:
+                moments = smoothed(moments, smooth)
+            if moments:
+                result.tracks.append(track_of(len(result.tracks), moments, face.track))
+        result.streams_used = [s for s in self.spec.streams if s in self.used]
+        result.warnings += self.warning_texts()
+        if result.tracks:
+            _summarize(result, min_confidence)
+
     def warning_texts(self) -> list[dict[str, str]]:
         """Warnings about the file and the prediction, each code once."""
         tracks, shown = self.tracks, sum(f.track is not None for f in self.faces)
@@ -171,13 +228,15 @@ class OpenFile:
             texts["gaps"] = (
                 f"{skipped} of {len(main.windows)} moments have no prediction: no face, or nothing that can be decoded"
             )
-        if len(tracks) > shown:
+        if tracks and len(tracks) + self.small > shown:
             brief, more = len(tracks) - 1 - self.long, 1 + self.long - shown
             shortest = min(MIN_TRACK_S, self.reader.duration / 2)
             most = "with most face frames" if self.reader.duration else "that are largest"
             reasons = [f"{brief} seen for less than {shortest:.2g} s"] * bool(brief)
-            reasons += [f"{more} beyond the {MAX_TRACKS} {most}"] * bool(more)
-            what = "1 more face" if brief + more == 1 else f"{brief + more} more faces"
+            reasons += [f"{more} beyond the {self.rule.most or MAX_TRACKS} {most}"] * bool(more)
+            reasons += [f"{self.small} smaller than {self.rule.smallest:g} pixels"] * bool(self.small)
+            count = brief + more + self.small
+            what = "1 more face" if count == 1 else f"{count} more faces"
             texts["more_faces"] = f"{what} got no timeline: {', '.join(reasons)}"
         return [{"code": code, "text": text} for code, text in texts.items()]
 
@@ -188,8 +247,12 @@ class OpenFile:
             return None
         others = [s for s in self.spec.streams if s in self.used]
         how = f"the prediction comes from: {', '.join(others)}" if others else "this model predicts from faces alone"
-        advice = None if self.tracks else self._look_again(lambda images: faces.hint(images, self.spec.detector))
-        return "; ".join(filter(None, ["no face was found", how, advice]))
+        found, advice = "no face was found", None
+        if self.small:
+            found = f"no face of {self.rule.smallest:g} pixels was found, and {self.small} smaller"
+        elif not self.tracks:
+            advice = self._look_again(lambda images: faces.hint(images, self.spec.detector))
+        return "; ".join(filter(None, [found, how, advice]))
 
     def _turned(self, main: Track) -> str | None:
         """The warning for a doubtful face in a file that shows a surer one after turning; None without one."""
@@ -212,24 +275,48 @@ class OpenFile:
         return None
 
 
-def open_file(name: str, images: Frames | None, spec: ClipSpec, every: float) -> OpenFile:
+def _summarize(result: Prediction, min_confidence: float) -> None:
+    """Copies the means of the main track to the file, and warns if no label is sure enough."""
+    main = result.tracks[0]
+    result.label, result.scores = main.label, main.scores or None
+    if result.scores and result.label is None:
+        best = max(result.scores, key=result.scores.__getitem__)
+        text = f"no label: the likeliest class, {best}, has {result.scores[best]:.2f}"
+        result.warnings.append({"code": "low_confidence", "text": f"{text}, less than {min_confidence:g}"})
+    result.valence = mean_over_time(main.timeline, lambda m: m.valence)
+    result.arousal = mean_over_time(main.timeline, lambda m: m.arousal)
+
+
+def open_file(name: str, images: Frames | None, spec: ClipSpec, every: float, rule: FaceRule = ALL_FACES) -> OpenFile:
     """Opens a file, or images in memory, and finds its faces. Raises ReadError."""
     with read_errors(name):
         reader = ClipReader(name, spec, images=images)
     try:
         with read_errors(name):
-            tracks = list(reader.tracks) if spec.needs_face else []
+            found = list(reader.tracks) if spec.needs_face else []
     except ReadError:
         reader.close()
         raise
-    duration = float(reader.duration)
+    return choose(reader, spec, every, rule, found)
+
+
+def choose(reader: ClipReader, spec: ClipSpec, every: float, rule: FaceRule, found: list[Track]) -> OpenFile:
+    """The open file with those of the faces found in it that get a timeline, and their windows."""
+    duration, tracks = float(reader.duration), found
+    if rule.smallest and found:
+        reader.tracks = tracks = rule.large(found)  # the first one is the main track of the reader, too
     long = [t for t in tracks[1:] if t.end - t.start >= min(MIN_TRACK_S, duration / 2)]
-    chosen: list[Track | None] = [*tracks[:1], *long[: MAX_TRACKS - 1]]
+    chosen: list[Track | None] = [*tracks[:1], *long[: (rule.most or MAX_TRACKS) - 1]]
     shown = [
         Face(track, not number, cut_windows(duration, spec.window_s, every, track if number else None))
         for number, track in enumerate(chosen or [None])
     ]
-    return OpenFile(reader, spec, tracks, len(long), shown)
+    return OpenFile(reader, spec, tracks, len(long), shown, rule, len(found) - len(tracks))
+
+
+def others_than_faces(spec: ClipSpec, audio: bool) -> bool:
+    """Whether the model can predict without a face, of media that have audio or not."""
+    return any(audio if s.kind.needs_audio else not s.kind.crops_face for s in spec.streams.values())
 
 
 def read_tasks(tasks: Sequence[tuple[OpenFile, Task]]) -> list[Task]:

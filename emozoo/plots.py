@@ -22,7 +22,7 @@ from emozoo.data import media
 from emozoo.data.find import MARK, one_line
 from emozoo.errors import VideoError
 from emozoo.files import replacing
-from emozoo.labels import canonical
+from emozoo.labels import canonical, circumplex_point
 from emozoo.prediction import FaceTrack, Moment, Prediction
 
 COLORS = {
@@ -41,7 +41,11 @@ VALENCE, AROUSAL = "#0072B2", "#D55E00"
 INK, FAINT = "#1F2430", "#6B7280"
 MAX_PANELS = 4
 THUMBNAILS = 9
-STRIP = 0.85  # side of a thumbnail, inches
+WIDTH = 9.0  # inches, so that the text can be read where the figure is shown 640 pixels wide
+STRIP = 0.61  # side of a thumbnail, inches
+ACTED = 0.22  # height of the strip of acted emotions, inches
+TEXT, SMALL = 10, 9  # points
+Acted = Sequence[tuple[float, float, str]]  # start and end in seconds, and what was acted then
 
 
 def colors(classes: Sequence[str]) -> dict[str, str]:
@@ -53,9 +57,10 @@ def colors(classes: Sequence[str]) -> dict[str, str]:
 # -- the figure ----------------------------------------------------------------------------------------------------
 
 
-def timeline(prediction: Prediction, path: Path) -> None:
+def timeline(prediction: Prediction, path: Path, acted: Acted = ()) -> None:
     """Draws class probabilities, valence and arousal over time, thumbnails of the face, and the means over the file.
 
+    ``acted``: what is known to be shown, ``(start, end, class)`` in seconds; a strip above the timeline.
     ``path`` is written whole or not at all. Raises VideoError for a prediction without a result.
     """
     if not prediction.tracks:
@@ -65,17 +70,20 @@ def timeline(prediction: Prediction, path: Path) -> None:
     strip = _thumbnails(prediction)
     heights = [2.3 if len(emotion) == 1 else 1.5] * len(emotion) + [2.3] * va
     air = 0.12 + 0.2 * (len(prediction.tracks) > 1)  # inches between strip and panel; more where panels have titles
-    top = 0.92 + (STRIP + air) * bool(strip)
-    figure = Figure(figsize=(11, sum(heights) + 0.55 * (len(heights) - 1) + top + 0.5), facecolor="white")
+    known = (ACTED + 0.08) * bool(acted)
+    top = 0.92 + (STRIP + air) * bool(strip) + known
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.55 * (len(heights) - 1) + top + 0.5), facecolor="white")
     grid = figure.add_gridspec(
-        len(heights), 2, height_ratios=heights, width_ratios=(4.2, 1), left=0.065, right=0.975, wspace=0.16,
+        len(heights), 2, height_ratios=heights, width_ratios=(3.6, 1), left=0.085, right=0.975, wspace=0.27,
         hspace=0.55 * len(heights) / sum(heights), top=1 - top / figure.get_figheight(),
         bottom=0.5 / figure.get_figheight(),
     )  # fmt: skip
     _title(figure, prediction)
     until = max(prediction.duration_s or 0.0, prediction.timeline[-1].end_s)
     if strip:
-        _draw_strip(figure, grid[0, 0].get_position(figure), strip, air)
+        _draw_strip(figure, grid[0, 0].get_position(figure), strip, air + known)
+    if acted:
+        _draw_acted(figure, grid[0, 0].get_position(figure), acted, until, air)
     for row, t in enumerate(emotion):
         left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
         _draw_bands(left, t, until, several=len(prediction.tracks) > 1)
@@ -88,9 +96,6 @@ def timeline(prediction: Prediction, path: Path) -> None:
 
 def _title(figure: Figure, prediction: Prediction) -> None:
     height = figure.get_figheight()
-    name = one_line(Path(prediction.file).name)
-    name = name if len(name) <= 70 else f"{name[:42]} … {name[-25:]}"
-    write_text(figure, 0.065, 1 - 0.3 / height, name, fontsize=13, fontweight="bold")
     result = []
     if prediction.label and prediction.scores:
         result.append(f"{prediction.label} {prediction.scores[prediction.label]:.2f}")
@@ -98,7 +103,10 @@ def _title(figure: Figure, prediction: Prediction) -> None:
         result.append("no label")
     if prediction.valence is not None and prediction.arousal is not None:
         result.append(f"valence {prediction.valence:+.2f}, arousal {prediction.arousal:+.2f}")
-    write_text(figure, 0.975, 1 - 0.3 / height, "   ".join(result), fontsize=13, ha="right")
+    write_text(figure, 0.975, 1 - 0.3 / height, "   ".join(result), fontsize=14, ha="right")
+    name, most = one_line(Path(prediction.file).name), 62 - len("   ".join(result))
+    name = name if len(name) <= most else f"{name[: most - 15]} … {name[-12:]}"
+    write_text(figure, 0.085, 1 - 0.3 / height, name, fontsize=14, fontweight="bold")
     notes = [one_line(prediction.model), f"streams: {', '.join(prediction.streams_used)}"]
     if prediction.detector:
         notes.append(f"faces by {prediction.detector}")
@@ -106,7 +114,7 @@ def _title(figure: Figure, prediction: Prediction) -> None:
     if hidden > 0 and prediction.label:
         notes.append(f"{hidden} more faces not drawn")
     notes += [w["code"].replace("_", " ") for w in prediction.warnings]
-    write_text(figure, 0.065, 1 - 0.58 / height, " · ".join(notes), fontsize=9, color=FAINT)
+    write_text(figure, 0.085, 1 - 0.58 / height, " · ".join(notes), fontsize=SMALL, color=FAINT)
 
 
 def write_text(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
@@ -120,7 +128,7 @@ def plain_axes(ax: Axes) -> None:
         ax.spines[side].set_visible(False)
     for spine in ax.spines.values():
         spine.set_edgecolor(FAINT)
-    ax.tick_params(length=3, labelsize=8)
+    ax.tick_params(length=3, labelsize=SMALL)
     ax.tick_params(axis="x", colors=FAINT)
 
 
@@ -128,7 +136,7 @@ def _span(ax: Axes, until: float) -> None:
     ax.set_xlim(0, until or 1)
     if not until:
         ax.set_xticks([])
-        ax.set_xlabel("a still image", fontsize=8, color=FAINT)
+        ax.set_xlabel("a still image", fontsize=SMALL, color=FAINT)
 
 
 def _thumbnails(prediction: Prediction) -> list[np.ndarray]:
@@ -186,6 +194,20 @@ def _draw_strip(figure: Figure, below: Bbox, strip: list[np.ndarray], air: float
         inset.axis("off")
 
 
+def _draw_acted(figure: Figure, below: Bbox, acted: Acted, until: float, air: float) -> None:
+    """Draws what was acted as named blocks in the colors of the classes, right above the timeline."""
+    height = figure.get_figheight()
+    ax = figure.add_axes((below.x0, below.y1 + air / height, below.width, ACTED / height))
+    for (start, end, name), color in zip(acted, (colors([name])[name] for _, _, name in acted), strict=True):
+        ax.barh(0, end - start, 1, start, color=color, edgecolor="white", lw=0.7)
+        ink = "white" if _dark(color) else INK
+        ax.text((start + end) / 2, 0, name, ha="center", va="center", fontsize=TEXT, color=ink, parse_math=False)
+    ax.set_xlim(0, until or 1)
+    ax.set_ylim(-0.5, 0.5)
+    ax.axis("off")
+    ax.text(-0.012, 0.5, "acted", transform=ax.transAxes, ha="right", va="center", fontsize=SMALL, color=FAINT)
+
+
 def _runs(moments: list[Moment]) -> Iterator[list[Moment]]:
     """The parts of the timeline between its gaps."""
     run: list[Moment] = []
@@ -215,29 +237,45 @@ def _draw_bands(ax: Axes, track: FaceTrack, until: float, several: bool) -> None
             base = base + height
     ax.set_ylim(0, 1)
     ax.set_yticks([0, 0.5, 1])
-    ax.set_ylabel("probability", fontsize=8, color=FAINT)
+    ax.set_ylabel("probability", fontsize=SMALL, color=FAINT)
     if until:
-        ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
+        ax.set_xlabel("seconds", fontsize=SMALL, color=FAINT, labelpad=1)
     if several:
         ax.set_title(
-            f"face {track.id}: {track.label or 'no label'}", loc="left", fontsize=9, pad=4, color=INK, parse_math=False
+            f"face {track.id}: {track.label or 'no label'}",
+            loc="left",
+            fontsize=TEXT,
+            pad=4,
+            color=INK,
+            parse_math=False,
         )
     plain_axes(ax)
 
 
 def _name_band(ax: Axes, name: str, color: str, edges: np.ndarray, base: np.ndarray, height: np.ndarray) -> None:
     """Writes the name of the class where its band is broadest, if there is room."""
-    width = np.diff(edges) / (ax.get_xlim()[1] - ax.get_xlim()[0])
+    low, high = ax.get_xlim()
+    width = np.diff(edges) / (high - low)
     best = int((height * np.minimum(width, 0.2)).argmax())
-    reach = [i for i in range(len(height)) if abs(i - best) <= 2 and height[i] > 0.16]
-    if height[best] > 0.16 and width[reach].sum() > 0.012 * len(name) and best in reach:
+    if height[best] <= 0.16:
+        return
+    first = last = best  # the broad part of the band around it
+    while first > 0 and height[first - 1] > 0.16:
+        first -= 1
+    while last < len(height) - 1 and height[last + 1] > 0.16:
+        last += 1
+    half = 0.009 * len(name) * (high - low)  # of the name
+    left, right = edges[first] + half, edges[last + 1] - half
+    if left < right:
+        x = min(max((edges[best] + edges[best + 1]) / 2, left), right)
+        at = int(np.searchsorted(edges, x, "right")) - 1
         ax.text(
-            (edges[best] + edges[best + 1]) / 2,
-            base[best] + height[best] / 2,
+            x,
+            base[at] + height[at] / 2,
             name,
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize=TEXT,
             color="white" if _dark(color) else INK,
             clip_on=True,
             parse_math=False,
@@ -256,14 +294,14 @@ def _draw_means(ax: Axes, track: FaceTrack) -> None:
     ax.barh(range(len(names)), values, color=[palette[n] for n in names], height=0.7)
     for i, (n, v) in enumerate(zip(names, values, strict=True)):
         weight = "bold" if n == track.label else "normal"
-        ax.text(v + 0.02, i, f"{v:.2f}", va="center", fontsize=8, color=INK, fontweight=weight)
-    ax.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        ax.text(v + 0.02, i, f"{v:.2f}", va="center", fontsize=SMALL, color=INK, fontweight=weight)
+    ax.set_yticks(range(len(names)), names, fontsize=SMALL, parse_math=False)
     for label in ax.get_yticklabels():
         label.set_color(INK)
         label.set_fontweight("bold" if label.get_text() == track.label else "normal")
     ax.set_xlim(0, 1.18)
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    ax.set_xlabel("mean over time", fontsize=8, color=FAINT, labelpad=1)
+    ax.set_xlabel("mean over time", fontsize=SMALL, color=FAINT, labelpad=1)
     plain_axes(ax)
     ax.tick_params(axis="y", length=0)
 
@@ -279,20 +317,24 @@ def _draw_va(ax: Axes, moments: list[Moment], until: float) -> None:
                 ms=3.5, label=name,
             )  # fmt: skip
     lines = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    ax.legend(lines.values(), lines.keys(), loc="lower left", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
+    ax.legend(lines.values(), lines.keys(), loc="lower left", ncols=2, frameon=False, fontsize=SMALL, labelcolor=INK)
     ax.set_ylim(-1.02, 1.02)
     ax.set_yticks([-1, -0.5, 0, 0.5, 1])
-    ax.set_ylabel("valence, arousal", fontsize=8, color=FAINT)
+    ax.set_ylabel("valence, arousal", fontsize=SMALL, color=FAINT)
     if until:
-        ax.set_xlabel("seconds", fontsize=8, color=FAINT, labelpad=1)
+        ax.set_xlabel("seconds", fontsize=SMALL, color=FAINT, labelpad=1)
     plain_axes(ax)
 
 
 def _draw_plane(ax: Axes, moments: list[Moment]) -> None:
-    """Draws the path through the valence-arousal plane, later moments darker."""
+    """Draws the path through the valence-arousal plane, later moments darker, and where some emotions lie in it."""
     ax.add_artist(matplotlib.patches.Circle((0, 0), 1, fill=False, color="#D1D5DB", lw=1))
     ax.axhline(0, color="#E5E7EB", lw=0.8, zorder=0)
     ax.axvline(0, color="#E5E7EB", lw=0.8, zorder=0)
+    for name in ("anger", "calm", "happiness", "sadness", "surprise"):
+        point = circumplex_point(name)
+        assert point is not None
+        ax.text(*point, name, ha="center", va="center", fontsize=7, color=FAINT, alpha=0.75, zorder=1)
     v, a = [m.valence for m in moments], [m.arousal for m in moments]
     ax.plot(v, a, color=FAINT, lw=0.8, alpha=0.6)  # type: ignore[arg-type]
     ax.scatter(v, a, c=range(len(v)), cmap="cividis_r", s=16, zorder=3)  # type: ignore[arg-type]
@@ -301,8 +343,8 @@ def _draw_plane(ax: Axes, moments: list[Moment]) -> None:
     ax.set_aspect("equal")
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.set_xlabel("valence →", fontsize=8, color=FAINT, labelpad=2)
-    ax.set_ylabel("arousal →", fontsize=8, color=FAINT, labelpad=2)
+    ax.set_xlabel("valence →", fontsize=SMALL, color=FAINT, labelpad=2)
+    ax.set_ylabel("arousal →", fontsize=SMALL, color=FAINT, labelpad=2)
     for spine in ax.spines.values():
         spine.set_visible(False)
 

@@ -67,6 +67,7 @@ class Prediction:
     ``file`` is the path as it was given, or ``<array>``, ``<image>`` or ``<frames>`` for images in memory. ``label``,
     ``scores``, ``valence`` and ``arousal`` are means over the track with most face frames; None for what the model
     does not predict. ``error`` is None, or ``{"code", "text"}`` for a file that cannot be read, which has no result.
+    ``options``: what was asked for beside the model, such as ``smooth_s``; it is in the JSON only where there is any.
     """
 
     file: str
@@ -84,6 +85,7 @@ class Prediction:
     tracks: list[FaceTrack] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
     error: dict[str, str] | None = None
+    options: dict[str, float] = field(default_factory=dict)
 
     @property
     def timeline(self) -> list[Moment]:
@@ -107,6 +109,7 @@ class Prediction:
             "valence": _rounded(self.valence),
             "arousal": _rounded(self.arousal),
             "aggregation": AGGREGATION,
+            **({"options": self.options} if self.options else {}),
             "tracks": [
                 {
                     "id": t.id,
@@ -149,16 +152,7 @@ class Prediction:
 
     def summary(self) -> str:
         """The prediction for people: one line of text, and one more for each warning."""
-        parts = []
-        if self.scores:
-            first, *rest = sorted(self.scores, key=self.scores.__getitem__, reverse=True)[:3]
-            others = ", ".join(f"{c} {self.scores[c]:.2f}" for c in rest)
-            no_label = "no label: " * (self.label is None)
-            parts.append(f"{no_label}{first} {self.scores[first]:.2f} ({others})")
-        if self.valence is not None and self.arousal is not None:
-            parts.append(f"valence {self.valence:+.2f}, arousal {self.arousal:+.2f}")
-        if not parts:
-            parts.append("no prediction")
+        parts = [in_words(self.scores, self.label, self.valence, self.arousal)]
         if self.duration_s:
             parts.append(f"{self.duration_s:.1f} s")
         if len(self.tracks) > 1:
@@ -167,6 +161,20 @@ class Prediction:
             parts.append(f"streams: {', '.join(self.streams_used)}")
         lines = [f"{one_line(self.file)}: {'; '.join(parts)}"]
         return "\n".join(lines + [f"  {w['code']}: {w['text']}" for w in self.warnings])
+
+
+def in_words(
+    scores: Mapping[str, float] | None, label: str | None, valence: float | None, arousal: float | None
+) -> str:
+    """What was predicted for a file or a moment, in a few words."""
+    parts = []
+    if scores:
+        first, *rest = sorted(scores, key=scores.__getitem__, reverse=True)[:3]
+        others = ", ".join(f"{c} {scores[c]:.2f}" for c in rest)
+        parts.append(f"{'no label: ' * (label is None)}{first} {scores[first]:.2f} ({others})")
+    if valence is not None and arousal is not None:
+        parts.append(f"valence {valence:+.2f}, arousal {arousal:+.2f}")
+    return "; ".join(parts) or "no prediction"
 
 
 def likeliest(scores: Mapping[str, float], min_confidence: float) -> str | None:

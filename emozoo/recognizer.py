@@ -100,7 +100,8 @@ class Recognizer(nn.Module):
     def from_weights(cls, found: weights.Found, classes: Sequence[str] | None = None) -> Self:
         """The network of weights that were read, in eval mode.
 
-        ``classes``: other class names than the weights have give a new, untrained class head, and a warning says so.
+        ``classes``: where the weights know all of them, in any order and spelling, the class head has their rows. Else
+        it is new and untrained, and a warning says so.
         """
         config = found.config
         module = cls(
@@ -113,8 +114,12 @@ class Recognizer(nn.Module):
             loss={"tau": float(config.get("tau", 0.0))},
             flips=bool(config.get("flips", False)),
         )
-        new_head = classes is not None and tuple(classes) != tuple(config["classes"])
-        module.load_weights(found.state, new_head=new_head, where=str(found.file))
+        stored = list(config["classes"])
+        renamed = classes is not None and tuple(classes) != tuple(stored)
+        rows = weights.rows_by_name(module.classes, stored) if renamed else None
+        state = module._with_rows(found.state, rows, len(stored)) if rows else None
+        new_head = renamed and state is None
+        module.load_weights(state or found.state, new_head=new_head, where=str(found.file))
         module.name, module.sha256, module.config = found.name, config["sha256"], config
         module._origin = found.source
         if new_head:
@@ -123,9 +128,12 @@ class Recognizer(nn.Module):
             )
             module.name += " (new head)"
         else:
-            module.log_prior.copy_(torch.tensor(config.get("log_prior") or [0.0] * len(module.log_prior)))
+            prior = torch.tensor(config.get("log_prior") or [0.0] * len(stored or ("",)))
+            module.log_prior.copy_(prior if rows is None else prior[rows].log_softmax(-1))
             module.temperature.fill_(float(config.get("temperature", 1.0)))
             module.prior = str(config.get("prior", "train"))
+            if renamed:
+                module.name += f" ({', '.join(module.classes)})"
         if not found.known:
             warnings.warn(
                 f"{found.file}: not the weights that the {hub.CONFIG} beside it describes: class prior and "
@@ -145,6 +153,12 @@ class Recognizer(nn.Module):
                 f"{where}: does not fit {self.arch} ({self.wiring}, {self.size}); first keys: {', '.join(odd[:5])}"
             )
         self.net.load_state_dict(fits, strict=False)
+
+    def _with_rows(self, state: Mapping[str, Tensor], rows: list[int], count: int) -> dict[str, Tensor] | None:
+        """A state dict of ``count`` classes with these rows of the class head alone; None where a head has no rows."""
+        own, head = self.net.state_dict(), self.head_keys()
+        chosen = {k: state[k][rows] for k in head if k in state and len(state[k]) == count}
+        return {**state, **chosen} if all(k in chosen and chosen[k].shape == own[k].shape for k in head) else None
 
     def head_keys(self) -> set[str]:
         """Names of the parameters that belong to the classes: those whose shape changes with their number."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,19 @@ def _box(output: WindowOutput, start: float, end: float) -> list[float] | None:
         return None
     nearest = known[np.argmin(abs(output.times[known] - (start + end) / 2))]
     return [float(x) for x in output.boxes[nearest]]
+
+
+def smoothed(moments: Sequence[Moment], seconds: float) -> list[Moment]:
+    """The moments with scores, valence and arousal averaged over those whose middle is at most half of it away."""
+    middles = np.array([(m.start_s + m.end_s) / 2 for m in moments])
+    bounds = np.searchsorted(middles, [middles - seconds / 2 - 1e-6, middles + seconds / 2 + 1e-6])
+    found = []
+    for m, lo, hi in zip(moments, *bounds, strict=True):
+        near = moments[lo:hi]
+        scores = {c: mean_over_time(near, lambda n, c=c: n.scores[c]) or 0.0 for c in m.scores}  # type: ignore[misc]
+        va = mean_over_time(near, lambda n: n.valence), mean_over_time(near, lambda n: n.arousal)
+        found.append(replace(m, scores=scores, valence=va[0], arousal=va[1]))
+    return found
 
 
 def mean_over_time(timeline: Sequence[Moment], of: Callable[[Moment], float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""Training: Lightning's own command line for recipes, and fine-tuning on a folder of class folders or a CSV."""
+"""Training from recipes: Lightning's own command line. Fine-tuning on one's own classes: :mod:`emozoo.finetune`."""
 
 from __future__ import annotations
 
@@ -6,42 +6,25 @@ import json
 import logging
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import lightning as L
-import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from emozoo import files, moved, recipes, registry, settings
 from emozoo.callbacks import BestOnTest, SaveWeights
-from emozoo.card import card, private
-from emozoo.data import datasets
+from emozoo.card import card
 from emozoo.data.datamodule import EmotionDataModule, successor
-from emozoo.data.images import is_image
-from emozoo.errors import DatasetError, EmozooError, UsageError
+from emozoo.errors import EmozooError, UsageError
 from emozoo.module import EmotionModule
 from emozoo.registry import clip_spec
-from emozoo.zoo import load
-
-STILL_AUGMENT: dict[str, Any] = {
-    "flip": 0.5,
-    "rotate": 10.0,
-    "scale": 0.12,
-    "shift": 0.06,
-    "light": 0.3,
-    "tint": 0.3,
-    "erase": 0.2,
-}
-CLIP_AUGMENT: dict[str, Any] = {"flip": 0.5, "rotate": 8.0, "scale": 0.1, "shift": 0.05, "light": 0.3, "tint": 0.2}
 
 _log = logging.getLogger(__name__)
 
@@ -193,172 +176,6 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-class _FitOrigin(Callback):
-    """Stores in every checkpoint the origin of its run: ``origin``, a hash, and the ids of unreadable items."""
+__all__ = ["BestOnTest", "EMAWeightAveraging", "EmozooCLI", "SaveWeights", "UsageError", "card", "train"]
 
-    def __init__(self, origin: str, unreadable: Sequence[str]) -> None:
-        self.state = {"origin": origin, "unreadable": sorted(unreadable)}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.state
-
-    @staticmethod
-    def of(checkpoint: Path) -> dict[str, Any] | None:
-        """The state of a checkpoint's run; None where the file is cut off or not ours."""
-        try:
-            states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
-            _log.warning("%s cannot be read (%s)", checkpoint, str(error).splitlines()[0] if str(error) else "cut off")
-            return None
-        ours = [s for s in states.values() if isinstance(s, dict)]
-        return next((s for s in ours if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
-
-
-def _on(device: str) -> tuple[str, int | list[int]]:
-    """Lightning's accelerator and devices for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; else UsageError."""
-    name, colon, number = device.strip().lower().partition(":")
-    understood = "choose auto, cpu, cuda, cuda:NUMBER or mps"
-    if name not in ("auto", "cpu", "cuda", "mps") or (colon and (name != "cuda" or not number.isdecimal())):
-        raise UsageError(f"no device '{device}': {understood}")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cuda" and int(number or 0) >= there:
-        gpus = ", ".join(f"cuda:{i}" for i in range(there)) or "no CUDA device"
-        raise UsageError(f"device '{device}' cannot be used here, where there is {gpus}: {understood}")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(f"device '{device}' cannot be used here, where there is no Apple GPU: {understood}")
-    return "gpu" if name == "cuda" else name, [int(number)] if number else 1
-
-
-def finetune(
-    name: str,
-    data: str | Path,
-    out: str | Path,
-    *,
-    epochs: int | None = None,
-    batch_size: int = 16,
-    lr: float = 1e-3,
-    num_workers: int = 0,
-    seed: int = 0,
-    device: str = "auto",
-    resume: bool = True,
-) -> dict[str, Any]:
-    """Fits a model with weights to a user's own classes; the folder ``out`` then loads in ``predict --model out``.
-
-    Data: a folder of class folders (videos, images, frame folders), or a CSV or a folder with ``manifest.csv``.
-    Without a split column, 20 % of the items are held out by group. Clips are decoded once into memory, before
-    training; those that cannot be read are left out and named. The encoder learns at a tenth of the head's rate.
-    ``device``: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
-
-    A killed run goes on from ``out/last.ckpt``. Where items that could not be read have been mended or removed since,
-    it begins anew, and the model in ``out`` stands until the new one is written; over other changes of the data it
-    raises UsageError.
-
-    Returns ``{"folder", "classes", "n_train", "n_val", "val_WAR", "val_UAR", "unreadable"}``, the last a list of
-    ``path: reason``. Raises DatasetError (also for a class of which no training item can be read), UsageError.
-    """
-    out, data = Path(out), Path(data)
-    accelerator, devices = _on(device)
-    kind = "csv" if data.is_file() or (data / "manifest.csv").is_file() else "folder"
-    manifest = datasets.load(kind, data)
-    for finding in manifest.findings:
-        _log.warning("%s: %s: %s", data, finding.item, finding.text)
-    if len(manifest.classes) < 2:
-        raise DatasetError(
-            f"{data}: fine-tuning needs at least two classes, found {len(manifest.classes)}; make one folder per class"
-        )
-    L.seed_everything(seed, verbose=False)
-    start = load(name, classes=manifest.classes)
-    config = start.config
-
-    def origin_of(without: Iterable[str]) -> str:
-        """A hash of all that a run follows from, but for items that could not be read."""
-        left_out = set(without)
-        rows = [(r.id, r.label, r.split) for r in manifest.rows if r.id not in left_out]
-        return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
-
-    last = out / "last.ckpt"
-    before = _FitOrigin.of(last) if resume and last.is_file() else None
-    if before is not None and before["origin"] != origin_of(before["unreadable"]):
-        raise UsageError(
-            f"{last} was made from other weights, data or settings: choose another --out, "
-            "or begin anew with --no-resume"
-        )
-    stills = all(is_image(r.path) for r in manifest.rows)
-    augment = {
-        s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.kind.needs_images
-    }
-    dm = EmotionDataModule(
-        kind, data, spec=start.spec, classes=manifest.classes, val_share=0.0, augment=augment, batch_size=batch_size,
-        num_workers=num_workers, preload=1 if stills else 2, allow_missing=True, seed=seed, val_on_test=True,
-    )  # fmt: skip
-    dm.setup("fit")
-    wanted = {r.label for r in dm.train_rows}
-    unreadable = dm.drop_unreadable()
-    if not dm.train_rows and not unreadable:
-        raise DatasetError(f"{data}: no item is left for training; give each class at least two items")
-    if lost := wanted - {r.label for r in dm.train_rows}:
-        first = next(iter(unreadable.values()))
-        names = ", ".join(sorted(map(str, lost)))
-        raise DatasetError(
-            f"{data}: of class {names} no training item can be read ({len(unreadable)} cannot, the first: {first}): "
-            "mend or fetch them again, or take the class out"
-        )
-    for error in unreadable.values():
-        _log.warning("left out, since it cannot be read: %s", error)
-    if unreadable and not dm.val_rows:
-        _log.warning("%s: none of the held-out items can be read, so the model is not scored", data)
-    prior = dm.class_prior
-    if prior is not None and (untaught := [c for c, n in zip(manifest.classes, prior, strict=True) if n == 0]):
-        _log.warning("%s: no training item of class %s", data, ", ".join(untaught))
-    go_on = before is not None and before["unreadable"] == sorted(unreadable)
-    if last.is_file() and resume and not go_on:
-        changed = sorted(set(before["unreadable"]) ^ set(unreadable)) if before is not None else []
-        what = f"since {', '.join(changed)} could not be read before, or cannot now" if changed else "from the start"
-        _log.warning("%s is not resumed: training begins anew, %s", last, what)
-    dm.batch_size = max(2, min(batch_size, len(dm.train_rows)))
-    steps = max(1, len(dm.train_rows) // dm.batch_size)
-    # Small sets see enough steps to fit a new head, large ones a few epochs.
-    epochs = epochs or max(4, min(30, 240 // steps))
-    head = {k.partition(".")[0] for k in start.head_keys()}
-    encoder = {p: 0.1 for p, part in start.net.named_children() if p not in head and list(part.parameters())}
-    module = EmotionModule(
-        start.arch, start.wiring, start.size, list(manifest.classes), config.get("options"), start.spec.to_dict(),
-        lr=lr, lr_scale=encoder, loss={"tau": 1.0, "smoothing": 0.05}, flips=bool(config.get("flips", False)),
-    )  # fmt: skip
-    module.net.load_state_dict(start.net.state_dict())
-    origin = f"{config['arch']}.{config['tag']}" if config.get("tag") else private(str(name))
-    save = SaveWeights(
-        str(out),
-        trained_on=f"{len(dm.train_rows)} items of {len(manifest.classes)} classes of the user's own, from {origin}",
-        licence=config["licence"],
-        half=False,
-    )
-    checkpoint = ModelCheckpoint(
-        dirpath=out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        accelerator=accelerator,
-        devices=devices,
-        logger=False,
-        enable_model_summary=False,
-        callbacks=[save, checkpoint, _FitOrigin(origin_of(unreadable), list(unreadable)), TQDMProgressBar(leave=False)],
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        default_root_dir=out,
-        check_val_every_n_epoch=epochs,
-    )
-    trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
-    found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
-    return {
-        "folder": str(out),
-        "classes": list(manifest.classes),
-        "n_train": len(dm.train_rows),
-        "n_val": len(dm.val_rows),
-        "val_WAR": found.get("val_WAR"),
-        "val_UAR": found.get("val_UAR"),
-        "unreadable": [str(error) for error in unreadable.values()],
-    }
-
-
-__all__ = ["BestOnTest", "EMAWeightAveraging", "EmozooCLI", "SaveWeights", "UsageError", "card", "finetune", "train"]
+__getattr__ = moved.names_of(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emozoo import files, hub, registry
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.files import resolve_path
+from emozoo.labels import canonical
 
 
 class Source(NamedTuple):
@@ -174,6 +175,21 @@ def init_source(name: str) -> Path:
     return path
 
 
+def rows_by_name(classes: Sequence[str], named: Sequence[str]) -> list[int] | None:
+    """The number of each class among those that weights name; None where one is not there.
+
+    Names are compared as written, else by their canonical spelling, if that tells the classes apart.
+
+    >>> rows_by_name(["Happy", "sad"], ["anger", "happiness", "sadness"])
+    [1, 2]
+    """
+    for spelling in (str, canonical):
+        ours, theirs = [spelling(c) for c in classes], [spelling(c) for c in named]
+        if set(ours) <= set(theirs) and len(set(ours)) == len(ours) and len(set(theirs)) == len(theirs):
+            return [theirs.index(c) for c in ours]
+    return None
+
+
 def copy_parts(
     path: Path,
     parts: Mapping[str, str],
@@ -185,8 +201,8 @@ def copy_parts(
     """Copies parts of the weights at ``path`` into a network, ``{"theirs": "ours"}``; all of a part must fit exactly.
 
     A class head (``head`` names its parameters) of a weights folder may know more classes than ``classes``; rows go by
-    class name. ``what`` describes the network in errors. Raises WeightsError, or UsageError for a part that ``net``
-    does not have.
+    class name (:func:`rows_by_name`). ``what`` describes the network in errors. Raises WeightsError, or UsageError for
+    a part that ``net`` does not have.
     """
     named: list[str] = []
     if path.is_dir() or (path.is_file() and folder_of(path) is not None):
@@ -198,8 +214,7 @@ def copy_parts(
         part = {k[len(theirs) + 1 :]: v for k, v in state.items() if k.startswith(f"{theirs}.")}
         if not part:
             raise WeightsError(f"{path}: holds no part '{theirs}'")
-        if classes and set(classes) <= set(named):
-            rows = [named.index(c) for c in classes]
+        if rows := rows_by_name(classes, named):
             of_head = {k.removeprefix(f"{ours}.") for k in head() if k.startswith(f"{ours}.")}
             part |= {k: part[k][rows] for k in of_head & set(part) if len(part[k]) == len(named)}
         if ours not in {name for name, _ in net.named_modules()}:

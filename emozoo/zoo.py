@@ -28,7 +28,8 @@ def load(
             ``hf://ORG/NAME@REVISION``. A file that is named is the file that is read. Where its sha256 is not the one
             in the ``config.json`` beside it, it holds other weights of that network: ``name`` is then its path,
             ``sha256`` its own, class prior and temperature are neutral, and a warning says so.
-        classes: other class names than the weights have; the class head is then new, and a warning says so.
+        classes: class names in the order wanted. Where the weights know all of them, in any spelling (``Happy``), the
+            class head has their rows; else it is new, and a warning says so.
         wiring, size: for an untrained network; beside weights they may be given only if they match.
         weights: None for an untrained network; a path of a folder or safetensors file; default: those of the name.
         options: keyword arguments of the network, for an untrained one.

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 import emozoo
+from emozoo.finetune import finetune
 from emozoo.synthemo import Knobs, plan, render
-from emozoo.train import finetune
 
 given = [Path(a) for a in sys.argv[1:] if Path(a).is_dir()]  # notebooks have other arguments
 data = given[0] if given else Path("runs/finetune_folder/faces")

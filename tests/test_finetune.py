@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from emozoo import train
+from emozoo import finetune as finetuning
 from emozoo.cli import app
 from emozoo.errors import DatasetError, UsageError
-from emozoo.train import finetune
+from emozoo.finetune import finetune
 from emozoo.zoo import load
 
 
@@ -185,7 +185,7 @@ def test_devices(device: str, wanted: tuple[str, Any], monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert train._on(device) == wanted
+    assert finetuning._on(device) == wanted
 
 
 @pytest.mark.parametrize("device", ["gpu0", "cuda:2", "cuda:-1", "cuda:x", "tpu", "", "cpu:1", "mps:1", "cuda,cpu"])
@@ -219,7 +219,7 @@ def test_the_device_reaches_the_trainer(data: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(train, "L", SimpleNamespace(Trainer=trainer, seed_everything=train.L.seed_everything))
+    monkeypatch.setattr(finetuning, "L", SimpleNamespace(Trainer=trainer, seed_everything=finetuning.L.seed_everything))
     with pytest.raises(Stop):
         finetune("emotion_fan", data / "own.csv", tmp_path / "own", device="cuda:1")
     assert (seen["accelerator"], seen["devices"]) == ("gpu", [1])
@@ -232,9 +232,9 @@ def test_exit_code(
     """Protects the contract: 1 = done, but some item failed; the JSON names them."""
     said = {
         "folder": "own", "classes": ["a", "b"], "n_train": 3, "n_val": 0, "val_WAR": None, "val_UAR": None,
-        "unreadable": unreadable,
+        "unreadable": unreadable, "report": "own/report.html", "warnings": [],
     }  # fmt: skip
-    monkeypatch.setattr(train, "finetune", lambda *a, **k: said)
+    monkeypatch.setattr(finetuning, "finetune", lambda *a, **k: said)
     words = ["finetune", "ceflnet", "--data", "x", "--out", "own"]
     assert int(app([*words, "--json"], standalone_mode=False) or 0) == code
     assert json.loads(capsys.readouterr().out)["unreadable"] == unreadable

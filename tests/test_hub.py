@@ -139,6 +139,25 @@ def test_new_classes_keep_everything_but_the_head() -> None:
     assert {k.partition(".")[0] for k in head} == {"classifier"}
 
 
+def test_classes_that_the_weights_know_keep_the_head(recwarn: pytest.WarningsRecorder) -> None:
+    """Protects what was learned: ``Happy`` is the weights' ``happiness``, in any order, and not an untrained class."""
+    old, new = load("ceflnet"), load("ceflnet", classes=["Sad", "Happy", "anger"])
+    assert not recwarn.list
+    assert new.classes == ("Sad", "Happy", "anger")
+    assert "new head" not in new.name
+    rows = [old.classes.index(c) for c in ("sadness", "happiness", "anger")]
+    shape = old.spec.streams["face"]
+    x = {"face": torch.randn(2, old.spec.clips, shape.frames, 3, *shape.size)}
+    with torch.no_grad():
+        logits = old(x).logits
+        torch.testing.assert_close(new(x).logits, logits[:, rows])
+    for prior in ("train", "uniform"):
+        scores = old.scores(logits, prior)[:, rows]
+        torch.testing.assert_close(new.scores(logits[:, rows], prior), scores / scores.sum(1, keepdim=True))
+    with pytest.warns(UserWarning, match="new head"):  # two names of one class: nobody knows which is meant
+        load("ceflnet", classes=["happy", "joy"])
+
+
 def test_priors_differ_by_the_training_prior() -> None:
     """``train`` over ``uniform`` is the class prior, whatever the logits are."""
     module = load("ceflnet")
@@ -191,6 +210,8 @@ def test_a_class_head_starts_from_one_that_knows_more_classes(folder: Path) -> N
     for part in ("weight", "bias"):
         assert torch.equal(own[f"classifier.5.{part}"], theirs[f"classifier.5.{part}"][rows])
         assert torch.equal(own[f"classifier.0.{part}"], theirs[f"classifier.0.{part}"])
+    spelled = EmotionModule("ceflnet", size="lite", classes=["Surprised", "Angry", "Neutral"], options=options, **start)  # type: ignore[arg-type]
+    assert torch.equal(spelled.net.state_dict()["classifier.5.weight"], own["classifier.5.weight"])
     with pytest.raises(WeightsError, match="does not fit"):
         EmotionModule("ceflnet", size="lite", classes=["calm", "anger"], options=options, **start)  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -91,6 +92,57 @@ def test_unsure_answers_have_no_label(drawn, tmp_path):
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="min_confidence"):
             inference.predict(path, module, min_confidence=wrong)
+
+
+def test_smoothing_averages_over_time(drawn, tmp_path):
+    """Protects `smooth`: each moment becomes the mean of those around it, labels and means follow, the JSON says it;
+    valence and arousal are averaged, too."""
+    clips = [(f * (1 - i / 160)).astype(np.uint8) for i, f in enumerate(drawn * 4)]
+    module, path = small("ceflnet"), write_video(tmp_path / "clip.mp4", clips)
+    raw, smooth = inference.predict(path, module), inference.predict(path, module, smooth=3.0)
+    assert len(raw.timeline) == len(smooth.timeline) == 8
+    for name in raw.classes:
+        before = [m.scores[name] for m in raw.timeline]
+        after = [m.scores[name] for m in smooth.timeline]
+        assert after[0] == pytest.approx(np.mean(before[:2]))
+        assert after[1:-1] == pytest.approx(np.convolve(before, np.ones(3) / 3, "valid"))
+    assert smooth.timeline[4].label == max(smooth.timeline[4].scores, key=smooth.timeline[4].scores.get)
+    assert smooth.scores["fear"] == pytest.approx(np.mean([m.scores["fear"] for m in smooth.timeline]))
+    assert smooth.to_dict()["options"] == {"smooth_s": 3.0}
+    assert "options" not in raw.to_dict()
+    assert inference.predict(path, module, smooth=1.0).timeline[3].scores == raw.timeline[3].scores  # itself alone
+    va = small("recursive_joint_attention")
+    curve, flat = inference.predict(path, va), inference.predict(path, va, smooth=100.0)
+    assert flat.timeline[0].valence == flat.timeline[-1].valence == pytest.approx(curve.valence)
+
+
+def test_which_faces_get_a_timeline(drawn, tmp_path):
+    """Protects `min_face` and `max_tracks`: small faces and those beyond the number are left out and counted, and the
+    options are part of what a resumed job compares."""
+    frames = [np.concatenate([f, np.zeros_like(f)], axis=1) for f in drawn]
+    for whole, f in zip(frames, drawn):
+        whole[18:126, 216:360] = cv2.resize(f, (144, 108))
+    module, path = small("ceflnet"), write_video(tmp_path / "two.mp4", frames)
+    both = inference.predict(path, module)
+    heights = [max(b[2] - b[0], b[3] - b[1]) for b in (t.timeline[0].box for t in both.tracks)]
+    assert len(heights) == 2
+    limit = sum(heights) / 2
+    large = inference.predict(path, module, min_face=limit)
+    assert [t.timeline[0].box for t in large.tracks] == [both.tracks[int(np.argmax(heights))].timeline[0].box]
+    (warning,) = [w for w in large.warnings if w["code"] == "more_faces"]
+    assert warning["text"] == f"1 more face got no timeline: 1 smaller than {limit:g} pixels"
+    one = inference.predict(path, module, max_tracks=1)
+    assert [t.timeline[0].box for t in one.tracks] == [both.tracks[0].timeline[0].box]
+    assert "1 beyond the 1 with most face frames" in one.warnings[0]["text"]
+    none = inference.predict(path, module, min_face=4000)
+    assert none.label is None
+    assert none.warnings[0]["text"].startswith("no face of 4000 pixels was found, and 2 smaller")
+    assert none.options == {"min_face_px": 4000}
+    plans = [inference.Predictor(module, **o).settings for o in ({}, {"min_face": 9}, {"max_tracks": 1}, {"smooth": 2})]
+    assert len({str(p) for p in plans}) == 4
+    for wrong in ({"min_face": -1}, {"max_tracks": 0}, {"smooth": float("nan")}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            inference.predict(path, module, **wrong)
 
 
 @pytest.mark.parametrize("every", [0.0, -1.0, float("nan")])

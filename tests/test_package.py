@@ -99,7 +99,7 @@ def test_wheel_content(wheel):
     assert "emozoo/_packaged/benchmarks/leaderboards/boards.yaml" in names
     assert "emozoo/card.md.j2" in names, "model cards are written from it"
     assert "emozoo/py.typed" in names, "type checkers look into a package only where this file says so"
-    assert "emozoo/templates/doctor.html" in names
+    assert {"emozoo/templates/doctor.html", "emozoo/templates/finetune.html"} <= set(names)
     assert sum(i.file_size for i in archive.infolist() if i.filename.endswith(".safetensors")) <= 64e6
     assert not [n for n in names if n.endswith((".pt", ".pth", ".ckpt", ".pkl")) or n.startswith("tests")]
 

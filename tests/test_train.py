@@ -20,10 +20,10 @@ from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.features import FeatureDataset, collate_features
 from emozoo.data.loading import ClipDataset, Collate
 from emozoo.errors import DatasetError, UsageError
+from emozoo.finetune import finetune
 from emozoo.models.network import Output
 from emozoo.module import EmotionModule
 from emozoo.optim import lr_factor
-from emozoo.train import finetune
 from emozoo.zoo import load
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from emozoo.benchmark.formatting import DASH, METRIC_NAMES, NOTES, PRIORS, joined, number, probability
@@ -23,17 +23,22 @@ Ends = Sequence[float] | None  # of an interval
 
 def html(records: Sequence[Record], comparisons: Sequence[Record] = ()) -> str:
     """The whole page. It is light or dark as the reader's system is; on a phone tables become cards."""
-    environment = Environment(
-        loader=PackageLoader("emozoo.benchmark"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
-    environment.filters["breakable"] = _breakable
-    environment.globals |= {"number": number, "METRIC_NAMES": METRIC_NAMES, "DASH": DASH}
-    return environment.get_template("report.html").render(
+    return environment().get_template("report.html").render(
         records=records, sections=list(map(_section, sets(records).values())),
         comparisons=list(map(_comparison, comparisons)), models=len({r["model"] for r in records if not r["control"]}),
         notes=NOTES,
     )  # fmt: skip
+
+
+def environment(*packages: str) -> Environment:
+    """The templates of further packages beside those here, and what they have in common; text is escaped."""
+    found = Environment(
+        loader=ChoiceLoader(list(map(PackageLoader, ("emozoo.benchmark", *packages)))), autoescape=True,
+        trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    found.filters["breakable"] = _breakable
+    found.globals |= {"number": number, "METRIC_NAMES": METRIC_NAMES, "DASH": DASH}
+    return found
 
 
 def _breakable(name: str) -> Markup:

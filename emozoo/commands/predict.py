@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from emozoo.commands.predict_output import Kinds, check_writable, note_long_name, write_results
 from emozoo.commands.shared import DETECTOR_HELP, DEVICE_HELP, Prior, bug_text, check_name, note, progress_bar
-from emozoo.errors import EmozooError, UsageError, VideoError
+from emozoo.errors import EmozooError, UsageError
 from emozoo.launch import launched, own_device
 
 if TYPE_CHECKING:
     from emozoo.bulk import Job, Results, Source
     from emozoo.inference import Prediction, Predictor
-    from emozoo.prediction import MediaPath
+    from emozoo.prediction import MediaPath, Moment
 
 
-class _Kinds(NamedTuple):
-    """What is written: JSON on stdout, and the kinds of files."""
-
-    json_lines: bool
-    csv: bool
-    plot: bool
-    video: bool
-    explain: bool
-
-    @property
-    def json_files(self) -> bool:
-        return self.json_lines or not (self.csv or self.plot or self.video or self.explain)
-
-    @property
-    def files(self) -> list[bool]:
-        return [self.json_files, self.csv, self.plot, self.video, self.explain]
+_FILES = "Files in --out"
+_FACES = "Faces and time"
 
 
 def predict(
     context: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Videos, audio files, images, folders of them, or s3://BUCKET/DIR.", show_default=False),
+        typer.Argument(
+            help="Videos, audio files, images, folders of them, patterns such as 'clips/**/*.mp4', s3://BUCKET/DIR, "
+            "- for a list on stdin, or 0 for the first camera.",
+            show_default=False,
+        ),
     ],
     model: Annotated[
         str, typer.Option(help="A name from `emozoo list`, a folder made by finetune, or hf://ORG/NAME@REVISION.")
@@ -55,18 +45,59 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per file on stdout; <name>.json in --out.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write the timelines as <name>.csv.")] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the timelines as <name>.png.")] = False,
-    video: Annotated[bool, typer.Option("--video", help="Write the annotated video <name>.mp4.")] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Draw what the network attended to as <name>.explain.png.")
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Write the timelines as <name>.csv.", rich_help_panel=_FILES)
     ] = False,
-    every: Annotated[float, typer.Option(help="Seconds between entries of the timeline of long media.")] = 1.0,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw the timelines as <name>.png.", rich_help_panel=_FILES)
+    ] = False,
+    video: Annotated[
+        bool, typer.Option("--video", help="Write the annotated video <name>.mp4.", rich_help_panel=_FILES)
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Draw what the network attended to as <name>.explain.png.", rich_help_panel=_FILES
+        ),
+    ] = False,
+    srt: Annotated[
+        bool, typer.Option("--srt", help="Write subtitles for players as <name>.srt.", rich_help_panel=_FILES)
+    ] = False,
+    elan: Annotated[
+        bool, typer.Option("--elan", help="Write a table for ELAN as <name>.elan.txt.", rich_help_panel=_FILES)
+    ] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write one table of all moments of all files.", rich_help_panel=_FILES)
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write one page (HTML) about all files.", rich_help_panel=_FILES)
+    ] = False,
+    every: Annotated[
+        float, typer.Option(help="Seconds between entries of the timeline of long media.", rich_help_panel=_FACES)
+    ] = 1.0,
+    smooth: Annotated[
+        float,
+        typer.Option(help="Average scores, valence and arousal over so many seconds.", rich_help_panel=_FACES),
+    ] = 0.0,
+    min_face: Annotated[
+        float, typer.Option(help="Leave out faces smaller than so many pixels.", rich_help_panel=_FACES)
+    ] = 0.0,
+    max_tracks: Annotated[
+        int | None,
+        typer.Option(
+            help="How many faces get a timeline, longest seen first; default: 8.",
+            rich_help_panel=_FACES,
+            show_default=False,
+        ),
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help=DETECTOR_HELP, rich_help_panel=_FACES)] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long a camera is watched; default: until Ctrl-C.", show_default=False)
+    ] = None,
     prior: Prior = None,
     min_confidence: Annotated[
         float, typer.Option(help="Leave a label out (null) if its probability is lower; scores stay.")
     ] = 0.0,
-    detector: Annotated[str | None, typer.Option(help=DETECTOR_HELP)] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
 ) -> int:
     """Predict the emotion in videos, audio files and images: a result for each file, a timeline for each face.
@@ -75,46 +106,105 @@ def predict(
 
     Example: emozoo predict clip.mp4 --model ceflnet --out results --csv --plot
     """
-    if out is None and (as_csv or plot or video or explain):
-        raise UsageError("--csv, --plot, --video and --explain write files: give their folder with --out DIR")
+    kinds = Kinds(as_json, as_csv, plot, video, explain, srt, elan, parquet, report)
+    kinds.check(out)
     rank, world = launched()
     if world > 1 and out is None:
         raise UsageError(f"{world} processes share their work through the folder of results: give it with --out DIR")
+    if world > 1 and Path("-") in paths:
+        raise UsageError(f"- is a list on stdin, which not all of {world} processes can read: name files or a folder")
     check_name(model)
     from emozoo.data.store import is_url
 
     if out is not None and not is_url(out):
-        _check_writable(out)
-    from emozoo import bulk, inference
+        check_writable(out)
+    from emozoo import bulk, inference, live
 
-    sources = bulk.find_sources(paths, out)
+    camera = _camera(paths, seconds, kinds, world)
+    sources = (
+        [bulk.Source(camera, f"camera_{Path(camera).name}", Path(camera))]
+        if camera
+        else (bulk.find_sources(paths, out))
+    )
     predictor = inference.Predictor(
-        model, every=every, prior=prior, min_confidence=min_confidence, detector=detector, device=own_device(device),
-        evidence=explain,
+        model, every=every, prior=prior, min_confidence=min_confidence, smooth=smooth, min_face=min_face,
+        max_tracks=max_tracks, detector=detector, device=own_device(device), evidence=explain,
     )  # fmt: skip
     bulk.check_stores(sources, predictor)
-    kinds = _Kinds(as_json, as_csv, plot, video, explain)
     with ExitStack() as stack:
         results = job = None
         if out is not None:
             results = bulk.results_at(out)
             stack.callback(results.close)
-            if len(sources) > 1 or world > 1:
+            if not camera and (len(sources) > 1 or world > 1 or kinds.together):
                 job = bulk.Job(results, sources, [predictor.settings, kinds.files], rank, world)
                 stack.callback(job.close)
         run = _Run(predictor, results, kinds, job, debug=bool(context.obj))
+        if camera:
+            seen = live.predict(predictor, camera, seconds, partial(_show_moments, json_lines=as_json))
+            return 0 if run.show(sources[0], seen, Path(f"camera {Path(camera).name}")) else 1
         update = stack.enter_context(progress_bar("predict")) if rank == 0 else lambda **_: None
         if job is None:
             return 0 if run.predict(sources, update) else 1
         if rank == 0 and job.earlier:
             note(f"{job.earlier} of {len(sources)} files were predicted before; going on with the rest")
-        run.predict(job.mine, update)
+        try:
+            run.predict(job.mine, update)
+        except KeyboardInterrupt:
+            note(f"{job.done} of {len(sources)} files are done: run the same command again to go on with the rest")
+            raise
         update(total=len(sources), description="waiting for the other processes")
         again = job.wait(lambda done: update(completed=done))
         if rank:
             return 0  # the first process counts the failures of all; launchers end all when one reports a failure
         run.predict(again, update)
-        return 0 if job.finish() else 1
+        return 0 if job.finish(kinds.parquet, _about(predictor) if kinds.report else None) else 1
+
+
+def _camera(paths: Sequence[Path], seconds: float | None, kinds: Kinds, world: int) -> str | None:
+    """The camera that is meant, if one is. Raises UsageError for what a camera cannot give."""
+    from emozoo import live
+
+    cameras = [str(path) for path in paths if live.is_camera(path)]
+    if not cameras:
+        if seconds is not None:
+            raise UsageError("--seconds says how long a camera is watched: give a camera, such as 0")
+        return None
+    if len(paths) > 1 or world > 1:
+        raise UsageError(f"camera {cameras[0]}: give nothing else beside a camera, and one process")
+    if kinds.video or kinds.explain or kinds.together:
+        raise UsageError("--video, --explain, --parquet and --report need files: a camera leaves none")
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"--seconds must be a positive number, got {seconds:g}")
+    return cameras[0]
+
+
+def _show_moments(start: float, moments: Sequence[Moment], json_lines: bool) -> None:
+    """A line for an entry of a camera's timeline as it comes; on stderr where stdout is for JSON."""
+    from emozoo.prediction import in_words
+
+    main = next(iter(moments), None)
+    text = in_words(main.scores, main.label, main.valence, main.arousal) if main else "no prediction"
+    faces = sum(moment.box is not None for moment in moments)
+    print(
+        f"{start:7.1f} s: {text}{f'; {faces} faces' if faces > 1 else ''}",
+        flush=True,
+        file=sys.stderr if json_lines else sys.stdout,
+    )
+
+
+def _about(predictor: Predictor) -> dict[str, Any]:
+    """What the report says about the model."""
+    from emozoo import __version__, registry
+
+    config = predictor.module.config
+    return {
+        "model": predictor.module.name, "sha256": predictor.module.sha256, "version": __version__,
+        "detector": predictor.spec.detector if predictor.spec.needs_face else None,
+        "trained_on": config.get("trained_on", "nothing"), "seen": registry.seen(config.get("material") or ()),
+        "licence": config.get("licence", "not recorded"), "limits": config.get("limits") or [],
+        "options": {"every_s": predictor.every, "prior": predictor.prior, **predictor.options},
+    }  # fmt: skip
 
 
 class _Run(NamedTuple):
@@ -122,7 +212,7 @@ class _Run(NamedTuple):
 
     predictor: Predictor
     results: Results | None
-    kinds: _Kinds
+    kinds: Kinds
     job: Job | None
     debug: bool
 
@@ -186,7 +276,7 @@ class _Run(NamedTuple):
                 self.job.note(source, prediction, written)
         except OSError as error:
             self._not_written(prediction, error)
-        _note_long_name(source)
+        note_long_name(source)
         return written is not None and not prediction.error
 
     def _not_written(self, prediction: Prediction, error: Exception) -> None:
@@ -199,63 +289,3 @@ class _Run(NamedTuple):
         else:
             why = error.strerror if isinstance(error, OSError) and error.strerror else bug_text(error)
         note(f"error: {one_line(prediction.file)}: results were not written ({why})")
-
-
-def write_results(prediction: Prediction, stem: Path, kinds: _Kinds, media: Path) -> list[Path]:
-    """Writes the files asked for; returns their paths. A prediction with an error is written as JSON alone.
-
-    ``media``: the file that was read.
-    """
-    from emozoo.data.find import one_line, result_path
-    from emozoo.files import write_atomic
-
-    written: list[Path] = []
-
-    def target(suffix: str) -> Path:
-        written.append(result_path(stem, suffix))
-        return written[-1]
-
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    if kinds.json_files:
-        write_atomic(target(".json"), (prediction.to_json(indent=1) + "\n").encode())
-    if prediction.error:
-        return written
-    if kinds.csv:
-        prediction.to_csv(target(".csv"))
-    of_media = replace(prediction, file=str(media))
-    if kinds.plot and prediction.tracks:
-        of_media.plot(target(".png"))
-    if kinds.explain:
-        from emozoo.explain import Explanation
-
-        if prediction.evidence is None:
-            note(f"note: nothing to explain in {one_line(prediction.file)}: there is no prediction")
-        else:
-            Explanation.of(prediction).save(target(".explain.png"))
-    if kinds.video:
-        try:
-            of_media.video(target(".mp4"))
-        except VideoError as error:
-            written.pop()
-            note(f"note: no video written for {one_line(prediction.file)}: {error.reason}")
-    return written
-
-
-def _note_long_name(source: Source) -> None:
-    from emozoo.data.find import MAX_NAME, one_line
-
-    name = source.path.name
-    if len(os.fsencode(name)) > MAX_NAME and not name.startswith(Path(source.name).name):
-        note(f"note: {one_line(source.file)}: the name is long; results are called {source.name}")
-
-
-def _check_writable(out: Path) -> None:
-    """Tries to write into the folder for results before anything is predicted. Raises EmozooError if that fails."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; give a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out) as file:
-            file.write(bytes(2**16))
-    except OSError as error:
-        raise EmozooError(f"--out {out}: cannot be written to ({error.strerror or error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -38,12 +39,15 @@ def finetune(
 ) -> int:
     """Teach a model your own classes from a folder of class folders or a CSV.
 
+    OUT/report.html says how it went and what to do next.
+
     Exit code 1: it is done, but some items could not be read; they are named and left out.
 
     Example: emozoo finetune ceflnet --data my_clips --out my_model
     """
-    from emozoo.train import finetune as run
+    from emozoo.finetune import finetune as run
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its list of devices, and its tips
     with redirect_stdout(sys.stderr):  # progress of Lightning
         made = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)
     unreadable = made["unreadable"]
@@ -55,5 +59,6 @@ def finetune(
     print(f"{made['folder']}: {', '.join(made['classes'])}; {made['n_train']} items{held_out}{scores}")
     if n := len(unreadable):
         print(f"{n} item{'s' * (n > 1)} could not be read: {'; '.join(unreadable[:5])}{' …' * (n > 5)}")
+    print(f"report: {made['report']}")
     print(f"next: emozoo predict FILE --model {made['folder']}")
     return 1 if unreadable else 0

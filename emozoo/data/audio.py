@@ -2,18 +2,21 @@
 the samples themselves.
 
 The arithmetic is that of torchaudio's ``MelSpectrogram`` and ``AmplitudeToDB("power")`` with their defaults (periodic
-Hann window, centred with mirrored ends, no filter normalisation), written with torch alone.
+Hann window, centred with mirrored ends, no filter normalisation), written with torch alone. Torch is imported when the
+first log-mel image is computed.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from emozoo.spec import AudioSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FLOOR = 1e-10  # power below this is -100 dB
 
@@ -21,6 +24,8 @@ FLOOR = 1e-10  # power below this is -100 dB
 @lru_cache(maxsize=16)
 def mel_filters(rate: int, fft: int, mels: int) -> Tensor:
     """Triangular filters from 0 Hz to rate / 2, evenly spaced on the HTK mel scale: (fft // 2 + 1, mels)."""
+    import torch
+
     hz = torch.linspace(0, rate // 2, fft // 2 + 1)
     top = 2595.0 * np.log10(1.0 + (rate / 2) / 700.0)
     edges = 700.0 * (10.0 ** (torch.linspace(0, top, mels + 2) / 2595.0) - 1.0)
@@ -31,6 +36,8 @@ def mel_filters(rate: int, fft: int, mels: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _hann(win: int) -> Tensor:
+    import torch
+
     return torch.hann_window(win)
 
 
@@ -52,6 +59,8 @@ def log_mel(waves: np.ndarray, spec: AudioSpec, size: tuple[int, int]) -> np.nda
     No value is more than ``top_db`` below the largest of its window; lower ones are raised to that. Of more than S
     steps the last S are taken, so that the window still ends where its clip ends.
     """
+    import torch
+
     mels, steps = size
     stft = torch.stft(
         torch.from_numpy(np.ascontiguousarray(waves)),

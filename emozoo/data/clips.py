@@ -1,6 +1,7 @@
 """One media file under one ClipSpec → clip → batch: where reading, sampling, faces and streams meet.
 
-Training, benchmark, prediction and export all read through :meth:`ClipReader.read` and :func:`to_batch`.
+Training, benchmark and prediction all read through :meth:`ClipReader.read` and :func:`to_batch`; exported graphs take
+the same arrays from :func:`to_arrays`. Torch is imported by :func:`to_batch` alone.
 Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps, K = classes.
 """
 
@@ -11,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from av.error import FFmpegError
 
-from emozoo.batch import Batch
 from emozoo.data import faces, sampling, store, views
 from emozoo.data.container import check_file
 from emozoo.data.faces import Track
@@ -39,7 +39,10 @@ from emozoo.errors import EmozooError, VideoError
 from emozoo.moved import names_of
 from emozoo.spec import ClipSpec
 
-__all__ = ["MAIN", "Batch", "ClipReader", "RawClip", "Track", "Warn", "to_batch"]
+if TYPE_CHECKING:
+    from emozoo.batch import Batch
+
+__all__ = ["MAIN", "ClipReader", "RawClip", "Track", "Warn", "to_arrays", "to_batch"]
 
 MAIN = Track(np.zeros(1), np.zeros((1, 4)), 0.0)  # stands for the track with most face frames, whichever that is
 LOOKS = 64  # for faces, between which a long file is checked for damage
@@ -426,6 +429,16 @@ class ClipReader:
         )
 
 
+def to_arrays(raws: Sequence[RawClip], spec: ClipSpec) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs and masks by stream, with the shapes and values of :func:`to_batch`, as NumPy arrays and without torch."""
+    inputs, masks = {}, {}
+    for name, stream in streams_of(spec).items():
+        masks[name] = np.stack([r.masks[name] for r in raws])
+        inputs[name] = stream.normalize(np.stack([r.streams[name] for r in raws]))
+        inputs[name][~masks[name]] = 0.0
+    return inputs, masks
+
+
 def to_batch(
     raws: Sequence[RawClip],
     spec: ClipSpec,
@@ -440,6 +453,10 @@ def to_batch(
         seeds: one per sample, from which all of its augmentation follows; drawn from torch's generator when absent.
         ids: names of the samples; their positions when absent.
     """
+    import torch
+
+    from emozoo.batch import Batch
+
     made = streams_of(spec)
     streams: Sequence[Mapping[str, np.ndarray]] = [r.streams for r in raws]
     if augment is not None:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from emozoo.batch import Batch
 from emozoo.data import datasets, faces, splits, store
+from emozoo.data.clips import RawClip
 from emozoo.data.features import FeatureDataset, collate_features, feature_key
 from emozoo.data.loading import (
     ClipDataset,
@@ -296,6 +297,14 @@ class EmotionDataModule(L.LightningDataModule):
         for part in ("train", "val"):
             self._rows[part] = tuple(r for r in self._rows[part] if r.id not in found)
         self._datasets.clear()
+        return found
+
+    def decoded(self, part: str) -> dict[str, RawClip]:
+        """One clip of each row of ``train`` or ``val`` by its id, from memory; for ``preload``, without broken rows."""
+        data: Any = self._loader(part).dataset if self._rows[part] else None
+        found: dict[str, RawClip] = {}
+        for row, clips in zip(data.rows, data.preloaded, strict=True) if data is not None else ():
+            found.setdefault(row.id, clips[0])
         return found
 
     def state_dict(self) -> dict[str, Any]:

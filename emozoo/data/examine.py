@@ -96,7 +96,7 @@ def _examine_file(job: _Job) -> FileFacts:
             read_va(va_file)
         except DatasetError as e:
             faults.append(("bad_va", str(e)))
-    pairs = [t for t in map(_thumbnail, frames) if t is not None]
+    pairs = [t for t in map(thumbnail, frames) if t is not None]
     thumbnails = np.stack([t for t, _ in pairs]) if pairs else np.zeros((0, 256), np.float32)
     if find_face and frames:
         detect = faces.detector("cascade")
@@ -177,7 +177,7 @@ def _decode_stored(
     return sha256, images.size, list(images.frames(chosen)), warnings
 
 
-def _thumbnail(image: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
+def thumbnail(image: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
     """A standardized 16 x 16 gray thumbnail, (256,), and a 64-bit gradient hash; None for one plain color."""
     import cv2
 

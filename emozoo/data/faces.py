@@ -377,44 +377,73 @@ def _similarity(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.asarray(iou + near)
 
 
-def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Track]:
-    """Detections (seconds, (n, 5) or (n, 15)) in order of time → tracks, those with most face frames first.
+@dataclass(eq=False)
+class Chain:
+    """Detections that belong to one face, in order of time: seconds, and rows of the detector."""
 
-    A detection joins the most similar open track; tracks seen in fewer than 3 frames (1 or 2 where no more were looked
-    at) or in less than a third of the frames of their own span are dropped as false alarms. A track ends only where
-    frames without the face were looked at: time without frames, as between those of a slow video, does not end it.
+    times: list[float]
+    rows: list[np.ndarray]
+
+
+class Linker:
+    """Links detections, look by look, to faces. A detection joins the most similar face that was seen just before.
+
+    A face ends only where frames without it were looked at: time without frames, as between those of a slow video, does
+    not end it.
     """
-    open_tracks: list[tuple[list[float], list[np.ndarray]]] = []  # times and detections
-    closed: list[tuple[list[float], list[np.ndarray]]] = []
-    looks: list[float] = []
-    for time, found in detections:
-        looks.append(time)
-        gone = [time - t[0][-1] > GAP_S + 1e-6 and t[0][-1] < min(looks[-3:]) for t in open_tracks]
-        closed += [t for t, away in zip(open_tracks, gone) if away]
-        open_tracks = [t for t, away in zip(open_tracks, gone) if not away]
+
+    def __init__(self) -> None:
+        self.looks: list[float] = []
+        self._open: list[Chain] = []
+        self._closed: list[Chain] = []
+
+    def add(self, time: float, found: np.ndarray) -> None:
+        """Faces (n, 5) or (n, 15) that the detector found at that time, later than all before."""
+        self.looks.append(time)
+        gone = [time - c.times[-1] > GAP_S + 1e-6 and c.times[-1] < min(self.looks[-3:]) for c in self._open]
+        self._closed += [c for c, away in zip(self._open, gone) if away]
+        self._open = [c for c, away in zip(self._open, gone) if not away]
         pairs = []
-        for k, (_, rows) in enumerate(open_tracks):
+        for k, chain in enumerate(self._open):
             if len(found):
-                pairs += [(s, k, j) for j, s in enumerate(_similarity(rows[-1][:4], found[:, :4])) if s > 0.3]
-        used_tracks, used_boxes = set(), set()
+                near = _similarity(chain.rows[-1][:4], found[:, :4])
+                pairs += [(s, k, j) for j, s in enumerate(near) if s > 0.3]
+        used_chains, used_boxes = set(), set()
         for _, k, j in sorted(pairs, reverse=True):
-            if k not in used_tracks and j not in used_boxes:
-                used_tracks.add(k)
+            if k not in used_chains and j not in used_boxes:
+                used_chains.add(k)
                 used_boxes.add(j)
-                open_tracks[k][0].append(time)
-                open_tracks[k][1].append(found[j])
-        open_tracks += [([time], [found[j]]) for j in range(len(found)) if j not in used_boxes]
-    tracks = []
-    for times, rows in closed + open_tracks:
-        first, last = np.searchsorted(looks, [times[0], times[-1]])
-        span = min((times[-1] - times[0]) / step, float(last - first)) + 1 if step else 1
-        if len(times) >= min(3, len(looks)) and len(times) * 3 >= span:
-            seen = np.stack(rows)
-            smooth = _smooth(np.array(times), np.delete(seen, 4, 1))
-            points = smooth[:, 4:].reshape(len(times), -1, 2) if seen.shape[1] > 5 else None
-            score = sum(map(float, seen[:, 4])) / len(looks)
-            tracks.append(Track(np.array(times), smooth[:, :4], step, score, points))
-    return sorted(tracks, key=lambda t: (-t.face_frames, -_area(t)))
+                self._open[k].times.append(time)
+                self._open[k].rows.append(found[j])
+        self._open += [Chain([time], [found[j]]) for j in range(len(found)) if j not in used_boxes]
+
+    def faces(self, step: float, since: float = -math.inf) -> list[tuple[Chain, Track]]:
+        """The faces seen so far, those with most face frames first; ``step``: seconds between looks.
+
+        Those seen in fewer than 3 frames (1 or 2 where no more were looked at) or in less than a third of the frames of
+        their own span are left out as false alarms. ``since``: only faces seen later, and their boxes from then on.
+        """
+        found = []
+        for chain in (c for c in self._closed + self._open if c.times[-1] >= since):
+            times = np.array(chain.times)
+            first, last = np.searchsorted(self.looks, [times[0], times[-1]])
+            span = min((times[-1] - times[0]) / step, float(last - first)) + 1 if step else 1
+            if len(times) >= min(3, len(self.looks)) and len(times) * 3 >= span:
+                part = slice(int(np.searchsorted(times, since)), None)
+                seen = np.stack(chain.rows[part])
+                smooth = _smooth(times[part], np.delete(seen, 4, 1))
+                points = smooth[:, 4:].reshape(len(seen), -1, 2) if seen.shape[1] > 5 else None
+                score = sum(map(float, seen[:, 4])) / len(self.looks)
+                found.append((chain, Track(times[part], smooth[:, :4], step, score, points)))
+        return sorted(found, key=lambda pair: (-pair[1].face_frames, -_area(pair[1])))
+
+
+def link(detections: Iterable[tuple[float, np.ndarray]], step: float) -> list[Track]:
+    """Detections (seconds, (n, 5) or (n, 15)) in order of time → tracks, as :class:`Linker` has them."""
+    linker = Linker()
+    for time, found in detections:
+        linker.add(time, found)
+    return [track for _, track in linker.faces(step)]
 
 
 def _area(track: Track) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import av
 from PIL import Image
@@ -26,8 +27,13 @@ _WRITTEN = {
     ".json": _RECORD,
     ".jsonl": _RECORD,
     ".csv": re.compile(
-        "file,model,track,start_s,end_s,label,|file,label,.*valence,arousal,faces,duration_s,warnings,error\n"
+        "file,model,track,start_s,end_s,label,|file,label,.*valence,arousal,faces,duration_s,warnings,error[,\n]"
     ),
+    ".srt": re.compile(
+        r"1\n\d+:\d\d:\d\d,\d{3} --> .*\n(no label|.* [01]\.\d\d$|valence [+-]\d\.\d\d, arousal )", re.M
+    ),
+    ".txt": re.compile(r"(face \d+|file) (label|valence arousal)\t\d+\t\d+\t"),
+    ".html": re.compile(f'<!DOCTYPE html><html lang="en"><head><meta name="generator" content="{MARK}">'),
 }
 MAX_NAME = 200  # bytes of a result's name: with suffix and temporary name it stays below the 255 of file systems
 
@@ -71,8 +77,52 @@ def listed(path: Path) -> list[tuple[Path, Path]]:
     except OSError:
         return [(path, Path(path.name))]
     if not inside:
-        raise UsageError(f"{path}: no media file in this folder (looked for {', '.join(sorted(MEDIA))})")
+        raise UsageError(f"{path}: no media file in this folder (looked for {_kinds()})")
     return [(path / p, p) for p in inside]
+
+
+def _kinds() -> str:
+    return ", ".join(sorted(MEDIA))
+
+
+def matching(pattern: Path) -> list[tuple[Path, Path]]:
+    """The media that a pattern such as ``clips/**/*.mp4`` stands for, where the shell left it as it is; sorted.
+
+    Each comes with its path below the part of the pattern that has no wildcard. A folder that matches stands for the
+    media in it. Hidden files, those of systems and results of earlier runs are passed over. Raises UsageError where
+    nothing matches.
+    """
+    parts = pattern.parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    base = Path(*parts[:fixed])
+    found: dict[str, tuple[Path, Path]] = {}  # by the real path: folder/** matches a file, and the folder that holds it
+    for name in sorted(glob.glob(str(pattern), recursive=True)):
+        path = Path(name)
+        if any(map(of_the_system, path.relative_to(base).parts)):
+            continue
+        if os.path.isdir(path):
+            with suppress(UsageError):  # a folder without media
+                for inside, _ in listed(path):
+                    found.setdefault(os.path.realpath(inside), (inside, inside.relative_to(base)))
+        elif path.suffix.lower() in MEDIA and not is_ours(path):
+            found.setdefault(os.path.realpath(path), (path, path.relative_to(base)))
+    if not found and not {"*", "?"} & set(str(pattern)):
+        return [(pattern, Path(pattern.name))]  # brackets are common in names: a file that is missing
+    if not found:
+        raise UsageError(f"{one_line(pattern)}: no media file matches this pattern (looked for {_kinds()})")
+    return sorted(found.values())
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path is a pattern with wildcards, and no file of that very name exists."""
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
+
+
+def read_list(file: IO[bytes]) -> list[Path]:
+    """Paths from a list: one on a line or, where the list has zero bytes (``find -print0``), between those."""
+    data = file.read()
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [Path(os.fsdecode(name)) for name in names if name.strip()]
 
 
 def unique_names(paths: Sequence[PurePath]) -> list[str]:
@@ -154,13 +204,17 @@ def is_ours(path: Path) -> bool:
         if not path.is_file():
             return False
         match path.suffix.lower():
+            case ".parquet":
+                with path.open("rb") as data:
+                    data.seek(-min(path.stat().st_size, 2**16), os.SEEK_END)
+                    return MARK.encode() in data.read()  # in the footer
             case ".png":
                 with Image.open(path) as image:
                     return image.info.get("Software") == MARK
             case ".mp4":
                 with av.open(str(path)) as box:
                     return box.metadata.get("comment") == MARK
-            case ".json" | ".jsonl" | ".csv" as suffix:
+            case suffix if suffix in _WRITTEN:
                 with path.open(encoding="utf-8") as file:
                     return _WRITTEN[suffix].match(file.readline(4096) + file.read(80)) is not None
     return False

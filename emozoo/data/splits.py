@@ -20,6 +20,7 @@ import numpy as np
 from emozoo.data.manifest import Manifest, Row, split_key
 from emozoo.errors import DatasetError, UsageError
 
+TESTED = "the tested rows"  # that validate, too
 ALL = "all"  # for ``split``: every item is evaluated
 PERSON = "person"  # for ``folds``: every person is a fold
 TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of rows without a split; of the training rows where nothing else validates
@@ -114,7 +115,7 @@ def validation(
         return list(rows), held.val, "split 'val'"
     train, val = carve(rows, VAL_SHARE if share is None else share, seed)
     if not val and on_test:
-        return train, held.test, "the tested rows"
+        return train, held.test, TESTED
     return train, val, f"{VAL_SHARE if share is None else share:.0%} of the training rows"
 
 
@@ -130,7 +131,9 @@ def assign(
     """The parts of a manifest: :func:`validation` among the rows of ``held.rest`` that are ``usable`` for training."""
     train, val, how = validation(held, [r for r in held.rest if usable(r)], share, seed, on_test=on_test)
     val = [r for r in val if usable(r)]
-    summary = f"{len(train)} rows train, {len(val)} validate ({how}), {len(held.test)} are tested ({held.how})"
+    tested = f"{len(held.test)} are tested" if how != TESTED else f"{len(held.test)} are held out"
+    validate = f"{len(val)} validate ({how}), " if how != TESTED else ""
+    summary = f"{len(train)} rows train, {validate}{tested} ({held.how})"
     used = {r.split for part in (held.rest, val, held.test) for r in part}
     unused = Counter(r.split for r in manifest.rows if r.split and r.split not in used)
     summary += "".join(f"; {n} rows of split '{name}' are used nowhere" for name, n in unused.items())

@@ -1,7 +1,8 @@
 """Streams: how each source that a model may look at is read, augmented, normalised and stored. One class a source.
 
 :class:`~emozoo.data.clips.ClipReader` chooses the moments of a clip; every stream of the spec reads its values there;
-:func:`~emozoo.data.clips.to_batch` makes tensors of them. :func:`register` adds a source of your own (docs/extend.md).
+:func:`~emozoo.data.clips.to_batch` makes tensors of them, :func:`~emozoo.data.clips.to_arrays` the same arrays without
+torch. :func:`register` adds a source of your own (docs/extend.md).
 What a network or a control has to know of a source, without reading it, is its :class:`emozoo.spec.StreamKind`.
 
 Legend: B = samples, C = clips, F = frames in a clip, H, W = pixels, M = mel bins, S = spectrogram steps.
@@ -13,11 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from emozoo.data import audio, sampling, views
 from emozoo.data.faces import Track
@@ -25,6 +24,9 @@ from emozoo.data.media import FrameSource, Warn
 from emozoo.data.transforms import Augment, augment_images, augment_log_mel, augment_waveform
 from emozoo.errors import UsageError
 from emozoo.spec import KINDS, AudioSpec, ClipSpec, StreamKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHORT_AUDIO_S = 0.5  # audio that starts so late, ends so early or has such a hole is mentioned
 LEAST_AUDIO_S = 0.1  # a clip with less audio in its window counts as silent
@@ -149,9 +151,16 @@ class Stream(ABC):
         """Values (C, F, ...) for training, changed at random by ``seed`` alone; masked ones are set to zero later."""
         return values
 
-    def to_tensor(self, values: np.ndarray) -> Tensor:
+    def normalize(self, values: np.ndarray) -> np.ndarray:
         """Values (B, C, F, ...) to the inputs of a network: float32, ``(x - mean) / std`` with one number each."""
-        return (torch.from_numpy(values).float() - self.spec.mean[0]) / self.spec.std[0]
+        x: np.ndarray = values.astype(np.float32)
+        return (x - self.spec.mean[0]) / self.spec.std[0]
+
+    def to_tensor(self, values: np.ndarray) -> Tensor:
+        """The values that :meth:`normalize` gives, as a tensor."""
+        import torch  # here: reading media needs none
+
+        return torch.from_numpy(self.normalize(values))
 
     def stored(self) -> Stored | None:
         """What a store has to hold for it; None = no store serves it."""
@@ -191,12 +200,13 @@ class ImageStream(Stream):
     def augment(self, values: np.ndarray, augment: Augment, seed: int) -> np.ndarray:
         return augment_images(values, augment, seed)
 
-    def to_tensor(self, values: np.ndarray) -> Tensor:
+    def normalize(self, values: np.ndarray) -> np.ndarray:
         """uint8 (B, C, F, H, W, 3) → (B, C, F, 3, H, W), scaled to [0, 1], then ``(x - mean) / std`` per channel."""
-        x = torch.from_numpy(values).permute(0, 1, 2, 5, 3, 4)
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
-        mean, std = torch.tensor(self.spec.mean)[:, None, None], torch.tensor(self.spec.std)[:, None, None]
-        return x.mul_(1 / (255 * std)).sub_(mean / std)
+        x: np.ndarray = values.transpose(0, 1, 2, 5, 3, 4).astype(np.float32, order="C")
+        mean, std = (np.array(n, np.float32)[:, None, None] for n in (self.spec.mean, self.spec.std))
+        x *= 1 / (255 * std)
+        x -= mean / std
+        return x
 
 
 class FrameStream(ImageStream):

@@ -168,7 +168,7 @@ class DFAN(EncoderNet):
         scores = [self.classifiers[s](v) for s, v in zip(self.streams, vectors, strict=True)]
         chances = at_least_fp32(torch.stack(scores, 1)).softmax(-1)  # (B, S, K)
         learned = self.stream_scores if self.fusion == "score_learned" else chances.new_zeros(len(self.streams))
-        weights = masked_softmax(learned.expand(len(present), -1), present, 1)  # (B, S)
+        weights = masked_softmax(learned.expand(present.shape[0], -1), present, 1)  # (B, S)
         return (weights.unsqueeze(-1) * chances).sum(1).clamp(min=1e-8).log()
 
 

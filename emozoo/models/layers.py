@@ -127,8 +127,10 @@ def encode_distinct(encoder: nn.Module, items: Tensor) -> Tensor:
     Overlapping windows show the same frames, and masked items are all zeros. What training or an export needs, a
     single run on all items, it gets: parts are for a CPU without gradients.
     """
-    small = items[0].numel() < LEAST_ITEM if len(items) else True
-    if small or items.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    # A graph comes first: in one, the number of items is not to be looked at, and stays free.
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or items.device.type != "cpu":
+        return encoder(items)
+    if not len(items) or items[0].numel() < LEAST_ITEM:
         return encoder(items)
     flat = items.flatten(1)
     weights = torch.linspace(-1, 1, flat.shape[1], dtype=flat.dtype).square()  # any: equal items have equal sums

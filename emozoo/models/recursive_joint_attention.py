@@ -293,7 +293,7 @@ class ResidualBiLSTM(nn.Module):
         self.linear = nn.Linear(inputs + 2 * hidden, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        start = self.init_hidden.unsqueeze(1).expand(-1, len(x), -1).contiguous()  # (8, B, hidden)
+        start = self.init_hidden.unsqueeze(1).expand(-1, x.shape[0], -1).contiguous()  # (8, B, hidden)
         h = masked_rnn(self.first, x, mask, (start[0:2], start[4:6]))
         h = masked_rnn(self.second, self.dropout(h), mask, (start[2:4], start[6:8]))  # (B, L, 2·hidden)
         out = self.linear(self.dropout(torch.cat([x, h], -1)))

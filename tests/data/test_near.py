@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 
 from emozoo.data import near
-from emozoo.data.examine import FileFacts, _thumbnail
+from emozoo.data.examine import FileFacts, thumbnail
 
 
 def facts(image: np.ndarray) -> FileFacts:
-    described = _thumbnail(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB))
+    described = thumbnail(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB))
     assert described
     return FileFacts("", image.shape[::-1], described[0][None], np.array([described[1]]), [])
 
