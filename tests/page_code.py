@@ -72,7 +72,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def shows(printed: str, expected: str) -> bool:
-    """Whether output is what a page shows; ``…`` in a page stands for anything, also for several lines."""
-    pattern = ".*".join(re.escape(part.strip(" ")) for part in expected.strip().split("…"))
-    tidy = "\n".join(line.rstrip() for line in printed.strip().splitlines())
-    return re.fullmatch(pattern.replace(".*", r"[\s\S]*"), tidy) is not None
+    """Whether output is what a page shows: ``…`` stands for anything in its line, alone on a line for any lines."""
+    lines = [".*".join(map(re.escape, line.split("…"))) + "\n" for line in expected.strip("\n").splitlines()]
+    pattern = "".join("(?:.*\n)*?" if line == ".*\n" else line for line in lines)
+    tidy = "".join(f"{line.rstrip()}\n" for line in printed.strip("\n").splitlines())
+    return re.fullmatch(pattern, tidy) is not None
