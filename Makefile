@@ -7,7 +7,7 @@ STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-threads test-slow lint docs tables bench suite wheel
+.PHONY: setup demo web test test-threads test-slow test-floors lint docs tables bench suite wheel licences sbom audit
 
 setup: $(STAMP)
 
@@ -22,6 +22,9 @@ demo: setup
 	@echo "Look at demo_out/drawn.emozoo.png and demo_out/drawn.emozoo.mp4."
 	@echo "Your own clip: $(BIN)/emozoo predict my.mp4 --model ceflnet --out out --plot --video"
 
+web: setup
+	$(BIN)/emozoo demo
+
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
 
@@ -32,6 +35,14 @@ test-threads: setup
 # 15 on two. What a change must not break (wheel, two processes, export) is in `test`.
 test-slow: setup
 	OMP_NUM_THREADS=1 timeout -s INT 60m $(BIN)/python -m pytest -q -n auto --maxschedchunk 1 --durations=15 -m slow
+
+# The oldest versions that pyproject.toml promises, in an environment of their own (7 GB), removed afterwards.
+test-floors: setup
+	$(BIN)/python benchmarks/supply.py floors > $(VENV)/floors.txt
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet -c $(VENV)/floors.txt -e ".[dev]"
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	rm -rf .venv-floors
 
 lint: setup
 	$(BIN)/ruff check .
@@ -57,3 +68,15 @@ suite: setup
 
 wheel: setup
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+licences: setup
+	$(BIN)/python benchmarks/supply.py licences
+
+sbom: setup
+	$(BIN)/python benchmarks/supply.py sbom > sbom.json
+
+# Known faults of what is installed; asks a database of them over the network.
+audit: setup
+	$(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+	rm -rf .venv-audit

@@ -1,4 +1,7 @@
-"""The annotated video: a file's frames and audio, with boxes, labels, score bars and a strip of labels drawn in."""
+"""The annotated video: a file's frames and audio, with boxes, labels, score bars and a strip of labels drawn in.
+
+A still gets the same in one image.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,18 @@ def video(prediction: Prediction, path: Path, progress: Callable[[float], None] 
             _write_video(prediction, images, part, progress or (lambda fraction: None))
     finally:
         images.close()
+
+
+def still(prediction: Prediction) -> np.ndarray:
+    """The file's first image, RGB uint8 (H, W, 3), with boxes, labels and score bars. Raises VideoError without one."""
+    if prediction.error:
+        raise VideoError(prediction.file, prediction.error["text"], prediction.error["code"])
+    images = media.open_frames(prediction.file)
+    try:
+        image = next(images.frames([0]))
+    finally:
+        images.close()
+    return _Painter(prediction, image.shape[1], image.shape[0]).paint(image, 0.0)
 
 
 def _write_video(

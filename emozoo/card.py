@@ -11,6 +11,7 @@ from typing import Any
 from emozoo import hub, registry
 from emozoo.spec import KINDS
 
+_LICENCE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _HUB_LICENCES = {"ODbL-1.0": "odbl"}  # where the hub's name is not the SPDX one in small letters
 
 
@@ -22,6 +23,7 @@ def card(config: Mapping[str, Any]) -> str:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    config = _escaped(config)
     spec, licence = registry.model(config["arch"]), config["licence"]
     template = Environment(
         loader=PackageLoader("emozoo", ""), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -35,7 +37,7 @@ def card(config: Mapping[str, Any]) -> str:
             "selected": "last epoch",
             **config,
             "name": f"{config['arch']}.{config['tag']}" if config["tag"] else config["arch"],
-            "licence_id": _HUB_LICENCES.get(licence, licence.lower()),
+            "licence_id": _HUB_LICENCES.get(licence, licence.lower() if _LICENCE.fullmatch(licence) else "other"),
             "about": f"{spec.title}. {spec.paper}. {spec.note}".strip(),
             "needs_faces": any(KINDS[s].needs_face for s in sources if s in KINDS),
             "recipe_line": _recipe(config),
@@ -47,6 +49,15 @@ def card(config: Mapping[str, Any]) -> str:
             "told": told,
         }
     )
+
+
+def _escaped(value: Any) -> Any:
+    """A config whose texts stand in a page as they are: on one line, without tags of HTML."""
+    if isinstance(value, Mapping):
+        return {k: _escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_escaped(v) for v in value]
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(value.split())) if isinstance(value, str) else value
 
 
 def _recipe(config: Mapping[str, Any]) -> str:

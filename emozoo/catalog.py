@@ -87,14 +87,14 @@ def describe(name: str, wiring: str | None = None, size: str | None = None) -> d
         "seen": f"{weights.seen} ({weights.trained_on})" if weights else "nothing, untrained",
         "material": list(weights.material) if weights else [],
         "prior": module.prior,
-        "metrics": _results(weights.name) if weights else [],
+        "metrics": results(weights.name) if weights else [],
         "limits": config.get("limits") or spec.note or None,
         "wirings_missing": [f"{k}: {v}" for k, v in spec.missing.items()],
         "spec": module.spec.to_dict(),
     }
 
 
-def _results(name: str) -> list[dict[str, Any]]:
+def results(name: str) -> list[dict[str, Any]]:
     """The committed benchmark results of one weights tag, each with its protocol and n."""
     from emozoo.benchmark.leaderboard import committed
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from emozoo import __version__
-from emozoo.commands import benchmark, data, export, hub, models, predict, speed, train
+from emozoo.commands import benchmark, data, demo, export, hub, models, predict, speed, train
 from emozoo.commands.shared import bug_text, fail, note
 from emozoo.errors import EmozooError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("list")(models.list_models)
 app.command("info")(models.info)
 app.command("predict")(predict.predict)
+app.command("demo")(demo.demo)
 app.command("train", add_help_option=False, context_settings=train.PASS_ON)(train.train)
 app.command("finetune")(train.finetune)
 app.command("benchmark")(benchmark.benchmark)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
+import math
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +17,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from emozoo.errors import EmozooError
 
@@ -80,12 +84,91 @@ def write_atomic(path: Path, data: bytes) -> None:
         part.write_bytes(data)
 
 
+def lies_inside(path: Path, root: Path) -> bool:
+    """Whether a file lies below a folder once all links on the way to it are followed; it need not exist."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+# -- JSON of strangers ---------------------------------------------------------------------------------------------
+
+MOST_DEPTH = 32  # of objects and lists inside each other
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Plain JSON that came from somebody else: UTF-8, every key once, finite numbers, at most :data:`MOST_DEPTH` deep.
+
+    Raises ValueError, which says what is wrong, for anything else.
+    """
+    try:
+        found = json.loads(
+            text.decode("utf-8") if isinstance(text, bytes) else text,
+            object_pairs_hook=_each_key_once, parse_constant=_no_constant,
+        )  # fmt: skip
+    except RecursionError:
+        raise ValueError("too many objects and lists inside each other") from None
+    todo = [(found, 1)]
+    while todo:
+        value, depth = todo.pop()
+        if isinstance(value, dict | list):
+            if depth > MOST_DEPTH:
+                raise ValueError(f"more than {MOST_DEPTH} objects and lists inside each other")
+            inner = value.values() if isinstance(value, dict) else value
+            todo += [(v, depth + 1) for v in inner if isinstance(v, dict | list | float)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number that is too large")
+    return found
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [k for k, _ in pairs]
+        raise ValueError(f"the key {next(k for k in names if names.count(k) > 1)[:60]!r} stands twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+# -- CSV -----------------------------------------------------------------------------------------------------------
+
+# What spreadsheets take for the beginning of a formula, in full width too; a number may well begin with a sign.
+_FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20].|'*[\t\r\n]", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def csv_cell(value: object) -> object:
+    """A value for a cell of a CSV file: text that a spreadsheet would run as a formula gets a ``'`` before it.
+
+    :func:`csv_value` takes it away again.
+
+    >>> csv_cell("=1+1"), csv_cell("-0.5"), csv_cell("happy")
+    ("'=1+1", '-0.5', 'happy')
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def csv_value(cell: str) -> str:
+    """The text that :func:`csv_cell` made a cell of.
+
+    >>> csv_value("'=1+1"), csv_value("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """The text of a CSV file with these columns; a value that a row lacks is empty."""
+    """The text of a CSV file with these columns, safe for spreadsheets; a value that a row lacks is empty."""
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(map(csv_cell, columns))
+    for row in rows:
+        if odd := row.keys() - set(columns):
+            raise ValueError(f"a row has values for no column: {', '.join(sorted(odd))}")
+        table.writerow([csv_cell(row.get(c, "")) for c in columns])
     return text.getvalue()
 
 

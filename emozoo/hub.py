@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emozoo import files, moved, registry
+from emozoo import files, moved, registry, weights_file
 from emozoo.errors import EmozooError, UsageError, WeightsError
 from emozoo.files import cache_folder, sha256_of, write_atomic
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # fetching files needs no torch
     from torch import Tensor
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+MOST_CONFIG = 4 << 20  # bytes
 SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -437,31 +438,16 @@ def read_state(folder: Path, sha256: str | None = None, file: Path | None = None
 def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     """The state dict in a safetensors file whose hash was checked first; float16 is widened to float32.
 
-    Raises WeightsError for a missing file, a wrong hash, or anything but safetensors (pickles are never opened).
+    Raises WeightsError for a missing file, a wrong hash, anything but safetensors (pickles are never opened), a header
+    that does not fit the file, and numbers that are not finite.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar"):
-        raise WeightsError(
-            f"{path}: pickled checkpoints can run code and are never opened; convert it to {WEIGHTS} (safetensors)"
-        )
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
-
-    data = path.read_bytes()
-    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-        raise WeightsError(f"{path}: is a pickled checkpoint under another name; only safetensors files are opened")
+    data = weights_file.read(path)
     if sha256 is not None and sha256_of(data) != sha256:
         raise WeightsError(
             f"{path}: sha256 is {sha256_of(data)[:12]}…, expected {sha256[:12]}…: "
             "the file is damaged or not the published one; fetch it again"
         )
-    try:
-        state = load_tensors(data)
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: not a safetensors file ({error})") from error
-    return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in state.items()}
+    return weights_file.tensors(path, data)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -470,7 +456,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"{folder}: holds no {CONFIG}, so it is not a weights folder of this zoo")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MOST_CONFIG:
+            raise ValueError(f"more than {MOST_CONFIG:,} bytes")
+        found = files.parse_json(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise WeightsError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(found, dict):

@@ -137,17 +137,20 @@ class Prediction:
     def to_csv(self, path: MediaPath) -> None:
         """Writes one line per track and moment: times, label, a column per class, valence, arousal, box in pixels.
 
-        Line breaks, control characters and bytes that are not text become escapes in the file name.
+        Line breaks, control characters and bytes that are not text become escapes in the file name. Text that a
+        spreadsheet would run as a formula has a ``'`` before it.
         """
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
         fixed = ["file", "model", "track", "start_s", "end_s", "label"]
-        table.writerow([*fixed, *self.classes, "valence", "arousal", "x1", "y1", "x2", "y2"])
+        header = [*fixed, *self.classes, "valence", "arousal", "x1", "y1", "x2", "y2"]
+        table.writerow(map(files.csv_cell, header))
         for t in self.tracks:
             for m in t.timeline:
                 scores = [_rounded(m.scores[c]) if m.scores else None for c in self.classes]
                 row = [one_line(self.file), self.model, t.id, _rounded(m.start_s), _rounded(m.end_s), m.label, *scores]
-                table.writerow([*row, _rounded(m.valence), _rounded(m.arousal), *(_rounded(m.box) or [None] * 4)])
+                row += [_rounded(m.valence), _rounded(m.arousal), *(_rounded(m.box) or [None] * 4)]
+                table.writerow(map(files.csv_cell, row))
         files.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
 
     def summary(self) -> str:

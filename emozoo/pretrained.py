@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import torch
 import yaml
@@ -73,7 +75,11 @@ class Pretrained(ModelHubMixin, Recognizer):
         file = Path(checkpoint_path) if isinstance(checkpoint_path, str | PathLike) else None
         with TemporaryDirectory() as folder:
             if file is not None and file.is_file():
-                stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["hyper_parameters"]
+                try:
+                    stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["hyper_parameters"]
+                except (UnpicklingError, BadZipFile, EOFError, RuntimeError, ValueError, KeyError, TypeError) as error:
+                    why = "cut off, not written by a Trainer, or would run code when it is opened"
+                    raise WeightsError(f"{file}: no checkpoint that can be used: {why}") from error
                 more.setdefault("options", portable(stored.get("options") or {}))
                 if any(map(settings.new_name, stored)):  # written by version 0.1
                     more.setdefault("hparams_file", f"{folder}/hparams.yaml")

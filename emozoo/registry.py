@@ -191,17 +191,22 @@ def check_request(entry: Weights, wiring: str | None, size: str | None) -> None:
             )
 
 
+def network_class(arch: str) -> Any:
+    """The class of an architecture's network; its file is imported here, by the name that its entry has."""
+    module, _, name = model(arch).network.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def build_network(arch: str, wiring: str, size: str, classes: Sequence[str], options: Mapping[str, Any]) -> Any:
-    """The :class:`emozoo.models.network.Network` of an architecture; its file is imported here, by name.
+    """The :class:`emozoo.models.network.Network` of an architecture.
 
     ``options`` replace keyword arguments of wiring and size. Raises UsageError for options that the network does not
     take.
     """
-    spec = model(arch)
-    module, _, name = spec.network.partition(":")
-    keywords = {**spec.keywords(wiring, size), **options}
+    keywords = {**model(arch).keywords(wiring, size), **options}
+    network = network_class(arch)
     try:
-        return getattr(importlib.import_module(module), name)(len(classes) or None, **keywords)
+        return network(len(classes) or None, **keywords)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{arch} with {', '.join(f'{k}={v!r}' for k, v in options.items()) or size}: {error}"

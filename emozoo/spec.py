@@ -6,7 +6,7 @@ Legend: C = clips in one prediction, F = images in a clip, H, W = pixels, M = me
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,10 +20,35 @@ KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0
 SAMPLINGS = ("overlap", "segments", "trailing")
 POSITIONS = ("all", "center")
 AUDIO_KINDS = ("log_mel", "waveform")
+INTERPOLATIONS = ("area", "linear", "cubic")
+
+# Far above what any network here takes, and far below what a machine could not hold.
+MOST_NUMBERS = 1 << 27  # in all streams of one prediction together
+MOST_RATE, MOST_SECONDS = 1_000_000, 86_400.0
 
 # Spelling of specs that were stored before these names: fields, and values that only one field has.
 _OLD_FIELDS = {"place": "position", "centre": "cmn"}
 _OLD_VALUES = {"centre": "center", "trail": "trailing"}
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> None:
+    """Raises UsageError for anything but a whole number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(f"{name} must be a whole number from {least} to {most:,}, got {str(value)[:60]!r}")
+
+
+def _number(name: str, value: Any, least: float, most: float) -> None:
+    """Raises UsageError for anything but a number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise UsageError(f"{name} must be a number from {least:g} to {most:g}, got {str(value)[:60]!r}")
+
+
+def _numbers(name: str, values: Any) -> None:
+    """Raises UsageError for anything but one to 16 finite numbers."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or not 1 <= len(values) <= 16:
+        raise UsageError(f"{name} must be a list of numbers, got {str(values)[:60]!r}")
+    for value in values:
+        _number(name, value, -1e9, 1e9)
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,11 @@ class AudioSpec:
     def __post_init__(self) -> None:
         if self.kind not in AUDIO_KINDS:
             raise UsageError(f"the kind of an audio stream must be one of {AUDIO_KINDS}, got {self.kind!r}")
+        _whole("rate of an audio stream", self.rate, 1, MOST_RATE)
+        for name in ("win", "hop", "fft"):
+            _whole(f"{name} of an audio stream", getattr(self, name), 1, MOST_RATE)
+        _number("seconds of an audio stream", self.seconds, 1e-4, MOST_SECONDS)
+        _number("top_db of an audio stream", self.top_db, 0.0, 1e6)
         if self.cmn and self.kind == "waveform":
             raise UsageError("cmn works on log-mel images; speech models normalise a waveform themselves")
 
@@ -139,6 +169,15 @@ class StreamSpec:
     def __post_init__(self) -> None:
         if self.position not in POSITIONS:
             raise UsageError(f"position must be one of {POSITIONS}, got {self.position!r}")
+        if not isinstance(self.size, Sequence) or isinstance(self.size, str) or len(self.size) != 2:
+            raise UsageError(f"the size of a stream must be two numbers, (height, width), got {str(self.size)[:60]!r}")
+        for side in self.size:
+            _whole("the size of a stream", side, 1, MOST_NUMBERS)
+        _whole("frames of a stream", self.frames, 1, MOST_NUMBERS)
+        _numbers("mean of a stream", self.mean)
+        _numbers("std of a stream", self.std)
+        if 0 in self.std:
+            raise UsageError("std of a stream must not be 0: inputs are divided by it")
         if self.kind.needs_audio != (self.audio is not None):
             raise UsageError("a stream has audio settings exactly when its source needs audio")
         if self.audio is not None and self.audio.kind == "waveform":
@@ -192,6 +231,20 @@ class ClipSpec:
     def __post_init__(self) -> None:
         if self.sampling not in SAMPLINGS:
             raise UsageError(f"sampling must be one of {SAMPLINGS}, got {self.sampling!r}")
+        _whole("clips", self.clips, 1, MOST_NUMBERS)
+        _number("window_s", self.window_s, 1e-4, MOST_SECONDS)
+        _number("clip_s", self.clip_s, 0.0, MOST_SECONDS)
+        _number("rate", self.rate, 0.0, MOST_RATE)
+        _number("margin", self.margin, -0.5, 100.0)
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}")
+        if not isinstance(self.detector, str) or not isinstance(self.align, bool):
+            raise UsageError("a ClipSpec has the name of a detector, and align true or false")
+        wanted = sum(self.clips * s.frames * math.prod((3, *s.size)) for s in self.streams.values())
+        if wanted > MOST_NUMBERS:
+            raise UsageError(
+                f"one prediction would read {wanted:,} numbers ({self.clips} clips); at most {MOST_NUMBERS:,} are read"
+            )
 
     @property
     def needs_face(self) -> bool:
@@ -236,13 +289,19 @@ class ClipSpec:
         """
         try:
             streams = {}
+            if not data["streams"]:
+                raise TypeError("it has no streams")
             for name, stored in data["streams"].items():
+                if not isinstance(name, str):
+                    raise TypeError(f"{name!r} is no name of a stream")
                 s: dict[str, Any] = _renamed(stored)
                 s |= {k: tuple(v) for k, v in s.items() if k in ("size", "mean", "std")}
                 audio = AudioSpec(**_renamed(stored["audio"])) if stored.get("audio") else None
                 streams[name] = StreamSpec(**{**s, "audio": audio})
             return ClipSpec(**{**_renamed(data), "streams": streams})
-        except TypeError as error:
+        except KeyError as error:
+            raise UsageError(f"this ClipSpec cannot be read: it has no {error}") from error
+        except (TypeError, AttributeError) as error:
             raise UsageError(f"this ClipSpec cannot be read: {error}") from error
 
 

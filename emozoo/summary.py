@@ -32,8 +32,9 @@ def write_csv(path: Path, lines: Sequence[Line]) -> None:
     with files.replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         fixed = "valence", "arousal", "faces", "duration_s", "warnings", "error", "tracks"
-        table.writerow(["file", "label", *map(_cell, classes), *fixed, *(f"time_{name}" for name in classes)])
-        table.writerows(_row(json.loads(line.text()), classes) for line in lines)
+        header = ["file", "label", *classes, *fixed, *(f"time_{name}" for name in classes)]
+        table.writerow(map(files.csv_cell, header))
+        table.writerows(map(files.csv_cell, _row(json.loads(line.text()), classes)) for line in lines)
 
 
 def check_parquet() -> None:
@@ -102,13 +103,8 @@ def _row(record: Mapping[str, Any], classes: Sequence[str]) -> list[Any]:
     codes = " ".join(warning["code"] for warning in record["warnings"])
     time = time_of_labels(record)
     return [
-        _cell(one_line(record["file"])), _cell(record["label"]), *(scores.get(name) for name in classes),
+        one_line(record["file"]), record["label"], *(scores.get(name) for name in classes),
         record["valence"], record["arousal"], faces_of(record), record["duration_s"], codes,
         (record["error"] or {}).get("code"), len(record["tracks"]),
         *(round(time.get(name, 0.0), 4) if time else None for name in classes),
     ]  # fmt: skip
-
-
-def _cell(text: str | None) -> str | None:
-    """A cell of text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text and text[0] in "=+-@" else text

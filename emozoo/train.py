@@ -9,9 +9,12 @@ from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -73,8 +76,22 @@ class EmozooCLI(LightningCLI):
             raise UsageError(_in_one_line(error)) from error
 
     def _parse_ckpt_path(self) -> None:
+        """Lightning's own, for a file of this machine, opened so that no code in it runs (``weights_only``)."""
+        run = self.config.get(self.config.get("subcommand") or "") or Namespace()
+        path = run.get("ckpt_path")
+        if path and "://" in str(path):
+            raise UsageError(f"--ckpt_path: {path} is an address: fetch the file yourself, if you trust its maker")
+        if "weights_only" in run and run.weights_only is None:
+            run.weights_only = True
         try:
+            if path and Path(path).is_file():
+                stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                if "_class_path" in stored.get("hyper_parameters", {}):
+                    raise UsageError(f"--ckpt_path: {path} names a class to import: it is none of EmotionModule")
             super()._parse_ckpt_path()
+        except (UnpicklingError, BadZipFile, EOFError, RuntimeError, KeyError, AttributeError) as error:
+            why = "is cut off, not written by a Trainer, or would run code when it is opened"
+            raise UsageError(f"--ckpt_path: {path} {why}") from error
         except ArgumentError as error:
             raise UsageError(f"--ckpt_path: its settings cannot be used: {_in_one_line(error)}") from error
 

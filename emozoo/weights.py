@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor, nn
 
-from emozoo import files, hub, registry
+from emozoo import files, hub, registry, weights_config
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.files import resolve_path
 from emozoo.labels import canonical
@@ -73,15 +73,22 @@ def read(source: Source, entry: registry.Weights | None = None) -> Found:
     description of the network alone, without prior, temperature, data and licence.
     """
     folder, file = source
+    if entry is not None:  # its hash is that of the package
+        config = dict(entry.config)
+        state = hub.read_state(folder, entry.sha256)
+    else:
+        config = _checked_config(folder)
+        state = hub.read_state(folder, file=file)
+        if not _is_encoder(config):
+            shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+            weights_config.check_fits(file or folder / hub.WEIGHTS, config, shapes)
     if file is not None:
-        config, digest = hub.read_config(folder), files.sha256_of(file.read_bytes())
+        digest = files.sha256_of(file.read_bytes())
         known = digest == config["sha256"]
         if not known:
             config = {k: v for k, v in config.items() if k in _NETWORK}
             config |= {"tag": "", "trained_on": "data that were not recorded", "licence": "other", "limits": []}
-        return Found({**config, "sha256": digest}, hub.read_state(folder, file=file), str(file), file, known, source)
-    config = dict(entry.config) if entry is not None else hub.read_config(folder)
-    state = hub.read_state(folder, entry.sha256 if entry is not None else None)
+        return Found({**config, "sha256": digest}, state, str(file), file, known, source)
     tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
     released = registry.weights().get(tagged)
     own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
@@ -129,19 +136,30 @@ def folder_of(file: Path) -> Path | None:
 
 def check_folder(folder: Path, name: str | None, wiring: str | None, size: str | None) -> None:
     """Refuses a folder whose config is incomplete, or that holds another network than was asked for."""
-    config = hub.read_config(folder)
-    missing = [k for k in ("arch", "wiring", "size", "classes", "spec", "sha256") if k not in config]
-    if missing:
-        raise WeightsError(f"{folder / hub.CONFIG}: lacks {', '.join(missing)}: not a config of this zoo, or damaged")
-    if len(config.get("log_prior") or config["classes"]) != len(config["classes"]):
-        raise WeightsError(
-            f"{folder / hub.CONFIG}: {len(config['classes'])} classes, but {len(config['log_prior'])} priors"
-        )
+    config = _checked_config(folder)
+    weights_config.check(folder / hub.CONFIG, config)
     if name is not None and registry.model(name.partition(".")[0]).name != config["arch"]:
         raise UsageError(f"{folder} holds weights of {config['arch']}, not of {name}")
     for word, asked in (("wiring", wiring), ("size", size)):
         if asked is not None and asked != config[word]:
             raise UsageError(f"{folder} has {word} '{config[word]}', not '{asked}': drop {word}=")
+
+
+def _checked_config(folder: Path) -> dict[str, Any]:
+    """The config of a folder that may be a stranger's. Its files are its own: none is a link to another place."""
+    root = folder.parents[1] if hub.published_as(folder) else folder  # the hub's client has links to its contents
+    for name in (hub.CONFIG, hub.WEIGHTS):
+        if not files.lies_inside(folder / name, root):
+            raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
+    config = hub.read_config(folder)
+    check = weights_config.check_keys if _is_encoder(config) else weights_config.check
+    check(folder / hub.CONFIG, config)
+    return config
+
+
+def _is_encoder(config: Mapping[str, Any]) -> bool:
+    """Whether a config describes weights of an encoder alone, which training starts from and ``load`` refuses."""
+    return "spec" not in config and config.get("arch") not in registry.MODELS
 
 
 def no_such_folder(path: Path) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests run last, the shortest first: a night that is cut off has learned as much as it could."""
     marks = {item: item.get_closest_marker("slow") for item in items}
     items.sort(key=lambda item: mark.args[0] if (mark := marks[item]) else 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """No test reaches another machine: connections and questions for names are refused, but for this machine's own.
+
+    Processes that tests start are not held; their hub is offline, or a server of the test's.
+    """
+    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def refuse_others(host: object) -> None:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if host is not None and name not in ("", "localhost", "::1", "0.0.0.0") and not name.startswith("127."):
+            raise OSError(f"a test asked for {name}: tests use no network")
+
+    def guarded(real: Callable[..., object]) -> Callable[..., object]:
+        def call(self: socket.socket, address: object) -> object:
+            if self.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple):
+                refuse_others(address[0])
+            return real(self, address)
+
+        return call
+
+    def getaddrinfo(host: object, *args: object, **more: object) -> object:
+        refuse_others(host)
+        return resolve(host, *args, **more)  # type: ignore[arg-type]
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", guarded(connect))
+    patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

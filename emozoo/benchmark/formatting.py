@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -53,11 +54,15 @@ def probability(p: float) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], none: str = "") -> str:
-    """A Markdown table, or the line ``none`` where there are no rows."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    """A Markdown table, or the line ``none`` where there are no rows. Names in it end no cell and are no HTML."""
+    header, *lines = [[_in_cell(cell) for cell in row] for row in (header, *rows)]
     if not lines:
         return none
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
+
+
+def _in_cell(text: str) -> str:
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
 
 
 def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:

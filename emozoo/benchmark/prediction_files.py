@@ -48,7 +48,7 @@ def write(result: Result, folder: Path) -> None:
         table = csv.writer(text, lineterminator="\n")
         classes = record["classes"]
         points = LAST if any("time" in line for line in lines) else ()
-        table.writerow([*FIRST, *classes, *points])
+        table.writerow(map(files.csv_cell, [*FIRST, *classes, *points]))
         for line in lines:
             best = max(classes, key=line.__getitem__) if classes else None
             table.writerow([_cell(line | {"predicted": best}, c) for c in (*FIRST, *classes, *points)])
@@ -56,9 +56,9 @@ def write(result: Result, folder: Path) -> None:
         record["predictions"] = f"{folder.name}/{path.name}"
 
 
-def _cell(line: Mapping[str, Any], column: str) -> str:
+def _cell(line: Mapping[str, Any], column: str) -> object:
     value = line.get(column)
-    return "" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.7g}" if isinstance(value, float) else files.csv_cell(str(value))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read(path: Path) -> StoredPredictions:
     except OSError as error:
         raise DatasetError(f"{path}: predictions cannot be read ({error.strerror})") from None
     table = csv.DictReader(io.StringIO(text))
-    header = table.fieldnames or ()
+    header = table.fieldnames = [files.csv_value(c) for c in table.fieldnames or ()]
     missing = [c for c in FIRST if c not in header]
     if missing:
         raise DatasetError(f"{path}: no column {missing[0]!r}; `emozoo benchmark --json FILE` writes predictions")
@@ -91,7 +91,7 @@ def read(path: Path) -> StoredPredictions:
     ids: set[str] = set()
     for number, line in enumerate(table, 2):
         try:
-            values: dict[str, Any] = {k: line[k] or None for k in FIRST}
+            values: dict[str, Any] = {k: files.csv_value(line[k] or "") or None for k in FIRST}
             if values["label"] is not None and values["label"] not in classes:
                 raise ValueError(f"label {values['label']!r} is no scored class")
             values |= {c: float(line[c]) for c in classes}

@@ -216,7 +216,7 @@ def cover_of(names: Sequence[str], *, rate: float = 0.0, detector: str | None = 
     sizes: list[ClipSpec] = []
     for name in names or registry.MODELS:
         if Path(name, hub.CONFIG).is_file():
-            trained.append(ClipSpec.from_dict(json.loads(Path(name, hub.CONFIG).read_text(encoding="utf-8"))["spec"]))
+            trained.append(ClipSpec.from_dict(hub.read_config(Path(name)).get("spec") or {}))
             continue
         model, weights = registry.resolve(name)
         if weights is not None and "spec" in weights.config:

@@ -120,8 +120,8 @@ def plan(
         return Plan(nearest(stamps, first + position * (last - first)), real)
     if sampling == "segments":
         rate = rate or (len(stamps) - 1) / (last - first)
-        grid = nearest(stamps, first + np.arange(int((last - first) * rate + 0.5) + 1) / rate)
-        return Plan(grid[segments(len(grid), clips, frames, rng)], real)
+        positions = segments(int((last - first) * rate + 0.5) + 1, clips, frames, rng)  # of an even grid in time
+        return Plan(nearest(stamps, first + positions / rate), real)
     if rng is not None and last - first > clips * clip_s:  # more media than clips: any frame may be the last
         last = float(rng.choice(stamps[stamps >= first + clips * clip_s]))
     times, mask = trailing(first, last, clips, frames, clip_s)

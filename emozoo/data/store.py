@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,141 +27,22 @@ import cv2
 import numpy as np
 
 from emozoo import files
-from emozoo.data import views
+from emozoo.data import store_check, views
+from emozoo.data.cover import Cover
 from emozoo.data.faces import Track
 from emozoo.data.manifest import MEDIA, Manifest, Row
 from emozoo.data.media import Warn
-from emozoo.data.streams import Stored, streams_of
-from emozoo.errors import DatasetError, UsageError, VideoError
+from emozoo.data.store_check import LEAVES
+from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
 from emozoo.spec import ClipSpec
 
 SCHEMA = 1
 META, ROWS, LABELS, INDEX = "store.json", "rows.jsonl", "labels", "index.json"
-# The parts of an item, all bytes: what litdata stores, and what its hash goes over, in this order.
-LEAVES = ("head", "stamps", "kept", "track_times", "track_boxes", "spans", "pictures", "sound")
 CROP, WHOLE = 0, 1  # columns of ``spans``: the face, or the whole image where there is none, and the whole image
 _ITEM = re.compile(r"(.+)/#(\d+)-[0-9a-f]*(\.\w+)?")  # with the suffix of the file: stills are known by theirs
 _URL = re.compile(r"(s3|gs|r2):/+(?=[^/])")
 
 Item = Mapping[str, Any]  # leaf name → bytes or memoryview
-
-
-# -- what a store covers -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cover:
-    """What is stored of each item.
-
-    ``face``: side in pixels of the square crop, whose ``margin`` is that of a spec; ``frame``: (H, W) of the whole
-    image. Both are upper bounds: what is smaller in the file stays so. ``audio``: rates in Hz. ``rate``: frames stored
-    of each second; 0 = all. ``detector``: of the face; None = boxes came with the data. ``align``: as in a spec.
-    """
-
-    face: int | None
-    frame: tuple[int, int] | None
-    audio: tuple[int, ...] = field(metadata={"stored": "sound"})  # as stores have always spelled it
-    margin: float = 0.0
-    rate: float = 0.0
-    detector: str | None = "cascade"
-    interpolation: str = "area"
-    align: bool = False
-
-    @staticmethod
-    def of(specs: Iterable[ClipSpec], *, rate: float = 0.0, detector: str | None = None) -> Cover:
-        """The smallest cover that serves all of the specs. Raises UsageError where they cannot share a store."""
-        specs = list(specs)
-        if detector is not None:
-            specs = [s.with_detector(detector) for s in specs]
-        streams = [(s, x, x.stored()) for s in specs for x in streams_of(s).values()]
-        crops = [(s, want.crop) for s, _, want in streams if want and want.crop]
-        wholes = [want.whole for _, _, want in streams if want and want.whole]
-        shared = {
-            "detectors": {s.detector for s in specs if s.needs_face},
-            "face crops": {"aligned" if s.align else "plain" for s, _ in crops},
-            "interpolations": {s.interpolation for s, x, _ in streams if x.spec.kind.is_image},
-        }
-        for what, values in shared.items():
-            if len(values) > 1:
-                raise UsageError(f"one store cannot serve the {what} {' and '.join(sorted(values))}: prepare two")
-        margin = max((s.margin for s, _ in crops), default=0.0)
-        cover = Cover(
-            face=max((_side(side, s.margin, margin) for s, side in crops), default=None),
-            frame=(max(h for h, _ in wholes), max(w for _, w in wholes)) if wholes else None,
-            audio=tuple(sorted({want.rate for _, _, want in streams if want and want.rate})),
-            margin=margin,
-            rate=rate,
-            detector=next(iter(shared["detectors"]), None),
-            interpolation=next(iter(shared["interpolations"]), "area"),
-            align=shared["face crops"] == {"aligned"},
-        )
-        for spec in specs:
-            if lacks := cover.lacks(spec):
-                raise UsageError(f"such a store would not serve every model asked for: {'; '.join(lacks)}")
-        return cover
-
-    def lacks(self, spec: ClipSpec, *, boxes_known: bool = False) -> list[str]:
-        """What a spec needs and the store does not have, in words; empty = it is served."""
-        found = []
-        for name, stream in streams_of(spec).items():
-            if fault := self._fault(stream.stored(), spec.margin):
-                found.append(f"stream {name} {fault}")
-        if spec.needs_face and spec.detector != self.detector and not boxes_known:
-            found.append(f"faces are to be found by {spec.detector}, the store's were found by {self.detector}")
-        if spec.align != self.align and not boxes_known and any(s.kind.crops_face for s in spec.streams.values()):
-            want, have = ("aligned" if aligned else "plain" for aligned in (spec.align, self.align))
-            found.append(f"face crops are to be {want}, the store's are {have}")
-        if spec.needs_images:
-            if spec.interpolation != self.interpolation:
-                found.append(
-                    f"images are to be scaled by {spec.interpolation}, the store's were by {self.interpolation}"
-                )
-            if self.rate and (not spec.rate or spec.rate > self.rate):
-                want = f"{spec.rate:g} frames a second" if spec.rate else "every frame"
-                found.append(f"{want} may be asked for, the store has {self.rate:g} a second")
-        return found
-
-    def _fault(self, want: Stored | None, margin: float) -> str | None:
-        """Why the store cannot serve a stream that needs ``want``; None = it can."""
-        if want is None:
-            return "is of a source that no store holds"
-        if want.rate and want.rate not in self.audio:
-            return f"needs audio at {want.rate} Hz, the store has {_list(self.audio, ' Hz')}"
-        if want.crop:
-            if self.face is None:
-                return "needs face crops, the store has none"
-            if margin > self.margin:
-                return f"needs a margin of {margin:g}, the store has {self.margin:g}"
-            if _side(want.crop, margin, self.margin) > self.face:
-                have = round(self.face * (1 + 2 * margin) / (1 + 2 * self.margin))
-                return f"needs faces of {want.crop} pixels, the store has {have}"
-        if want.whole:
-            if self.frame is None:
-                return "needs whole frames, the store has none"
-            if want.whole[0] > self.frame[0] or want.whole[1] > self.frame[1]:
-                needed, stored = (f"{h} x {w}" for h, w in (want.whole, self.frame))
-                return f"needs frames of {needed} pixels, the store has {stored}"
-        return None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, as ``store.json`` holds them; ``align`` only where it is on, as older ones lack it."""
-        names = [f for f in fields(self) if f.name != "align" or self.align]
-        return {f.metadata.get("stored", f.name): getattr(self, f.name) for f in names}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Cover:
-        """The inverse of :meth:`to_dict`, also after a trip through JSON."""
-        pairs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Cover(audio=pairs.pop("sound"), **pairs)
-
-
-def _side(side: int, margin: float, wider: float) -> int:
-    """Side of the crop with the wider margin in which the crop with ``margin`` has ``side`` pixels."""
-    return int(np.ceil(side * (1 + 2 * wider) / (1 + 2 * margin) - 1e-9))
-
-
-def _list(values: Sequence[object], unit: str) -> str:
-    return " and ".join(f"{v}{unit}" for v in values) or "none"
 
 
 # -- items ---------------------------------------------------------------------------------------------------------
@@ -282,8 +163,17 @@ class StoredFrames:
             yield StoredShot(lru_cache(lambda part, at=at: self._read(at, part)), self.size, box, self._cover)
 
     def _read(self, at: int, part: int) -> np.ndarray | None:
+        """Raises VideoError for an image that is damaged."""
         start, end = self._spans[at, part].tolist()
-        return _decode(self._item["pictures"][start:end]) if end > start else None
+        if end <= start:
+            return None
+        data, face = self._item["pictures"][start:end], self._cover.face or 0
+        try:
+            # A frame without a face is stored once, at the size of the crop or of the whole image.
+            store_check.jpeg(data, max((face, face), self._cover.frame or (0, 0), key=math.prod))
+            return _decode(data)
+        except (ValueError, cv2.error) as error:
+            raise VideoError("an image in a store", f"is damaged ({error})", "broken") from error
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """The largest image that is stored of each frame: the whole one, or the face."""
@@ -296,9 +186,15 @@ class StoredFrames:
 
 
 def images_of(item: Item, cover: Cover) -> tuple[StoredFrames | None, list[tuple[str, str]]]:
-    """The images of an item, None without any, and the codes and texts of its file's warnings."""
-    head = json.loads(bytes(item["head"]))
-    warnings = [(code, text) for code, text in head["warnings"] + head.get("sound_warnings", [])]
+    """The images of an item, None without any, and the codes and texts of its file's warnings.
+
+    Raises VideoError where its parts do not fit each other.
+    """
+    try:
+        head = store_check.head(item)
+    except ValueError as error:
+        raise VideoError("an item of a store", f"is damaged ({error})", "broken") from error
+    warnings = [(code, text) for code, text in head["warnings"] + head["sound_warnings"]]
     return (StoredFrames(item, head, cover) if len(item["stamps"]) else None), warnings
 
 
@@ -360,22 +256,44 @@ class Store:
         if is_url(self.root):
             self.folder = files.cache_folder() / "stores" / hashlib.sha256(self.root.encode()).hexdigest()[:16]
             _fetch(self.root, self.folder)
-        try:
-            self.meta: dict[str, Any] = json.loads((self.folder / META).read_text(encoding="utf-8"))
-            with (self.folder / ROWS).open(encoding="utf-8") as file:
-                self.lines: list[dict[str, Any]] = [json.loads(line) for line in file]
-        except (OSError, ValueError) as error:
-            raise DatasetError(
-                f"{self.root}: no finished store ({error}); run `emozoo prepare` with the same arguments again"
-            ) from error
-        if self.meta.get("schema") != SCHEMA:
-            raise DatasetError(
-                f"{self.root}: written as store version {self.meta.get('schema')}, this package reads {SCHEMA}: "
-                "prepare it anew"
-            )
+        self.meta: dict[str, Any] = self._checked_meta()
+        self.lines: list[dict[str, Any]] = self._checked_lines()
         self.cover = Cover.from_dict(self.meta["covers"])
         self._one_at_a_time = threading.Lock()  # litdata's reader is made for one thread
         self.boxes_known = bool(self.lines) and all(line["row"]["box"] is not None for line in self.lines)
+
+    def _checked_meta(self) -> dict[str, Any]:
+        try:
+            found = files.parse_json((self.folder / META).read_bytes())
+            if isinstance(found, dict) and found.get("schema") == SCHEMA:
+                store_check.links(self.folder, (META, ROWS, INDEX))
+                store_check.meta(found)
+        except (OSError, ValueError) as error:
+            raise self._unfinished(error) from error
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            version = found.get("schema") if isinstance(found, dict) else None
+            raise DatasetError(
+                f"{self.root}: written as store version {version}, this package reads {SCHEMA}: prepare it anew"
+            )
+        return found
+
+    def _checked_lines(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        try:
+            with (self.folder / ROWS).open(encoding="utf-8") as file:
+                for text in file:
+                    line = json.loads(text)
+                    store_check.line(line, len(self.meta["classes"]))
+                    found.append(line)
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._unfinished(f"{ROWS}, line {len(found) + 1}: {error}") from error
+        return found
+
+    def _unfinished(self, why: object) -> DatasetError:
+        return DatasetError(
+            f"{self.root}: no finished store ({why}); run `emozoo prepare` with the same arguments again, or fetch it "
+            "again"
+        )
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -383,7 +301,9 @@ class Store:
         rows = []
         for number, line in enumerate(self.lines):
             row: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in line["row"].items()}
-            extra = {**row.pop("extra"), "source": os.path.join(self.meta["source"], line["file"])}
+            # The store has labels and audio itself: no column of its table names a file to open.
+            extra = {k: v for k, v in row.pop("extra").items() if k not in ("va_file", "sound")}
+            extra["source"] = os.path.join(self.meta["source"], line["file"])
             if line["labels"]:
                 extra["va_file"] = str(self.folder / LABELS / line["labels"])
             suffix = os.path.splitext(line["file"])[1]
@@ -398,14 +318,27 @@ class Store:
         from litdata import StreamingDataset
 
         cache = str(self.folder / "chunks") if is_url(self.root) else None
-        return StreamingDataset(self.root, cache_dir=cache, drop_last=False)
+        found = StreamingDataset(self.root, cache_dir=cache, drop_last=False)
+        folder = Path(str(found.input_dir.path))  # of the index that it has read, for an address in the cache
+        try:
+            names = store_check.index(files.parse_json((folder / INDEX).read_bytes()), len(self.lines))
+            if not is_url(self.root):
+                store_check.links(folder, names)
+        except (OSError, ValueError) as error:
+            raise self._unfinished(f"{INDEX}: {error}") from error
+        return found
 
     def item(self, number: int) -> Item:
-        """The parts of an item, as they were written. Raises VideoError where the store is damaged."""
+        """The parts of an item, as they were written.
+
+        Raises VideoError where the store is damaged, DatasetError where its index is none of a store.
+        """
         try:
             with self._one_at_a_time:
                 item: Item = self._data[number]
                 return {leaf: item[leaf] for leaf in LEAVES}
+        except EmozooError:
+            raise
         except Exception as error:  # litdata lets through what the disk, the network or a cut-off chunk raise
             reason = f"its item in the store {self.root} cannot be read ({type(error).__name__}: {error})"
             raise VideoError(self.lines[number]["file"], reason, "broken") from error
@@ -429,7 +362,11 @@ class Store:
         if line["error"]:
             raise VideoError(line["file"], line["error"]["reason"], line["error"]["code"])
         item = self.item(number)
-        head = json.loads(bytes(item["head"]))
+        try:
+            head = store_check.head(item)
+        except ValueError as error:
+            reason = f"its item in the store {self.root} is damaged ({error})"
+            raise VideoError(line["file"], reason, "broken") from error
         rate = next((s.audio.rate for s in spec.streams.values() if s.audio), None)
         images = StoredFrames(item, head, self.cover) if len(item["stamps"]) else None
         audio = StoredAudio(item, head, rate) if rate is not None and head["sound"] else None
@@ -452,7 +389,10 @@ def find(path: str) -> tuple[Store, int] | None:
     """The store and the number of the item that a row's ``path`` names; None for an ordinary file."""
     if "/#" not in path or not (match := _ITEM.fullmatch(path)) or not is_store(match[1]):
         return None
-    return open_store(match[1]), int(match[2])
+    found, number = open_store(match[1]), int(match[2])
+    if number >= len(found.lines):
+        raise VideoError(path, f"the store has {len(found.lines)} items, and no number {number}", "missing")
+    return found, number
 
 
 # -- object storage ------------------------------------------------------------------------------------------------
@@ -474,7 +414,11 @@ def _fetch(url: str, folder: Path) -> None:
             provider.download_file(f"{url}/{name}", str(folder / f".{name}"))
             os.replace(folder / f".{name}", folder / name)
         with (folder / ROWS).open(encoding="utf-8") as file:
-            names = [labels for line in file if (labels := json.loads(line)["labels"])]
+            lines = [json.loads(text) for text in file]
+        classes = len(files.parse_json((folder / META).read_bytes())["classes"])
+        for line in lines:  # before a name in it becomes that of a file here
+            store_check.line(line, classes)
+        names = [line["labels"] for line in lines if line["labels"]]
         (folder / LABELS).mkdir(exist_ok=True)
         for name in names:
             provider.download_file(f"{url}/{LABELS}/{name}", str(folder / LABELS / name))
@@ -484,7 +428,7 @@ def _fetch(url: str, folder: Path) -> None:
 
 def upload(folder: Path, url: str) -> None:
     """Copies a finished store to object storage, ``store.json`` last. Raises DatasetError."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != META)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != META)
     try:
         provider = _provider(url)
         for file in [*files, folder / META]:

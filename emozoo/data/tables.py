@@ -167,6 +167,8 @@ def read_va(path: Path | str) -> np.ndarray:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except OSError as e:
         raise DatasetError(f"{path}: per-frame labels cannot be read ({e.strerror})") from e
+    except UnicodeDecodeError as e:
+        raise DatasetError(f"{path}: not UTF-8 at byte {e.start}: save it as UTF-8") from e
     values = np.full((max(len(lines) - 1, 0), 2), np.nan, np.float32)
     for i, line in enumerate(lines[1:]):
         try:

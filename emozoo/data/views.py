@@ -23,6 +23,9 @@ LANDMARKS = {
 MOST_SCALE = 2.0
 
 
+FAR = 8  # images: how far from an image the box of a face may lie
+
+
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "area") -> np.ndarray:
     """To ``size`` = (H, W) without keeping the aspect. ``area`` enlarges linearly: it would make blocks."""
     h, w = image.shape[:2]
@@ -65,13 +68,17 @@ def cut(image: np.ndarray, box: np.ndarray, margin: float, points: np.ndarray | 
     height, width = image.shape[:2]
     if covers(box, width, height):
         return image
-    left, top, side = square(box, margin)
+    # A box may lie partly outside. One that lies far outside, or is far larger than the image, would need more memory
+    # than there is: it ends within FAR images, and is moved until it touches this one.
+    box = np.clip(box, np.array([-width, -height] * 2) * FAR, np.array([width, height] * 2) * FAR)
+    left, top, side = square(box, min(margin, FAR))
+    left, top = min(max(left, 1 - side), width - 1), min(max(top, 1 - side), height - 1)
     if points is not None and (found := _alignment(points, margin)) is not None:
         turn, wide = found
         if side / MOST_SCALE <= wide <= side * MOST_SCALE:
             return cv2.warpAffine(image, turn, (wide, wide), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     right, bottom = left + side, top + side
-    crop = image[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
+    crop = image[max(top, 0) : bottom, max(left, 0) : right]
     if left < 0 or top < 0 or right > width or bottom > height:
         out = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
         crop = cv2.copyMakeBorder(crop, *out, cv2.BORDER_REFLECT)
@@ -96,8 +103,8 @@ def _alignment(points: np.ndarray, margin: float) -> tuple[np.ndarray, int] | No
 def context(image: np.ndarray, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """The whole image with the unexpanded face box black, before it is resized; untouched without a box."""
     if box is not None:
-        x1, y1 = np.maximum(np.floor(box[:2]), 0).astype(int)
-        x2, y2 = np.maximum(np.ceil(box[2:]), -1).astype(int)
+        x1, y1 = np.clip(np.floor(box[:2]), 0, 1 << 30).astype(int)
+        x2, y2 = np.clip(np.ceil(box[2:]), -1, 1 << 30).astype(int)
         image = image.copy()
         image[y1 : y2 + 1, x1 : x2 + 1] = 0
     return resize(image, size, interpolation)

@@ -223,6 +223,9 @@ class Speech(nn.Module):
         return self.net(wave).last_hidden_state.mT.unsqueeze(2)  # (N, D, 1, steps)
 
 
+_NAMES_CODE = {"auto_map", "attn_implementation", "experts_implementation", "quantization_config", "custom_pipelines"}
+
+
 def is_speech_encoder(name: Any) -> bool:
     """Whether the name stands for a speech model of transformers: ``hf:FOLDER``, or the architecture of one."""
     return name.startswith("hf:") if isinstance(name, str) else isinstance(name, Mapping) and "model_type" in name
@@ -231,10 +234,11 @@ def is_speech_encoder(name: Any) -> bool:
 def speech_architecture(name: str | Mapping[str, Any]) -> dict[str, Any]:
     """The ``config.json`` of a speech model's folder, with ``do_normalize`` of its preprocessor (default: true).
 
-    A mapping is such an architecture already. Raises ValueError for a folder that transformers did not write.
+    A mapping is such an architecture already. Keys with which transformers would fetch or run code are left out.
+    Raises ValueError for a folder that transformers did not write.
     """
     if not isinstance(name, str):
-        return dict(name)
+        return _without_code(name)
     folder = Path(name.removeprefix("hf:")).expanduser()
     if not (folder / "config.json").is_file():
         raise ValueError(
@@ -244,9 +248,14 @@ def speech_architecture(name: str | Mapping[str, Any]) -> dict[str, Any]:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         beside = folder / "preprocessor_config.json"
         preprocessor = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-        return {**found, "do_normalize": bool(preprocessor.get("do_normalize", True))}
+        return _without_code({**found, "do_normalize": bool(preprocessor.get("do_normalize", True))})
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}: its configuration is not valid JSON ({error})") from error
+
+
+def _without_code(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """An architecture without what names code: classes of a folder, kernels of a hub, quantizers, private settings."""
+    return {k: v for k, v in architecture.items() if not k.startswith("_") and k not in _NAMES_CODE}
 
 
 def _speech_encoder(name: str | Mapping[str, Any], weights: StrPath | None) -> tuple[nn.Module, int]:
@@ -279,7 +288,7 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: StrPath | None) -> t
             )
             missing = set(report["missing_keys"]) - {"masked_spec_embed"}  # belongs to the augmentation above
         else:
-            net = AutoModel.from_config(config, dtype=torch.float32)
+            net = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:  # a torchaudio that does not fit torch, for one, is not in the outer message

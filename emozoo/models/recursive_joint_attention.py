@@ -115,8 +115,8 @@ class RecursiveJointAttention(EncoderNet):
             raise ValueError(f"visual_input must be 'grid' or 'pooled', got {visual_input!r}")
         if face_statistics and (visual_input == "grid" or "face" not in streams or is_clip_encoder(encoders["face"])):
             raise ValueError("face_statistics needs a face stream, an image encoder and visual_input 'pooled'")
-        if num_iter < 0:
-            raise ValueError(f"num_iter must be 0 or more, got {num_iter}")
+        if not 0 <= num_iter <= 64:
+            raise ValueError(f"num_iter must lie in 0..64, got {num_iter}")
         if not streams or not set(streams) <= {"face", "audio"}:
             raise ValueError(f"streams must name face, audio or both, got {tuple(streams)!r}")
         files = encoder_weights or {}

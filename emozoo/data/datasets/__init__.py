@@ -7,8 +7,10 @@ Some data sets have several protocols; one other than the first is named after a
 
 from __future__ import annotations
 
+import csv
 import difflib
 import importlib
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 from emozoo.data.manifest import Manifest
 from emozoo.data.protocols import CHOICES, protocol
 from emozoo.data.store import is_store
-from emozoo.errors import DatasetError, UsageError
+from emozoo.errors import DatasetError, EmozooError, UsageError
 
 Load = Callable[[Path, str], Manifest]
 
@@ -45,6 +47,9 @@ DATASETS: dict[str, tuple[str | Load, str]] = {
     "store": ("store", "a prepared store: store.json as emozoo prepare writes it"),
     "synthemo": ("synthemo", "a folder written by emozoo synth: manifest.csv and synthemo.json"),
 }
+
+# What damaged files raise in readers of text, csv, gzip and json.
+_DAMAGED = (ValueError, LookupError, OSError, EOFError, OverflowError, csv.Error, zlib.error)
 
 
 def register(name: str, load: Load, about: str = "as its load function reads it") -> None:
@@ -88,7 +93,13 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
         raise DatasetError(f"{root}: no such folder; {name} is looked for there as {DATASETS[dataset][1]}: mend --root")
     where = DATASETS[dataset][0]
     read: Load = importlib.import_module(f"{__name__}.{where}").load if isinstance(where, str) else where
-    manifest = read(root, name)
+    try:
+        manifest = read(root, name)
+    except EmozooError:
+        raise
+    except _DAMAGED as e:  # lists and tables that no adapter expects
+        why = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+        raise DatasetError(f"{root}: its annotations cannot be read as {name} ({why}): fetch them again") from e
     if known := protocol(manifest.protocol):
         manifest = replace(manifest, version=known.version)
     return manifest.with_classes(classes) if classes is not None else manifest

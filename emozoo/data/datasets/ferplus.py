@@ -25,6 +25,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -149,11 +150,15 @@ def _from_manifest(path: Path) -> Iterator[tuple[Row, dict[str, float]]]:
 def _from_original(root: Path) -> Iterator[tuple[Row, dict[str, float]]]:
     path = root / "fer2013new.csv"
     lines = list(_cells(path, {"Usage", "Image name", *FERPLUS8}))
+    for number, cells in enumerate(lines, 2):  # images are written under these names
+        name = (cells["Image name"] or "").strip()
+        if name and not re.fullmatch(r"[\w-][\w.-]*\.png", name, re.ASCII):
+            raise ManifestError(path, number, f"{name[:60]!a} is no name of an image of FER+, such as fer0000000.png")
     pixels = root / "fer2013.csv"
     images = _extract(pixels, path, lines) if pixels.is_file() else root
     seen = set()
     for number, cells in enumerate(lines, 2):
-        name = cells["Image name"].strip()
+        name = (cells["Image name"] or "").strip()
         if not name or name in seen:  # four images are named twice
             continue
         seen.add(name)

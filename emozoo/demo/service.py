@@ -1,0 +1,184 @@
+"""What the page and its HTTP interface do with a file: check it, predict it, and write the results to a folder."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from emozoo import annotate, files, registry
+from emozoo.data.clips import ClipReader
+from emozoo.data.find import one_line
+from emozoo.errors import VideoError
+from emozoo.explain import Explanation
+from emozoo.inference import Prediction, Predictor
+
+MAX_MB = 200  # of a file that is sent to the page
+MAX_SECONDS = 180.0  # of a video or audio file
+KEEP_SECONDS = 3600  # after which files that were sent, and results, are removed
+MODELS_IN_MEMORY = 3
+SAMPLES = "samples"  # the folder of the drawn clips
+MAX_SIDE = 1600  # pixels of an image on the page
+
+Progress = Callable[[float, str], None]  # called with the fraction that is done, in [0, 1], and what is being done
+
+
+def model_choices(extra: str | None = None) -> list[tuple[str, str]]:
+    """(what is written, name) of the weights to choose from: first those that have met people, then drawn ones.
+
+    Controls and older versions of a tag are left out. ``extra``: weights of the user's, which come first.
+    """
+    entries = [
+        w
+        for w in registry.weights().values()
+        if not w.config.get("control_of") and registry.resolve(f"{w.arch}.{_stem(w.tag)}")[1] == w
+    ]
+    defaults = {w.name for arch in registry.MODELS if (w := registry.resolve(arch)[1]) is not None}
+    entries.sort(key=lambda w: (_drawn(w), w.name not in defaults, list(registry.MODELS).index(w.arch)))
+    choices = [(f"{w.name}: {looks_at(w.config)}" + " (drawn people only)" * _drawn(w), w.name) for w in entries]
+    if extra is not None and extra not in dict(map(reversed, choices)):  # type: ignore[arg-type]
+        choices.insert(0, (one_line(Path(extra).name), extra))
+    return choices
+
+
+def _stem(tag: str) -> str:
+    stem, _, number = tag.rpartition("_v")
+    return stem if stem and number.isdigit() else tag
+
+
+def _drawn(entry: registry.Weights) -> bool:
+    return entry.material[:1] == ("drawn",)
+
+
+SOURCES = {"face": "face", "context": "scene", "frame": "whole image", "audio": "voice", "waveform": "voice"}
+
+
+def looks_at(config: Mapping[str, Any]) -> str:
+    """What weights predict from, for readers: ``face and voice``."""
+    sources = [s.get("source", "") for s in config["spec"]["streams"].values()]
+    return " and ".join(dict.fromkeys(SOURCES.get(s, s) for s in sources))
+
+
+@dataclass(frozen=True)
+class Results:
+    """A prediction and what was written about it. Paths are None for what there is none of.
+
+    Attributes:
+        prediction: with the name under which the file was sent in place of its path.
+        media: the annotated video or image, or the audio file itself.
+        explanation: the image of what the network attended to.
+        json, csv: the tables to take away.
+    """
+
+    prediction: Prediction
+    media: Path | None = None
+    explanation: Path | None = None
+    json: Path | None = None
+    csv: Path | None = None
+
+
+class Service:
+    """Predicts files with any of the models. One file at a time: whoever calls it has a queue.
+
+    ``folder``: everything it writes lies below it; what is in ``folder / SAMPLES`` stays. A folder of results belongs
+    to one open page; its name is random, so that nobody finds the results of others by guessing.
+    """
+
+    def __init__(self, folder: Path, device: str | None = None) -> None:
+        self.folder, self.device = folder, device
+        self._predictor = lru_cache(maxsize=MODELS_IN_MEMORY)(self._load)
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[Path, Path]] = {}  # by page: the folder of its results, the file that was sent
+
+    def _load(self, model: str) -> Predictor:
+        return Predictor(model, evidence=True, device=self.device)
+
+    def predict(self, path: Path, model: str, progress: Progress) -> Prediction:
+        """The prediction that ``emozoo predict`` gives for the file; one with an error where it is unfit or too long.
+
+        Raises EmozooError for a model that cannot be had.
+        """
+        progress(0.0, "loading the model")
+        predictor = self._predictor(model)
+        progress(0.0, "reading the file")
+        seconds = 0.0
+        with suppress(Exception):  # what is wrong with the file is said by its prediction
+            reader = ClipReader(str(path), predictor.spec)
+            reader.close()
+            seconds = reader.duration
+        if seconds > MAX_SECONDS:
+            return predictor.failed(
+                path, "too_long",
+                f"the file is {seconds / 60:.1f} minutes long, and this page takes up to {MAX_SECONDS / 60:g}: cut it, "
+                "or use `emozoo predict`, which takes files of any length",
+            )  # fmt: skip
+        return predictor.predict(path, lambda fraction: progress(fraction, "predicting"))
+
+    def results(self, page: str, path: Path, model: str, progress: Progress) -> Results:
+        """Predicts a file for an open page and writes all there is to see and to take away.
+
+        What the page had before is removed. Raises EmozooError for a model that cannot be had.
+        """
+        self.close(page, but=path)
+        folder = self.folder / secrets.token_urlsafe(16)
+        folder.mkdir()
+        with self._lock:
+            self._open[page] = (folder, path)
+        prediction = self.predict(path, model, progress)
+        named = replace(prediction, file=path.name)
+        if prediction.error:
+            return Results(named)
+        stem = folder / (path.stem[:60] or "file")
+        table, record = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.json")
+        files.write_atomic(record, (named.to_json(indent=1) + "\n").encode())
+        named.to_csv(table)
+        why = None
+        if named.evidence is not None:
+            progress(0.0, "drawing what the model attended to")
+            why = stem.with_name(f"{stem.name}.explain.png")
+            Explanation.of(named).save(why)
+        return Results(named, _media(prediction, path, stem, progress), why, record, table)
+
+    def close(self, page: str, but: Path | None = None) -> None:
+        """Removes the results of a page, and the file that it sent unless another page sent the same, or it is ``but``.
+
+        Removes what other pages left longer than ``KEEP_SECONDS`` ago, too.
+        """
+        old = time.time() - KEEP_SECONDS
+        with self._lock:
+            gone = [
+                key for key, (folder, _) in self._open.items()
+                if key == page or not folder.is_dir() or folder.stat().st_mtime < old
+            ]  # fmt: skip
+            removed = [self._open.pop(key) for key in gone]
+            sent = {path for _, path in self._open.values()} | {but}
+        for folder, path in removed:
+            shutil.rmtree(folder, ignore_errors=True)
+            if path not in sent and path.parent != self.folder / SAMPLES:
+                shutil.rmtree(path.parent, ignore_errors=True)  # of this file alone: named by its content
+
+
+def _media(prediction: Prediction, path: Path, stem: Path, progress: Progress) -> Path | None:
+    """Writes what is looked at beside the timeline: the annotated video or image; a copy of an audio file."""
+    try:
+        if prediction.duration_s:
+            out = stem.with_name(f"{stem.name}.annotated.mp4")
+            prediction.video(out, lambda fraction: progress(fraction, "drawing the video"))
+        else:
+            out = stem.with_name(f"{stem.name}.annotated.jpg")
+            image = Image.fromarray(annotate.still(prediction))
+            image.thumbnail((MAX_SIDE, MAX_SIDE))
+            image.save(out, quality=90)
+    except VideoError:  # no images in it
+        out = stem.with_name(f"{stem.name}{path.suffix}")
+        shutil.copyfile(path, out)
+    return out

@@ -1,0 +1,402 @@
+"""Files of strangers: weights, configs, checkpoints and names. Each is used, or refused in one line; no code runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pickle
+import shutil
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trees
+from safetensors.torch import save_file
+
+from emozoo import files, hub, registry, weights_file
+from emozoo.benchmark import prediction_files
+from emozoo.benchmark.formatting import markdown_table
+from emozoo.benchmark.records import Result
+from emozoo.card import card
+from emozoo.data import datasets
+from emozoo.data.doctor import Report
+from emozoo.data.manifest import Finding
+from emozoo.errors import EmozooError, ManifestError, UsageError, WeightsError
+from emozoo.module import EmotionModule
+from emozoo.prediction import FaceTrack, Moment, Prediction
+from emozoo.train import _FitOrigin, train
+from emozoo.zoo import load
+
+OPTIONS = {"backbone": "vgg_tiny"}
+
+
+class Evil:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small weights folder."""
+    folder = tmp_path_factory.mktemp("untrusted") / "w"
+    return EmotionModule("ceflnet", size="lite", options=OPTIONS).save(folder)
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "w"))
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) < 600
+    return text
+
+
+def safetensors(header: object, body: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + body
+
+
+def entry(begin: int = 0, end: int = 8, dtype: str = "F32", shape: tuple[Any, ...] = (2,)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+# -- safetensors -----------------------------------------------------------------------------------------------------
+
+BAD_FILES = {
+    "empty": (b"", "too few"),
+    "seven bytes": (b"1234567", "too few"),
+    "length of 2^63": (safetensors({}, length=1 << 63), "too few"),
+    "header longer than the file": (safetensors({"a": entry()}, b"8bytes!!", length=10_000), "too few"),
+    "no JSON": (safetensors(b"{not json"), "no valid JSON"),
+    "no UTF-8": (safetensors(b'{"\xff": 1}'), "no valid JSON"),
+    "a list": (safetensors([]), "no table"),
+    "deep": (safetensors(b"[" * 100_000 + b"]" * 100_000), "no valid JSON"),
+    "twice": (safetensors(b'{"a": {}, "a": {}}'), "stands twice"),
+    "half a character": (safetensors(b'{"\\ud800": {}}'), "no name of a tensor"),
+    "control character": (safetensors({"\x1b[2J": entry()}, b"8bytes!!"), "no name of a tensor"),
+    "unknown type": (safetensors({"a": entry(dtype="F128")}, b"8bytes!!"), "has the type 'F128'"),
+    "shape of 2^40": (safetensors({"a": entry(shape=(1 << 40,))}, b"8bytes!!"), "does not fit the 8 bytes"),
+    "shape that overflows": (safetensors({"a": entry(shape=(1 << 47,) * 4)}, b"8bytes!!"), "does not fit"),
+    "negative shape": (safetensors({"a": entry(shape=(-2,))}, b"8bytes!!"), "not whole numbers"),
+    "text for a shape": (safetensors({"a": {**entry(), "shape": "2"}}, b"8bytes!!"), "not whole numbers"),
+    "true for a shape": (safetensors({"a": entry(shape=(True, 2))}, b"8bytes!!"), "not whole numbers"),
+    "behind the end": (safetensors({"a": entry(8, 16)}, b"8bytes!!"), "lie apart"),
+    "overlap": (safetensors({"a": entry(), "b": entry(4, 12)}, b"12 bytes!!!!"), "overlap"),
+    "gap": (safetensors({"a": entry(), "b": entry(12, 20)}, bytes(20)), "lie apart"),
+    "cut off": (safetensors({"a": entry()}, b"7bytes!"), "cut off"),
+    "more than it tells": (safetensors({"a": entry()}, bytes(9)), "cut off"),
+    "no offsets": (safetensors({"a": {"dtype": "F32", "shape": [2]}}, bytes(8)), "not told by"),
+    "metadata": (safetensors({"__metadata__": {"a": 1}, "b": entry()}, bytes(8)), "metadata"),
+    "infinite": (safetensors(b'{"a": 1e999}'), "too large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path: Path, name: str) -> None:
+    """Protects memory and readers from made-up headers: each is one line that names what is wrong."""
+    data, said = BAD_FILES[name]
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(WeightsError) as error:
+        hub.read_weights(path, None)
+    assert said in one_line(error)
+
+
+def test_a_file_larger_than_any_network_is_not_read(tmp_path: Path) -> None:
+    """Protects memory from a file of a terabyte, most of it a hole."""
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.write(safetensors({"a": entry(0, 1 << 40, shape=(1 << 38,))}))
+        file.truncate(1 << 40)
+    with pytest.raises(WeightsError, match="more than any network needs"):
+        hub.read_weights(path, None)
+
+
+def test_good_files_are_read(tmp_path: Path) -> None:
+    """The checks refuse nothing that safetensors itself writes: scalars, empty tensors, all types of networks."""
+    state = {
+        "a": torch.tensor(3), "b": torch.zeros(0, 4), "c": torch.ones(2, dtype=torch.bfloat16),
+        "d": torch.tensor([True]), "e": torch.arange(3, dtype=torch.uint8), "f": torch.rand(2, 3, dtype=torch.float64),
+    }  # fmt: skip
+    save_file(state, tmp_path / "x.safetensors", metadata={"format": "pt"})
+    back = hub.read_weights(tmp_path / "x.safetensors", None)
+    assert all(torch.equal(back[k], v.float() if v.dtype == torch.bfloat16 else v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
+    """Protects predictions from weights of a training that diverged; the tensor is named."""
+    module = load(folder)
+    state = module.net.state_dict()
+    state["classifier.5.bias"][2] = value
+    hub.save(folder, state, {k: v for k, v in module.config.items() if k != "sha256"}, "card", half=False)
+    with pytest.raises(WeightsError, match=r"'classifier\.5\.bias' holds 1 of 7 numbers that are NaN or infinite"):
+        load(folder)
+
+
+# -- pickles ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.pth", "x.ckpt", "x.bin", "x.pkl", "X.PT", "model.safetensors", "x"])
+@pytest.mark.parametrize("kind", ["torch", "protocol 0", "protocol 2", "protocol 5"])
+def test_no_pickle_is_opened(folder: Path, tmp_path: Path, name: str, kind: str) -> None:
+    """Protects whoever loads weights of strangers, whatever the file is called: by path, as ``weights=``, as a folder,
+    as the start of a training and as a teacher."""
+    mark = tmp_path / "ran"
+    path = folder / name
+    if kind == "torch":
+        torch.save({"x": Evil(mark)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil(mark), protocol=int(kind[-1])))
+    asks: list[Callable[[], object]] = [
+        lambda: load(path), lambda: load("ceflnet", weights=path), lambda: hub.read_weights(path, None),
+        lambda: EmotionModule("ceflnet", size="lite", options=OPTIONS, init_from=str(path)),
+    ]  # fmt: skip
+    if name == "model.safetensors":
+        asks += [lambda: load(folder), lambda: load("ceflnet", weights=folder)]
+    for ask in asks:
+        with pytest.raises(EmozooError) as error:
+            ask()
+        one_line(error)
+    assert not mark.exists()
+
+
+def test_a_checkpoint_runs_no_code(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's own checkpoints are pickles: opened by the loader that knows tensors and plain values alone."""
+    mark, file = tmp_path / "ran", tmp_path / "last.ckpt"
+    torch.save({"hyper_parameters": {"model": "ceflnet"}, "state_dict": {}, "callbacks": Evil(mark)}, file)
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", "ceflnet__synthemo", "--ckpt_path", str(file)]
+    with pytest.raises(UsageError, match="would run code"):
+        train(words)
+    torch.save({"hyper_parameters": {"_class_path": "os.system"}}, tmp_path / "named.ckpt")
+    with pytest.raises(UsageError, match="names a class to import"):
+        train([*words[:-1], str(tmp_path / "named.ckpt")])
+    with pytest.raises(UsageError, match="is an address"):
+        train([*words[:-1], "https://127.0.0.1:9/last.ckpt"])
+    with pytest.raises(WeightsError, match="would run code") as error:
+        EmotionModule.load_from_checkpoint(file)
+    one_line(error)
+    assert _FitOrigin.of(file) is None
+    assert not mark.exists()
+
+
+# -- config.json -----------------------------------------------------------------------------------------------------
+
+
+def _stream(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda c: c["spec"]["streams"]["face"].update(changes)
+
+
+def _put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda c: c.__setitem__(key, value)
+
+
+BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "unknown key": (_put("hook", "os.system"), "'hook' is no key that this version knows"),
+    "classes a number": (_put("classes", 10**9), "classes must be"),
+    "too many classes": (_put("classes", [str(i) for i in range(100_000)]), "classes must be"),
+    "one class twice": (_put("classes", ["a", "a"]), "classes must be"),
+    "escape in a class": (_put("classes", ["\x1b]0;x\x07"]), "classes must be"),
+    "half a character": (_put("classes", ["\ud800"]), "classes must be"),
+    "path for a tag": (_put("tag", "../../x"), "tag must be"),
+    "path for an arch": (_put("arch", "/etc/passwd"), "arch must be"),
+    "dotted arch": (_put("arch", "os:system"), "no model 'os:system'"),
+    "unknown arch": (_put("arch", "resnet9000"), "no model"),
+    "unknown size": (_put("size", "huge"), "no size"),
+    "unknown wiring": (_put("wiring", "secret"), "no wiring"),
+    "no dictionary of options": (_put("options", []), "options must be"),
+    "unknown option": (_put("options", {"hook": 1}), "'hook' is none of ceflnet"),
+    "file of weights": (_put("options", {"backbone_weights": "/etc/passwd"}), "'backbone_weights' is none of"),
+    "positional": (_put("options", {"num_classes": 3}), "'num_classes' is none of"),
+    "folder of a speech model": (_put("options", {"backbone": "hf:/etc"}), "names a file"),
+    "a billion channels": (_put("options", {"backbone": "vgg_tiny", "reduce": 10**9}), "too large"),
+    "other numbers": (_put("options", {"backbone": "vgg_tiny", "reduce": 60_000}), "does not fit"),
+    "another backbone": (_put("options", {"backbone": "resnet50"}), "does not fit"),
+    "no backbone": (_put("options", {"backbone": 5}), "no ceflnet can be built"),
+    "endless option": (_put("options", {"backbone": ["a"] * 10_000}), "too large"),
+    "schema": (_put("schema", 2), "schema must be 1"),
+    "no hash": (_put("sha256", "abc"), "sha256 must be"),
+    "another hash": (_put("sha256", "0" * 64), "sha256 is"),
+    "temperature 0": (_put("temperature", 0.0), "temperature must be"),
+    "prior": (_put("prior", "mine"), "prior must be"),
+    "tau of text": (_put("tau", "1"), "tau must be"),
+    "one prior": (_put("log_prior", [0.0]), "7 classes, but 1 priors"),
+    "parts": (_put("parts", {"backbone": {"weights": "../../x", "part": "a", "sha256": "0" * 64}}), "'parts'"),
+    "no parts": (_put("parts", {"backbone": 3}), "'parts'"),
+    "huge images": (_stream(size=[10**9, 10**9]), "size of a stream"),
+    "large images": (_stream(size=[60_000, 60_000]), "would read"),
+    "frames": (_stream(frames=10**9), "frames of a stream"),
+    "no frames": (_stream(frames=0), "frames of a stream"),
+    "clips": (lambda c: c["spec"].update(clips=10**9), "clips must be"),
+    "many clips": (lambda c: c["spec"].update(clips=10**6), "would read"),
+    "division by zero": (_stream(std=[0.0, 0.0, 0.0]), "std of a stream"),
+    "mean of text": (_stream(mean="abc"), "mean of a stream"),
+    "window": (lambda c: c["spec"].update(window_s=0.0), "window_s must be"),
+    "endless window": (lambda c: c["spec"].update(window_s=1e12), "window_s must be"),
+    "source": (_stream(source="/etc/passwd"), "no source"),
+    "sampling": (lambda c: c["spec"].update(sampling="all"), "sampling must be"),
+    "interpolation": (lambda c: c["spec"].update(interpolation="__import__"), "interpolation must be"),
+    "no streams": (lambda c: c["spec"].update(streams={}), "no streams"),
+    "streams a list": (lambda c: c["spec"].update(streams=[1]), "cannot be read"),
+    "field of a spec": (lambda c: c["spec"].update(hook=1), "cannot be read"),
+    "no clips": (lambda c: c["spec"].pop("clips"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_a_config_asks_for_nothing_that_no_network_has(folder: Path, name: str) -> None:
+    """Protects from configs of strangers: one line that names the file, before a network is built."""
+    change, said = BAD_CONFIGS[name]
+    config = json.loads((folder / hub.CONFIG).read_text())
+    change(config)
+    (folder / hub.CONFIG).write_text(json.dumps(config))
+    for ask in (lambda: load(folder), lambda: load(folder / hub.WEIGHTS)):
+        if name == "another hash" and ask is not None:
+            ask = lambda: load(folder)  # noqa: E731  # a named file has no hash of its own to fit
+        with pytest.raises(EmozooError) as error:
+            ask()
+        assert said in one_line(error)
+        assert str(folder) in str(error.value)
+
+
+BAD_JSON = {
+    "NaN": b'{"tau": NaN}', "infinite": b'{"tau": 1e999}', "twice": b'{"arch": "a", "arch": "b"}',
+    "deep": b"[" * 200_000 + b"]" * 200_000, "rather deep": b'{"a": ' * 40 + b"1" + b"}" * 40,
+    "no UTF-8": b'{"arch": "\xff"}', "a list": b"[]", "many digits": b'{"seed": ' + b"9" * 100_000 + b"}",
+    "large": b'{"recipe": "' + b"x" * (5 << 20) + b'"}', "empty": b"", "cut off": b'{"arch": "cef',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_JSON)
+def test_a_config_is_plain_small_json(folder: Path, name: str) -> None:
+    """Protects from what a JSON parser takes and nobody means, and from what ends it."""
+    (folder / hub.CONFIG).write_bytes(BAD_JSON[name])
+    with pytest.raises(WeightsError) as error:
+        load(folder)
+    one_line(error)
+
+
+def test_every_option_that_recipes_use_is_understood() -> None:
+    """The whitelist refuses no weights that come with the zoo: each of them passes as a stranger's."""
+    from emozoo import weights, weights_config
+
+    for name, found in registry.weights().items():
+        weights_config.check(Path(name), found.config)
+        assert weights.read(weights.Source(hub.locate(found))).config["tag"] == found.tag
+
+
+# -- links -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [hub.WEIGHTS, hub.CONFIG])
+def test_a_folder_of_weights_reads_its_own_files_alone(folder: Path, tmp_path: Path, name: str) -> None:
+    """Protects from a fetched folder whose files are links to others of this machine; the hub's cache is no such."""
+    shutil.move(folder / name, tmp_path / "secret")
+    (folder / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(WeightsError, match="is a link out of its folder"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["../../../x.png", "/tmp/x.png", "a/b.png", ".png", "x.exe"])
+def test_names_in_annotations_are_no_paths(tmp_path: Path, name: str) -> None:
+    """Protects files beside the data: images are written under the names of FER+'s table, which must be names."""
+    trees.ferplus(tmp_path)
+    table = tmp_path / "fer2013new.csv"
+    table.write_text(table.read_text().replace("fer0000003.png", name))
+    with pytest.raises(ManifestError, match="is no name of an image"):
+        datasets.load("ferplus", tmp_path)
+
+
+# -- what spreadsheets and browsers are given -------------------------------------------------------------------------
+
+FORMULAS = ["=1+1", "+cmd|'/C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", "'=1", "  =1", "＝1+1", "=HYPERLINK(1)"]
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "'tis", "-0.5", "+1e-3", "-", "happy", "", "''=1", "-1e5"])
+def test_a_cell_comes_back_as_it_was(text: str) -> None:
+    """What is written before a formula is taken away again when our own tables are read; numbers stay numbers."""
+    cell = str(files.csv_cell(text))
+    assert files.csv_value(cell) == text
+    assert (cell == text) == (text not in [*FORMULAS, "''=1"])
+    assert cell[:1] not in "=+@\t\r＝" or text in ("", "+1e-3")
+
+
+def test_every_table_is_safe_to_open(tmp_path: Path) -> None:
+    """Names of files, classes, people and models are text in a spreadsheet, in each kind of table that is written."""
+    moment = Moment(0.0, 1.0, {"=b": 1.0})
+    fields = {"file": "=a.mp4", "model": "@m", "classes": ["=b"]}
+    prediction = Prediction.__new__(Prediction)
+    for name, value in fields.items():
+        object.__setattr__(prediction, name, value)
+    object.__setattr__(prediction, "tracks", [FaceTrack(0, "=b", {"=b": 1.0}, [moment])])
+    prediction.to_csv(tmp_path / "p.csv")
+    record = dict.fromkeys(("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector"), "x")
+    lines = [{"id": "=i", "fold": None, "group": "+p x", "label": "=b", "=b": 0.75}]
+    result = Result(records=[{**record, "classes": ["=b"]}], tables=[lines])
+    prediction_files.write(result, tmp_path)
+    (tmp_path / "t.csv").write_text(files.csv_text([{"=c": "=1", "d": -0.5}], ["=c", "d"]))
+    tables = sorted(tmp_path.glob("*.csv"))
+    assert len(tables) == 3
+    for table in tables:
+        cells = [cell for row in csv.reader(io.StringIO(table.read_text())) for cell in row]
+        assert not [c for c in cells if c[:1] in ("=", "+", "@")], table
+    back = prediction_files.read(next(t for t in tables if t.name.startswith("x")))
+    assert (back.ids, back.groups, back.outcome.classes) == (["=i"], ["+p x"], ("=b",))
+
+
+def test_pages_and_cards_hold_text(made: Path) -> None:
+    """Protects readers of reports: a name with tags of HTML, a line break or a pipe stays a name."""
+    bad = "<script>alert(1)</script>\nlicense: mit | x"
+    finding = Finding("missing", bad, bad, bad)
+    page = Report(bad, 1, "0" * 64, [finding], [finding], (bad,)).to_html()
+    assert "<script>alert" not in page
+    config = {**load(made).config, "trained_on": bad, "licence": bad, "recipe": bad, "limits": [bad], "classes": [bad]}
+    text = card(config)
+    assert "<script>" not in text
+    assert [line for line in text.splitlines() if line.startswith("license:")] == ["license: other"]
+    table = markdown_table([bad], [[bad]])
+    assert "<script>" not in table
+    assert table.count("\n") == 2
+
+
+def test_speech_models_name_no_code() -> None:
+    """A config may describe a speech model; what would make transformers fetch or run code is left out of it."""
+    from emozoo.models.backbones import speech_architecture
+
+    code = {"auto_map": {"AutoModel": "x--y.Z"}, "_attn_implementation": "org/kernel", "attn_implementation": "org/k"}
+    assert speech_architecture({"model_type": "wav2vec2", "hidden_size": 8, **code}) == {
+        "model_type": "wav2vec2", "hidden_size": 8,
+    }  # fmt: skip
+
+
+def test_no_test_reaches_another_machine() -> None:
+    """Protects the suite from networks: by name, by number and by another way of connecting; this machine is there."""
+    for host in ("example.org", "192.0.2.1"):
+        with pytest.raises(OSError, match="tests use no network"):
+            socket.create_connection((host, 80), timeout=1)
+    with socket.socket() as other, pytest.raises(OSError, match="tests use no network"):
+        other.connect_ex(("192.0.2.1", 80))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass
+
+
+def test_weights_file_reads_no_more_than_the_header_first(tmp_path: Path) -> None:
+    """Protects the order: a header that is refused has cost no more memory than itself."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors({"a": entry(0, 100, shape=(2,))}, bytes(100)))
+    with pytest.raises(WeightsError, match="does not fit the 100 bytes"):
+        weights_file.check(path, json.dumps({"a": entry(0, 100, shape=(2,))}).encode(), 100)
