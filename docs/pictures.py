@@ -3,7 +3,7 @@
 python docs/pictures.py                all of them, below docs/img; some minutes
 python docs/pictures.py doctor         one or several, by name
 
-Needs Debian's chromium for the pages. People are drawn; nothing is fetched.
+Needs Debian's chromium for the pages. People are drawn; nothing is fetched. Those of the web page: docs/screenshots.py.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def report(path: Path) -> None:
     shutil.copytree(follow("predict") / "drawn" / "clips", folder / "clips", ignore=shutil.ignore_patterns("*.csv"))
     shutil.copy(acted(), folder / "clips" / "acted.mp4")
     emozoo(folder, "predict", "clips", "--model", "ceflnet.synth_v1", "--every", "0.5", "--out", "results", "--report")
-    browse(folder / "results" / "predictions.html", path)
+    browse(folder / "results" / "predictions.html", path, (1000, 1190))
 
 
 def benchmark(path: Path) -> None:
