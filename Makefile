@@ -52,6 +52,7 @@ lint: setup
 
 docs: setup
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+	! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="(https?:)?//' --include=*.html docs/_build/html  # nothing is fetched
 	@echo "docs/_build/html/index.html"
 
 tables: setup

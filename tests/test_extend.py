@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -15,27 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import test_networks
+from page_code import ROOT, blocks, environment, run
 
 from emozoo import registry
 from emozoo.data import datasets
 from emozoo.data.doctor import check
 from emozoo.errors import DatasetError, UsageError
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extend.md"
-BLOCK = re.compile(r"^(`{3,})(\w+)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 Run = Callable[[str], dict[str, Any]]
-
-
-def blocks(section: str) -> list[tuple[str, str | None, str]]:
-    """The code of a section of the page: language, name of the file in the first line (None: to be run), text."""
-    _, _, rest = PAGE.read_text(encoding="utf-8").partition(f"\n## {section}\n")
-    found = []
-    for _, language, text in BLOCK.findall(rest.partition("\n## ")[0]):
-        name = re.match(r"# ([\w./]+\.\w+)\n", text)
-        found.append((language, name and name[1], text))
-    assert found, f"docs/extend.md has no code in a section '{section}'"
-    return found
 
 
 @pytest.fixture
@@ -49,20 +36,13 @@ def run_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def run(section: str) -> dict[str, Any]:
-        code = []
-        for language, name, text in blocks(section):
-            if name is not None:
-                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-                (tmp_path / name).write_text(text, encoding="utf-8")
-            elif language == "python":
-                code.append(text)
+    def follow_section(section: str) -> dict[str, Any]:
         names: dict[str, Any] = {}
-        for text in code:
-            exec(compile(text, f"{PAGE.name}, {section}", "exec"), names)
+        for block in blocks(PAGE, section):
+            run(block, tmp_path, names)
         return names
 
-    yield run
+    yield follow_section
     for table, before in tables:
         table.clear()
         table.update(before)
@@ -107,7 +87,7 @@ def test_add_a_paper(run_section: Run, images: Path) -> None:
 
 def test_a_paper_touches_four_places() -> None:
     """Protects the page's promise: a network, its entry, a recipe and a page; nothing else is written."""
-    files = [name for _, name, _ in blocks("Add a paper") if name]
+    files = [block.name for block in blocks(PAGE, "Add a paper") if block.name]
     assert files == ["frame_gate.py", "my_zoo.py", "frame_gate__folder.yaml", "docs/papers/frame_gate.md"]
 
 
@@ -154,17 +134,15 @@ def follow(section: str, folder: Path, after: str = "") -> str:
     ``after`` is Python code that is run behind the page's.
     """
     program = ""
-    for language, name, text in blocks(section):
-        if name is not None:
-            (folder / name).write_text(text, encoding="utf-8")
-        elif language == "python":
-            program += text
+    for block in blocks(PAGE, section):
+        if block.name is None and block.language == "python":
+            program += block.text
+        else:
+            run(block, folder, {})
     (folder / "program.py").write_text(program + after, encoding="utf-8")
-    path = os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": path, "EMOZOO_HOME": str(folder / "home")},
-    )  # fmt: skip
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, env=environment(folder)
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import emozoo
 from emozoo import recipes
 from emozoo.cli import app
 
@@ -67,6 +68,13 @@ def test_python_names_can_be_imported(page: Path) -> None:
     for name in sorted(names):
         if not TO_BE_WRITTEN.search(name):
             assert found(name), f"no {name}"
+
+
+def test_the_page_on_python_has_every_public_name() -> None:
+    """Protects readers of the API page from names that `import emozoo` offers and no page describes."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\.\. auto\w+:: emozoo\.(\w+)$", page, re.MULTILINE))
+    assert {name for name in emozoo.__all__ if not name.startswith("__")} <= described
 
 
 def found(name: str) -> bool:
