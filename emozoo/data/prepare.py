@@ -81,16 +81,28 @@ class _Part:
         return Path(self.work, f"row-{socket.gethostname()}-{self.number:05d}")
 
 
+def _open_writer(folder: Path) -> Any:
+    """litdata's writer of chunks, for items that are plain bytes.
+
+    Where pyarrow is installed, litdata writes such items as Arrow tables, which can be read only where it is installed,
+    too. It goes by the types of the items, which are hidden from it here.
+    """
+    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
+    from litdata.streaming.writer import BinaryWriter
+
+    class Writer(BinaryWriter):
+        _types = property(lambda self: None, lambda self, types: None)
+
+    return Writer(str(folder), chunk_bytes=CHUNK_BYTES)
+
+
 def _write_part(part: _Part) -> int:
     """Writes one part unless it is there; returns its number."""
     if part.folder.is_dir():
         return part.number
-    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
-    from litdata.streaming.writer import BinaryWriter
-
     draft = Path(part.work, f"draft-{part.number:05d}-{socket.gethostname()}-{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
-    writer = BinaryWriter(str(draft), chunk_bytes=CHUNK_BYTES)
+    writer = _open_writer(draft)
     lines = []
     for n, (row, file) in enumerate(part.rows):
         part.at_work.write_text(str(n))

@@ -336,7 +336,7 @@ class Store:
         try:
             with self._one_at_a_time:
                 item: Item = self._data[number]
-                return {leaf: item[leaf] for leaf in LEAVES}
+                return {leaf: bytes(item[leaf]) for leaf in LEAVES}  # litdata may give a view of its open chunk
         except EmozooError:
             raise
         except Exception as error:  # litdata lets through what the disk, the network or a cut-off chunk raise

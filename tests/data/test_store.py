@@ -23,7 +23,7 @@ from emozoo.data import datasets, doctor, faces, store
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.loading import read_row
-from emozoo.data.prepare import Result, cover_of, prepare
+from emozoo.data.prepare import Result, _open_writer, cover_of, prepare
 from emozoo.data.store import Cover
 from emozoo.errors import UsageError, VideoError
 from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
@@ -438,3 +438,25 @@ def test_two_processes_of_torchrun(many: Path, tmp_path: Path) -> None:
     done = subprocess.run([*launch, *arguments], check=True, capture_output=True, text=True)
     two = json.loads(done.stdout)
     assert (two["items"], two["content_sha256"]) == (once["items"], once["content_sha256"])
+
+
+def test_chunks_are_plain_bytes_whatever_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects stores that are made where pyarrow is installed: they can be read where it is not."""
+    from litdata.streaming.item_loader import _ARROW_FOOTER_MAGIC as MAGIC
+    from litdata.streaming.writer import BinaryWriter
+
+    # What litdata does with pyarrow, less the table of the items that it puts before the last bytes.
+    monkeypatch.setattr(
+        "litdata.streaming.writer.append_arrow_row_footer", lambda data, samples, **_: bytes(data) + MAGIC
+    )
+    item = dict.fromkeys(store.LEAVES, b"an item's bytes")
+
+    def written(writer: BinaryWriter, folder: Path) -> bytes:
+        writer.add_item(0, item)
+        writer.done()
+        return next(folder.glob("*.bin")).read_bytes()
+
+    assert MAGIC in written(BinaryWriter(str(tmp_path / "litdata"), chunk_bytes=2**20), tmp_path / "litdata")
+    ours = written(_open_writer(tmp_path / "ours"), tmp_path / "ours")
+    assert MAGIC not in ours
+    assert ours.count(b"an item's bytes") == len(store.LEAVES)
