@@ -32,6 +32,7 @@ from emozoo.finetune_report import HeldOut, Report
 from emozoo.labels import canonical
 from emozoo.metrics import EvaluationMetrics
 from emozoo.module import EmotionModule
+from emozoo.spec import ClipSpec
 from emozoo.zoo import load
 
 STILL_AUGMENT: dict[str, Any] = {
@@ -178,7 +179,7 @@ def _both_sides(dm: EmotionDataModule) -> Iterator[Finding]:
         yield Finding("person_on_both_sides", some(both), f"trained on and held out: {some(both)}", fix)
     if not (dm.train_rows and dm.val_rows):
         return
-    parts = [_facts(dm.decoded(part)) for part in ("train", "val")]
+    parts = [_facts(dm.decoded(part), dm.spec) for part in ("train", "val")]
     found, count = [f for part in parts for f in part.values()], len(parts[0])
     if not all(parts):
         return
@@ -193,11 +194,11 @@ def _both_sides(dm: EmotionDataModule) -> Iterator[Finding]:
         yield Finding("alike_on_both_sides", some(sorted(pairs)), text, fix)
 
 
-def _facts(clips: Mapping[str, RawClip]) -> dict[str, FileFacts]:
+def _facts(clips: Mapping[str, RawClip], spec: ClipSpec) -> dict[str, FileFacts]:
     """Thumbnails of the middle image of each clip by id, without those that have no image or one of a plain color."""
     found = {}
     for name, clip in clips.items():
-        image = finetune_report.middle_image(clip)
+        image = finetune_report.middle_image(clip, spec)
         small = None if image is None else thumbnail(image)
         if small is not None:
             found[name] = FileFacts("", None, small[0][None], np.array([small[1]], np.uint64), [])
@@ -404,6 +405,6 @@ def _predicted(module: EmotionModule, dm: EmotionDataModule, trainer: L.Trainer)
     module.cpu()
     return [
         HeldOut(rows[item].path, rows[item].group, true[item], module.scores(torch.stack(x).mean(0)[None])[0].numpy(),
-                finetune_report.middle_image(clips[item]))
+                finetune_report.middle_image(clips[item], module.spec))
         for item, x in logits.items()
     ]  # fmt: skip

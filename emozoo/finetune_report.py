@@ -21,6 +21,7 @@ from emozoo.benchmark.formatting import joined, number
 from emozoo.benchmark.statistics import Outcome
 from emozoo.data.clips import RawClip
 from emozoo.data.manifest import Finding
+from emozoo.spec import ClipSpec
 
 MOST_MISTAKES = 12  # that are shown
 MOST_PAIRS = 3  # of classes that are taken for each other
@@ -216,14 +217,14 @@ class Report:
         return False
 
 
-def middle_image(clip: RawClip) -> np.ndarray | None:
+def middle_image(clip: RawClip, spec: ClipSpec) -> np.ndarray | None:
     """The real image in the middle of a clip, of the face where the network looks at it; RGB (H, W, 3), or None."""
-    images = {k: x for k, x in clip.streams.items() if x.ndim == 5 and x.dtype == np.uint8}
-    for name in sorted(images, key=lambda k: k != "face"):
+    images = {name: stream.kind for name, stream in spec.streams.items() if stream.kind.is_image}
+    for name in sorted(images, key=lambda name: not images[name].crops_face):
         real = np.argwhere(clip.masks[name])
         if len(real):
             clip_number, frame = real[len(real) // 2]
-            return images[name][clip_number, frame]
+            return clip.streams[name][clip_number, frame]
     return None
 
 

@@ -175,14 +175,14 @@ def test_a_bug_concerns_one_image_of_a_batch(squares: None, tmp_path: Path) -> N
         cv2.imwrite(str(name), image)
     module = network("dfan")
     predictor = inference.Predictor(module)
-    plain = predictor._run
+    plain = predictor.outputs
 
     def run(tasks: list) -> list:
         if any(task.raw.streams[s].mean() > 200 for task in tasks for s in task.raw.streams):
             raise RuntimeError("too bright")
         return plain(tasks)
 
-    predictor._run = run  # type: ignore[method-assign]
+    predictor.outputs = run  # type: ignore[method-assign]
     found = list(predictor.predict_all(names, None, lambda file, error: predictor.failed(file, "internal", str(error))))
     assert [p.error and p.error["text"] for p in found] == [None, "too bright", None]
     with pytest.raises(RuntimeError, match="too bright"):

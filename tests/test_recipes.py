@@ -134,6 +134,9 @@ def together(root: Path) -> None:
     voices(root, BASIC7)
 
 
+talk7 = together  # other corpora, the same seven emotions
+
+
 def kerc(root: Path) -> None:
     """Folders of frames with valence and arousal, as benchmarks/kerc.py lists them: the face fills the image."""
     rows = []

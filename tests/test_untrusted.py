@@ -27,9 +27,10 @@ from emozoo.data import datasets
 from emozoo.data.doctor import Report
 from emozoo.data.manifest import Finding
 from emozoo.errors import EmozooError, ManifestError, UsageError, WeightsError
+from emozoo.finetune import _FitOrigin
 from emozoo.module import EmotionModule
 from emozoo.prediction import FaceTrack, Moment, Prediction
-from emozoo.train import _FitOrigin, train
+from emozoo.train import train
 from emozoo.zoo import load
 
 OPTIONS = {"backbone": "vgg_tiny"}

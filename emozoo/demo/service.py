@@ -21,6 +21,7 @@ from emozoo.data.find import one_line
 from emozoo.errors import VideoError
 from emozoo.explain import Explanation
 from emozoo.inference import Prediction, Predictor
+from emozoo.spec import ClipSpec, StreamKind
 
 MAX_MB = 200  # of a file that is sent to the page
 MAX_SECONDS = 180.0  # of a video or audio file
@@ -59,13 +60,16 @@ def _drawn(entry: registry.Weights) -> bool:
     return entry.material[:1] == ("drawn",)
 
 
-SOURCES = {"face": "face", "context": "scene", "frame": "whole image", "audio": "voice", "waveform": "voice"}
-
-
 def looks_at(config: Mapping[str, Any]) -> str:
     """What weights predict from, for readers: ``face and voice``."""
-    sources = [s.get("source", "") for s in config["spec"]["streams"].values()]
-    return " and ".join(dict.fromkeys(SOURCES.get(s, s) for s in sources))
+    streams = ClipSpec.from_dict(config["spec"]).streams.values()
+    return " and ".join(dict.fromkeys(_word(stream.kind) for stream in streams))
+
+
+def _word(kind: StreamKind) -> str:
+    if kind.needs_audio:
+        return "voice"
+    return "face" if kind.crops_face else "scene" if kind.hides_face else "whole image"
 
 
 @dataclass(frozen=True)
