@@ -190,8 +190,8 @@ def test_wrong_requests_are_errors_of_usage(existing):
 
 
 def test_int8_weights_keep_what_the_default_weights_can():
-    """Protects `--int8` with numbers: on the measured items no default loses more than a point, or the label of one item
-    where so few were measured that one is more."""
+    """Protects `--int8` with numbers: on the measured items no default loses more than a point, or the label of one
+    item where so few were measured that one is more."""
     rows = [r for r in read_csv(ROOT / "benchmarks" / "results" / "int8.csv") if r["variant"] == "weights"]
     assert {r["model"]: r["sha256"] for r in rows} == {
         (w := registry.resolve(arch)[1]).name: w.sha256 for arch in DEFAULTS
