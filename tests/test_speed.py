@@ -62,9 +62,9 @@ def test_decoders_are_compared_on_equal_frames(tmp_path):
     ("name", "cases"),
     [
         ("ceflnet", {("network", "encoder")}),
-        ("fusion", {("plain", "emozoo")}),
+        pytest.param("fusion", {("plain", "emozoo")}, marks=pytest.mark.slow(20)),
         ("store", {("Pillow", "store"), ("mp4 + detection", "store")}),
-        ("predict", {("emozoo", "frame by frame"), ("long", "short")}),
+        pytest.param("predict", {("emozoo", "frame by frame"), ("long", "short")}, marks=pytest.mark.slow(20)),
         ("startup", {("import emozoo", "python"), ("emozoo list", "python"), ("emozoo predict", "import torch")}),
         pytest.param("prepare", {("1 worker", "2 workers")}, marks=pytest.mark.slow(60)),
     ],

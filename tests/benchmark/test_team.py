@@ -97,6 +97,7 @@ def test_two_processes_give_what_one_gives(
     assert list((tmp_path / "home").rglob("*.jsonl")) == []
 
 
+@pytest.mark.slow(50)
 def test_a_process_that_dies_ends_the_others(
     alone: tuple[dict[str, str], str], many: Path, model: Path, tmp_path: Path
 ) -> None:
