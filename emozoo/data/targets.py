@@ -61,6 +61,7 @@ class Labels:
             known = {d: m for d in data_classes for m in classes if canonical(d) == canonical(m)}
             mapping = known if set(known) == set(data_classes) else class_mapping(data_classes, classes, label_map)
             self.index = {d: self.classes.index(m) for d, m in mapping.items()}
+        self.data_classes = tuple(data_classes)
         self.columns = [self.index.get(d, -1) for d in data_classes]
         self.soft = any(r.votes is not None for r in rows)
         self.has_va = any(self.points) or any(r.valence is not None or "va_file" in r.extra for r in rows)
@@ -211,4 +212,8 @@ def further_rows(settings: Mapping[str, Any], classes: Sequence[str], labels: La
     if any(r.votes is not None for r in rows):
         raise UsageError("a further training set must have plain labels; put the set with votes first")
     first = {number: name for name, number in labels.index.items()}
+    for number in sorted({own.number(r) for r in rows} - {-1} - first.keys()):  # classes that the first set lacks
+        name = classes[number]
+        first[number] = f"{name} (also)" if name in labels.data_classes else name
+        labels.index[first[number]] = number
     return [replace(r, label=first.get(own.number(r))) for r in rows] * n

@@ -238,6 +238,19 @@ def test_further_sets_never_invent_a_class(table: Path, tmp_path: Path) -> None:
         module_of(table, also=[{"dataset": "csv", "root": str(more), "split": "val"}])
 
 
+def test_further_sets_bring_classes_of_their_own(table: Path, tmp_path: Path) -> None:
+    """Protects `also`: a class of the model that only a further set has is trained on, and counts in the prior."""
+    more = tmp_path / "more"
+    more.mkdir()
+    cv2.imwrite(str(more / "a.png"), np.full((48, 48, 3), 90, np.uint8))
+    (more / "manifest.csv").write_text("path,label,split\na.png,other,train\na.png,dark,train\n")
+    classes = ["bright", "dark", "other"]
+    dm = module_of(table, val_share=0.0, classes=classes, also=[{"dataset": "csv", "root": str(more)}])
+    assert [dm.labels.number(r) for r in dm.train_rows[-2:]] == [2, 1]
+    assert dm.class_prior is not None
+    assert dm.class_prior[2] == pytest.approx(1 / len(dm.train_rows))
+
+
 def labelled(folder: Path, lines: list[str], window_s: float) -> EmotionDataModule:
     """``a.mp4`` in the folder under a table of valence and arousal, read in four clips a window."""
     (folder / "a.va.csv").write_text("\n".join(["valence,arousal", *lines, ""]))
