@@ -65,7 +65,11 @@ def test_decoders_are_compared_on_equal_frames(tmp_path):
         pytest.param("fusion", {("plain", "emozoo")}, marks=pytest.mark.slow(20)),
         ("store", {("Pillow", "store"), ("mp4 + detection", "store")}),
         pytest.param("predict", {("emozoo", "frame by frame"), ("long", "short")}, marks=pytest.mark.slow(20)),
-        ("startup", {("import emozoo", "python"), ("emozoo list", "python"), ("emozoo predict", "import torch")}),
+        pytest.param(
+            "startup",
+            {("import emozoo", "python"), ("emozoo list", "python"), ("emozoo predict", "import torch")},
+            marks=pytest.mark.slow(15),
+        ),
         pytest.param("prepare", {("1 worker", "2 workers")}, marks=pytest.mark.slow(60)),
     ],
 )

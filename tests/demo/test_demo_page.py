@@ -164,6 +164,7 @@ def test_phone(open_page: Any, clip: Path):
         assert box["x"] + box["width"] <= 390
 
 
+@pytest.mark.slow(20)
 def test_examples_are_drawn_and_bring_their_model(open_page: Any):
     """Protects the first sight: the example of a voice can be predicted, with a model that hears, and be played."""
     page = open_page()
