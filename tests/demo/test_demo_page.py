@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
+import pytest
 from demo_server import MODEL, Server
 from media_files import write_video
 from PIL import Image
