@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import trees
+from pickles import Evil
 from safetensors.torch import save_file
 
 from emozoo import files, hub, registry, weights_file
@@ -34,16 +35,6 @@ from emozoo.train import train
 from emozoo.zoo import load
 
 OPTIONS = {"backbone": "vgg_tiny"}
-
-
-class Evil:
-    """Makes a file where it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pickles import Evil
 
 from emozoo import registry
 from emozoo.data import datasets, store
@@ -18,16 +19,6 @@ from emozoo.data.store import Cover, Store
 from emozoo.errors import DatasetError, EmozooError, VideoError
 
 SPEC = registry.MODELS["ceflnet"].specs["lite"]
-
-
-class Evil:
-    """Makes a file where it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
 
 
 @pytest.fixture(scope="module")
