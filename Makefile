@@ -7,7 +7,7 @@ STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo web test test-threads test-slow test-floors lint docs tables bench suite wheel licences sbom audit
+.PHONY: setup demo web test test-threads test-slow soak test-floors lint docs tables bench suite wheel licences sbom audit
 
 setup: $(STAMP)
 
@@ -26,7 +26,7 @@ web: setup
 	$(BIN)/emozoo demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not soak"
 
 test-threads: setup
 	$(BIN)/python -m pytest -q tests/test_threads.py
@@ -36,12 +36,19 @@ test-threads: setup
 test-slow: setup
 	OMP_NUM_THREADS=1 timeout -s INT 60m $(BIN)/python -m pytest -q -n auto --maxschedchunk 1 --durations=15 -m slow
 
+# What breaks programs, for most of an hour: damaged media, kills, full disks, a loaded web page, drawn files of strangers.
+# Each part writes its row into the table that docs/reliability.md shows.
+soak: setup
+	OMP_NUM_THREADS=1 EMOZOO_SOAK_TABLE=benchmarks/results/soak.csv timeout -s INT 60m \
+		$(BIN)/python -m pytest -q -n auto --maxschedchunk 1 --durations=20 -m soak
+	@column -s, -t < benchmarks/results/soak.csv
+
 # The oldest versions that pyproject.toml promises, in an environment of their own (7 GB), removed afterwards.
 test-floors: setup
 	$(BIN)/python benchmarks/supply.py floors > $(VENV)/floors.txt
 	$(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet -c $(VENV)/floors.txt -e ".[dev]"
-	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -q -n auto --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -q -n auto --dist worksteal -m "not slow and not soak"
 	rm -rf .venv-floors
 
 lint: setup

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import soak_table
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network; those of the hub have a server of their own
 
@@ -19,8 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run last, the shortest first: a night that is cut off has learned as much as it could."""
-    marks = {item: item.get_closest_marker("slow") for item in items}
+    """Long tests run last, the shortest first: a night that is cut off has learned as much as it could."""
+    marks = {item: item.get_closest_marker("slow") or item.get_closest_marker("soak") for item in items}
     items.sort(key=lambda item: mark.args[0] if (mark := marks[item]) else 0)
 
 
@@ -55,6 +56,20 @@ def no_network() -> Iterator[None]:
     patch.setattr(socket, "getaddrinfo", getaddrinfo)
     yield
     patch.undo()
+
+
+@pytest.fixture
+def tally() -> Iterator[Callable[[str, int], soak_table.Tally]]:
+    """Opens a row of the table of long runs: its part and seed. Written when the test ends, however it ends."""
+    opened: list[soak_table.Tally] = []
+
+    def start(part: str, seed: int = 0) -> soak_table.Tally:
+        opened.append(soak_table.Tally(part, seed))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        soak_table.write(one)
 
 
 @pytest.fixture(scope="session")
