@@ -93,7 +93,7 @@ class Warm:
 
     def start(
         self, *argv: object, watch: Path | None = None, moment: int = 0, bytes: int = 0, full: bool = False,
-        permitted: bool = True, **variables: object,
+        permitted: bool = True, cwd: Path | None = None, **variables: object,
     ) -> Running:  # fmt: skip
         """Starts a command.
 
@@ -104,6 +104,7 @@ class Warm:
             bytes: ends the command in the middle of a file that grows to more bytes.
             full: no kill at so many bytes: writing fails.
             permitted: False takes the right to ignore permissions, which root has.
+            cwd: the working folder; None is the caller's.
             variables: of the environment, beside those of the caller.
         """
         self._count += 1
@@ -112,7 +113,7 @@ class Warm:
             "argv": [str(a) for a in argv], "log": str(log), "watch": watch and str(watch), "moment": moment,
             "bytes": bytes, "full": full, "permitted": permitted,
             "environment": os.environ | self._variables | {k: str(v) for k, v in variables.items()},
-            "cwd": os.getcwd(),
+            "cwd": str(cwd or Path.cwd()),
         }  # fmt: skip
         answer = self.ask(job, LIMIT_S)
         assert answer is not None

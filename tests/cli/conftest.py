@@ -28,8 +28,8 @@ class Done:
 def emozoo(warm: Warm) -> Callable[..., Done]:
     """``emozoo(*arguments)`` in a process of its own."""
 
-    def run(*arguments: object) -> Done:
-        done = warm.run(*arguments)
+    def run(*arguments: object, cwd: Path | None = None) -> Done:
+        done = warm.run(*arguments, cwd=cwd)
         return Done(done.code, done.out, done.err)
 
     return run
