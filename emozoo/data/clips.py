@@ -18,7 +18,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from emozoo.data import faces, sampling, store, views
-from emozoo.data.container import check_file
+from emozoo.data.container import check_file, check_length
 from emozoo.data.faces import Track
 from emozoo.data.manifest import Row
 from emozoo.data.media import (
@@ -157,9 +157,12 @@ class ClipReader:
                 )
                 self._own_warnings.append(Warn("variable_rate", text))
         elif self.audio is not None and not self.is_still:
+            if not self.audio.duration:
+                raise VideoError(self.path, "its audio cannot be decoded", "broken")
             self.duration = self.audio.offset + self.audio.duration
         else:
             self.duration = 0.0
+        check_length(self.path, self.duration)
         if self.is_still:
             self._own_warnings.append(Warn("still", "a still image: nothing temporal was seen"))
         self.start = 0.0 if start is None else float(start)

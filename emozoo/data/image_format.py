@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 import re
 import struct
+import warnings
 import zlib
+from contextlib import suppress
 from typing import NamedTuple
+
+from PIL import Image
 
 from emozoo.data.container import check_file
 from emozoo.errors import VideoError
@@ -100,6 +104,15 @@ def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
         )
     if width < 1 or height < 1:
         raise VideoError(path, f"an image of {width} x {height} pixels has no pixels", "broken")
+
+
+def pixels_of(path: str | os.PathLike[str]) -> int:
+    """How many pixels an image file announces; 0 where its header cannot be read."""
+    with suppress(Exception), warnings.catch_warnings():  # whatever a damaged header makes Pillow throw
+        warnings.simplefilter("ignore")  # of large sizes
+        with Image.open(path) as image:
+            return image.width * image.height
+    return 0
 
 
 class JpegHeader(NamedTuple):
