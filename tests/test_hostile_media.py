@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hostile_media import BAD, GOOD, Case, bomb, corpus, hole, still, write
+import soak_table
+from hostile_media import BAD, GOOD, Case, animation, bomb, corpus, hole, still, write
 
 from emozoo import inference, registry
 from emozoo.data import container, doctor, media
@@ -24,8 +25,10 @@ from emozoo.errors import VideoError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = ("predict", "check", "datamodule")
-SECONDS = 60.0  # for a file, on a busy machine
-MOST_MIB = 1200.0
+SECONDS = 90.0  # for a file, on a busy machine
+MOST_MIB = 1000  # beyond what the process has, for any file of the corpus; images of 8K take 500
+UNUSABLE = {"missing", "empty", "unreadable", "broken"}  # to every reader alike
+CODES = UNUSABLE | {"no_video", "no_audio"}
 
 
 class Child:
@@ -77,6 +80,101 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     one.stop()
 
 
+def faults(door: str, case: Case, found: Any, mib: float) -> list[str]:
+    """What is wrong with the answer of a door for a file: a line for each fault."""
+    if isinstance(found, str):
+        return [found]
+    if list(found) != [case.path.name]:
+        return [f"{len(found)} answers"]
+    reasons, value, warnings = found[case.path.name]
+    wrong = [f"{mib:.0f} MiB"] * (mib > MOST_MIB)
+    if len(reasons) > 1:
+        wrong.append("several reasons")
+    if reasons and value and any(v is not None for v in value):
+        wrong.append("a reason and a result")
+    for code, text in (*reasons, *warnings):
+        if not text or "\n" in text or len(text) > 300:
+            wrong.append(f"not one line: {text!r}")
+        if code == "internal":
+            wrong.append(f"not classified: {text}")
+    wrong += ["not refused"] * (case.expected == BAD and not reasons)
+    wrong += [f"refused: {reasons}"] * (case.expected == GOOD and bool(reasons))
+    return wrong
+
+
+def run(child: Child, cases: Sequence[Case], count: Callable[[str, float], object]) -> dict[str, dict[str, Any]]:
+    """Takes each file through each door alone; returns the answers. ``count`` is given each outcome, and MiB."""
+    answers: dict[str, dict[str, Any]] = {door: {} for door in DOORS}
+    wrong = []
+    for case in cases:
+        for door in DOORS:
+            found, mib = child.ask(door, [case.path])
+            own = faults(door, case, found, mib)
+            wrong += [f"{door} {case.path.name}: {line}" for line in own]
+            count("hung" if found == "hung" else "lost" if own else "survived", mib)
+            answers[door] |= found if isinstance(found, dict) else {}
+        predicted, checked = (reason_of(answers[door].get(case.path.name)) for door in ("predict", "check"))
+        if predicted != checked and {predicted, checked} & UNUSABLE:
+            wrong.append(f"{case.path.name}: predict says {predicted}, check {checked}")
+    assert not wrong, "\n".join(wrong)
+    return answers
+
+
+def reason_of(answer: Any) -> str:
+    """The code of the reason of an answer; empty without one."""
+    return answer[0][0][0] if answer and answer[0] else ""
+
+
+def compare(child: Child, cases: Sequence[Case], alone: dict[str, dict[str, Any]], folder: Path) -> None:
+    """All files at once get the answers that each got alone."""
+    for door in DOORS:
+        paths = [folder] if door == "predict" else [case.path for case in cases]
+        found, _ = child.ask(door, paths, SECONDS * 10)
+        assert isinstance(found, dict), found
+        assert found.keys() == alone[door].keys()
+        for name, (reasons, value, warnings) in found.items():
+            own_reasons, own_value, own_warnings = alone[door][name]
+            assert (reasons, warnings) == (own_reasons, own_warnings), (door, name)
+            if door == "predict":  # a batch of many images rounds otherwise than one of a few
+                value, own_value = (np.array(v, dtype=float) for v in (value, own_value))
+                np.testing.assert_allclose(value, own_value, atol=1e-3, err_msg=name)
+            else:
+                assert value == own_value, (door, name)
+
+
+def test_hostile_files_are_answered(child: Child, tmp_path: Path) -> None:
+    """Protects every reader: files of all kinds and damages, a few of each, are read or refused in one line."""
+    cases = corpus(tmp_path, 0, 60)
+    alone = run(child, cases, lambda outcome, mib: None)
+    compare(child, cases, alone, tmp_path)
+
+
+@pytest.mark.soak(600)
+@pytest.mark.parametrize("seed", [1])
+def test_a_thousand_hostile_files_are_answered(
+    child: Child, tmp_path: Path, tally: Callable[[str, int], soak_table.Tally], seed: int
+) -> None:
+    """Protects every reader: the whole corpus, through every door; alone and all together get the same answers."""
+    row = tally("media: predict, check and data module", seed)
+
+    def count(outcome: str, mib: float) -> None:
+        setattr(row, outcome, getattr(row, outcome) + 1)
+        row.memory(mib)
+
+    cases = corpus(tmp_path, seed)
+    assert len(cases) >= 500
+    alone = run(child, cases, count)
+    assert row.lost == row.hung == 0
+    compare(child, cases, alone, tmp_path)
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
+    """Protects reruns: a file that once broke something can be written again."""
+    one, two, other = (corpus(tmp_path / name, seed, 40) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
+    contents = [[case.path.read_bytes() for case in cases] for cases in (one, two, other)]
+    assert contents[0] == contents[1] != contents[2]
+
+
 def test_a_hole_of_a_day_in_audio_takes_no_memory(tmp_path: Path) -> None:
     """Protects memory: audio that goes on a day later, in a file that announces no length, is not a day of zeros."""
     path = tmp_path / "a.mkv"
@@ -98,7 +196,7 @@ def test_a_file_of_years_is_refused(tmp_path: Path) -> None:
     write(path, times=[0.0, 1e9])
     (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
     (finding,) = doctor.check(tmp_path, workers=1).findings
-    with pytest.raises(VideoError, match="lasts 1.16e\\+04 days"):
+    with pytest.raises(VideoError, match="lasts .* days"):
         ClipReader(path, registry.MODELS["ceflnet"].specs["lite"])
     assert (finding.code, finding.text[:5]) == ("unreadable", "lasts")
 
@@ -131,3 +229,25 @@ def test_images_of_many_pixels_are_not_held_together(tmp_path: Path) -> None:
         still(tmp_path / f"{i}.png")
     groups = inference._groups(sorted(tmp_path.iterdir()))
     assert [len(group) for group in groups] == [1, 1, 1, 3]
+
+
+def test_an_animation_whose_frame_claims_too_much_is_broken(tmp_path: Path) -> None:
+    """Protects batches: a frame larger than any that is decoded ends neither check nor training."""
+    animation(tmp_path / "a.gif", 3, 100)
+    data = (tmp_path / "a.gif").read_bytes()
+    at = data.rindex(b"\x2c\0\0\0\0") + 5  # the size of the last frame
+    (tmp_path / "a.gif").write_bytes(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])
+    images = media.open_image(tmp_path / "a.gif")
+    assert [w.code for w in images.warnings] == ["broken_tail"]
+    assert len(list(images.frames([0, 1]))) == 2
+
+
+def test_damaged_pixels_of_a_png_are_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Protects results from pixels that were never there: a PNG whose checksums fail is no whole one, said once."""
+    still(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[-14] ^= 1  # in the checksum of the pixels
+    (tmp_path / "a.png").write_bytes(data)
+    _, notes = media.read_image(tmp_path / "a.png")
+    assert [w.code for w in notes] == ["broken_part"]
+    assert capfd.readouterr() == ("", "")

@@ -235,7 +235,7 @@ class ClipReader:
                 try:
                     self.audio = audio()
                 except VideoError as error:
-                    if not spec.needs_images:
+                    if self.images is None:
                         raise
                     text = f"{error.reason}; the prediction comes from the frames alone"
                     self._own_warnings.append(Warn("no_audio", text))
@@ -414,7 +414,7 @@ class ClipReader:
     def _clip(self, plan: Plan, readings: Mapping[str, Reading]) -> RawClip:
         names = list(self.spec.streams)
         if not any(readings[name].mask.any() for name in names):
-            code = "no_video" if self.spec.needs_images else "no_audio"
+            code = "no_audio" if self.images is None else "no_video"
             text = f"from {plan.start:.2f} to {plan.end:.2f} s there is nothing that the model can look at"
             raise VideoError(self.path, text, code)
         no_face = plan.moments.no_face

@@ -152,11 +152,16 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
         finally:
             images.close()
     if header is not None and header.has_audio:
-        audio = media.AudioTrack(path, 16000, header, getattr(images, "clock", None))
-        if audio.duration == 0 and images is None:
-            raise VideoError(path, "its audio cannot be decoded", "broken")
-        check_length(path, audio.duration)
-        warnings += audio.warnings
+        try:
+            audio = media.AudioTrack(path, 16000, header, getattr(images, "clock", None))
+            if audio.duration == 0 and images is None:
+                raise VideoError(path, "its audio cannot be decoded", "broken")
+            check_length(path, audio.duration)
+            warnings += audio.warnings
+        except VideoError as error:  # the images are there
+            if images is None:
+                raise
+            warnings.append(media.Warn(error.code, error.reason))
     elif images is None:
         raise VideoError(path, "has neither video nor audio", "no_video")
     return size, frames, [(w.code, w.text) for w in warnings]

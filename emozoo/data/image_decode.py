@@ -27,6 +27,7 @@ from emozoo.data.image_format import (
     looks_like,
     opencv_reads,
     png_is_cut,
+    png_is_damaged,
 )
 from emozoo.errors import VideoError
 
@@ -39,7 +40,7 @@ PILLOW_FORMATS = {
 # Exceptions that decoders raise for files that are damaged or cut off.
 DECODE_ERRORS = (
     OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, TypeError, RuntimeError, MemoryError,
-    struct.error, zlib.error,
+    struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 
@@ -195,7 +196,10 @@ def decode(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, list[
         if kind == "PNG" and png_is_cut(data):
             raise VideoError(path, "the PNG file is cut off: fetch it again", "broken")
         deep = kind == "PNG" and data[24] == 16
-        image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
+        if kind == "PNG" and png_is_damaged(data):  # OpenCV would write of it to stderr
+            notes.append(Warn("broken_part", "damaged file: the pixels of the PNG do not match their checksum"))
+        else:
+            image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
     elif kind == "TIFF":
         image = _read_deep_tiff(path, data)
     if image is None:
