@@ -5,7 +5,6 @@ The same seed writes the same bytes: encoders run on one thread and write neithe
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,10 @@ OPTIONS = {
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "threads": "1"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "threads": "1"},
 }
-COSTLY = ("wide8k.mp4", "photo8k.jpg", "tracks100.mkv", "far.mp4", "hole.mkv", "long.wav", "long.gif")
+COSTLY = (
+    "bomb.png", "bomb_alpha.png", "bomb_deep.png", "wide16k.mp4", "wide8k.mp4", "photo8k.jpg", "tracks100.mkv", "far.mp4", "hole.mkv", "long.wav",
+    "long.gif",
+)  # fmt: skip
 EXACT = {"fflags": "+bitexact"}
 
 
@@ -126,7 +128,9 @@ def write(
     """Images and a tone in one file. ``times``: seconds of the frames; ``setup`` is given each video stream."""
     times = [i / FPS for i in range(FRAMES)] if times is None else times
     with av.open(str(path), "w", container_options={**EXACT, **(container or {})}) as out:
-        videos = [out.add_stream(codec, rate=FPS, options=OPTIONS.get(codec, {})) for _ in range(tracks if codec else 0)]
+        videos = [
+            out.add_stream(codec, rate=FPS, options=OPTIONS.get(codec, {})) for _ in range(tracks if codec else 0)
+        ]
         for stream in videos:
             stream.width, stream.height, stream.pix_fmt, stream.gop_size = *size, pixels, gop
             if codec not in ("mpeg4", "mpeg2video"):  # these write steady frames only
@@ -177,7 +181,7 @@ def damaged(path: Path, rng: np.random.Generator) -> Iterator[tuple[str, bytes, 
     yield f"{stem}_tail{suffix}", data + rng.bytes(500), EITHER
     yield f"{stem}_head{suffix}", rng.bytes(64) + data, EITHER
     wrong = ".mp4" if suffix in (".jpg", ".png", ".gif", ".webp") else ".jpg"
-    yield f"{stem}_named{wrong}", data, EITHER
+    yield f"{stem}_{suffix[1:]}_named{wrong}", data, EITHER
 
 
 def places(data: bytes) -> dict[str, tuple[int, int]]:
@@ -202,16 +206,22 @@ def changed(path: Path, write_it: Callable[[Path], object], change: Callable[[by
 
 def png(path: Path, width: int, height: int, depth: int, color: int, pixels: bytes) -> None:
     """A PNG of these bytes of pixels, whatever its header announces."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b""))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)),
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    )
     out = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(out))
 
 
-def bomb(path: Path, width: int = 16384, height: int = 12288) -> None:
-    """A PNG of few bytes, all black, with as many pixels as are read at most."""
+def bomb(path: Path, size: tuple[int, int] = (16384, 12288), depth: int = 1, color: int = 0) -> None:
+    """A PNG of few bytes, all black or transparent, with as many pixels as are read at most."""
     packer = zlib.compressobj(1)
-    rows = bytes(width // 8 + 1) * 64
-    png(path, width, height, 1, 0, b"".join(packer.compress(rows) for _ in range(height // 64)) + packer.flush())
+    bits = depth * {0: 1, 2: 3, 6: 4}[color]
+    rows = bytes(1 + size[0] * bits // 8) * 64
+    pixels = b"".join(packer.compress(rows) for _ in range(size[1] // 64)) + packer.flush()
+    png(path, *size, depth, color, pixels)
 
 
 def still(path: Path, mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT), **options: Any) -> None:
@@ -334,6 +344,10 @@ ODD: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("photo8k.jpg", lambda p: still(p, size=(7680, 4320)), GOOD),
     ("claims_much.png", lambda p: png(p, 10**5, 10**5, 8, 2, zlib.compress(bytes(99))), BAD),
     ("claims_some.png", lambda p: png(p, 12000, 12000, 8, 2, zlib.compress(bytes(99))), BAD),
+    ("bomb.png", bomb, GOOD),
+    ("bomb_alpha.png", lambda p: bomb(p, (13312, 13312), 8, 6), GOOD),
+    ("bomb_deep.png", lambda p: bomb(p, (8192, 12288), 16), GOOD),
+    ("wide16k.mp4", video(times=[0.0], size=(16384, 8192)), GOOD),
     ("claims_much.jpg", lambda p: changed(p, still, _jpeg_size), EITHER),
     ("claims_much.gif", lambda p: changed(p, still, lambda d: d[:6] + b"\xff\xff\xff\xff" + d[10:]), EITHER),
     ("claims_much.bmp", lambda p: changed(p, still, lambda d: d[:18] + struct.pack("<ii", 9**5, 9**5) + d[26:]), BAD),

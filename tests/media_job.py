@@ -15,8 +15,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from dataclasses import astuple, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ import torch
 from emozoo import bulk, registry
 from emozoo.data import datasets, doctor
 from emozoo.data.datamodule import EmotionDataModule
-from emozoo.errors import VideoError
 from emozoo.inference import Predictor
 from emozoo.recognizer import Recognizer
 
@@ -61,7 +60,11 @@ def predict(paths: Sequence[Path]) -> dict[str, Answer]:
     for result, path in found:
         reasons = [(result.error["code"], result.error["text"])] if result.error else []
         scores = None if result.scores is None else [round(v, 4) for v in result.scores.values()]
-        answers[path.name] = Answer(reasons, [scores, result.valence, result.arousal, result.duration_s], [(w["code"], w["text"]) for w in result.warnings])
+        answers[path.name] = Answer(
+            reasons,
+            [scores, result.valence, result.arousal, result.duration_s],
+            [(w["code"], w["text"]) for w in result.warnings],
+        )
     return answers
 
 

@@ -1,4 +1,4 @@
-"""Hostile and broken media: no file ends or hangs the process that reads it, or takes its memory; each bad one is named."""
+"""Hostile and broken media: no file ends or hangs its reader, or takes its memory; each bad one is named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soak_table
-from hostile_media import BAD, GOOD, Case, animation, bomb, corpus, hole, still, write
+from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, hole, still, write
 
 from emozoo import inference, registry
 from emozoo.data import container, doctor, media
@@ -26,7 +26,7 @@ from emozoo.errors import VideoError
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = ("predict", "check", "datamodule")
 SECONDS = 90.0  # for a file, on a busy machine
-MOST_MIB = 1000  # beyond what the process has, for any file of the corpus; images of 8K take 500
+MOST_MIB, MOST_MIB_LARGE = 400, 2000  # beyond what the process has, for a file, and for one of very many pixels
 UNUSABLE = {"missing", "empty", "unreadable", "broken"}  # to every reader alike
 CODES = UNUSABLE | {"no_video", "no_audio"}
 
@@ -87,7 +87,8 @@ def faults(door: str, case: Case, found: Any, mib: float) -> list[str]:
     if list(found) != [case.path.name]:
         return [f"{len(found)} answers"]
     reasons, value, warnings = found[case.path.name]
-    wrong = [f"{mib:.0f} MiB"] * (mib > MOST_MIB)
+    most = MOST_MIB_LARGE if case.path.name in COSTLY else MOST_MIB
+    wrong = [f"{mib:.0f} MiB"] * (mib > most)
     if len(reasons) > 1:
         wrong.append("several reasons")
     if reasons and value and any(v is not None for v in value):
@@ -196,7 +197,7 @@ def test_a_file_of_years_is_refused(tmp_path: Path) -> None:
     write(path, times=[0.0, 1e9])
     (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
     (finding,) = doctor.check(tmp_path, workers=1).findings
-    with pytest.raises(VideoError, match="lasts .* days"):
+    with pytest.raises(VideoError, match="more than 7 are not read"):
         ClipReader(path, registry.MODELS["ceflnet"].specs["lite"])
     assert (finding.code, finding.text[:5]) == ("unreadable", "lasts")
 
@@ -206,7 +207,7 @@ def test_a_file_opens_no_other_file(tmp_path: Path, text: str) -> None:
     """Protects files of the machine: a playlist that is called a film shows nothing of the film that it names."""
     write(tmp_path / "real.mp4")
     (tmp_path / "a.mp4").write_text(text)
-    with pytest.raises(VideoError, match="cannot be opened|can be opened"):
+    with pytest.raises(VideoError, match="can be opened"):
         media.open_container(tmp_path / "a.mp4")
     media.open_container(tmp_path / "real.mp4").close()
 
@@ -224,7 +225,7 @@ def test_many_tracks_cost_no_more_than_a_few(tmp_path: Path, monkeypatch: pytest
 def test_images_of_many_pixels_are_not_held_together(tmp_path: Path) -> None:
     """Protects memory: images are read together by their pixels, not by the bytes of their files alone."""
     for i in range(3):
-        bomb(tmp_path / f"{i}.png", 8192, 8192)
+        bomb(tmp_path / f"{i}.png", (8192, 8192))
     for i in range(3, 6):
         still(tmp_path / f"{i}.png")
     groups = inference._groups(sorted(tmp_path.iterdir()))

@@ -421,7 +421,9 @@ class EmotionDataModule(L.LightningDataModule):
     def _options(self, rows: Sequence[Row], *, train: bool) -> dict[str, Any]:
         """Arguments of a DataLoader of clips of these rows."""
         augment, skip = self.augment if train else None, train or self.allow_missing
-        collate = Collate(rows, self.spec, self.labels, augment, motion_share=self.motion_share, skip=skip, unread=self._unread)
+        collate = Collate(
+            rows, self.spec, self.labels, augment, motion_share=self.motion_share, skip=skip, unread=self._unread
+        )
         return {"num_workers": self.num_workers, "collate_fn": collate}
 
     def take_skipped(self, batch: Batch | None) -> list[str]:

@@ -280,7 +280,7 @@ class ClipLoader(DataLoader[Any]):
         for batch in super().__iter__():
             if isinstance(batch, EmozooError):
                 raise batch
-            if isinstance(batch, _Unread):
+            if isinstance(batch, _Unread) and isinstance(self.collate_fn, Collate):
                 self.collate_fn.unread += batch.lines
                 batch = None
             yield batch
