@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soak_table
-from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, hole, still, write
+from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, hole, silent_wav, still, write
 
 from emozoo import inference, registry
-from emozoo.data import container, doctor, media
+from emozoo.data import container, datasets, doctor, media
 from emozoo.data.clips import ClipReader
+from emozoo.data.examine import examine
 from emozoo.errors import VideoError
+from emozoo.recognizer import Recognizer
 
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = ("predict", "check", "datamodule")
@@ -114,9 +116,11 @@ def run(child: Child, cases: Sequence[Case], count: Callable[[str, float], objec
             wrong += [f"{door} {case.path.name}: {line}" for line in own]
             count("hung" if found == "hung" else "lost" if own else "survived", mib)
             answers[door] |= found if isinstance(found, dict) else {}
-        predicted, checked = (reason_of(answers[door].get(case.path.name)) for door in ("predict", "check"))
+        predicted, checked, loaded = (reason_of(answers[door].get(case.path.name)) for door in DOORS)
         if predicted != checked and {predicted, checked} & UNUSABLE:
             wrong.append(f"{case.path.name}: predict says {predicted}, check {checked}")
+        if bool(predicted) != bool(loaded):
+            wrong.append(f"{case.path.name}: predict says {predicted}, the data module {loaded}")
     assert not wrong, "\n".join(wrong)
     return answers
 
@@ -252,3 +256,23 @@ def test_damaged_pixels_of_a_png_are_mentioned(tmp_path: Path, capfd: pytest.Cap
     _, notes = media.read_image(tmp_path / "a.png")
     assert [w.code for w in notes] == ["broken_part"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_audio_that_is_too_short_has_a_reason(tmp_path: Path) -> None:
+    """Protects whoever reads the reason: audio without samples, or with one, is named as what it is."""
+    paths = [tmp_path / "none.wav", tmp_path / "one.wav"]
+    for samples, path in enumerate(paths):
+        silent_wav(path, 16000, samples)
+    found = inference.predict(paths, Recognizer("recursive_joint_attention", size="lite").eval())
+    assert [p.error and p.error["code"] for p in found] == ["broken", "no_audio"]
+
+
+def test_images_are_examined_where_the_audio_has_no_decoder(tmp_path: Path) -> None:
+    """Protects the doctor's view: audio that cannot be decoded is mentioned, the images are examined."""
+    write(tmp_path / "a.mkv", audio="pcm_s16le")
+    data = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(data.replace(b"A_PCM/INT/LIT", b"A_ZZZ/INT/LIT"))
+    (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
+    (facts,) = examine(datasets.load("csv", tmp_path).rows, workers=1)
+    assert [code for code, _ in facts.faults] == ["no_audio"]
+    assert facts.size == (64, 48)
