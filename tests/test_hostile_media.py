@@ -160,7 +160,7 @@ def test_a_thousand_hostile_files_are_answered(
     child: Child, tmp_path: Path, tally: Callable[[str, int], soak_table.Tally], seed: int
 ) -> None:
     """Protects every reader: the whole corpus, through every door; alone and all together get the same answers."""
-    row = tally("media: predict, check and data module", seed)
+    row = tally("media: predict and check and data module", seed)
 
     def count(outcome: str, mib: float) -> None:
         setattr(row, outcome, getattr(row, outcome) + 1)
@@ -204,6 +204,13 @@ def test_a_file_of_years_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="more than 7 are not read"):
         ClipReader(path, registry.MODELS["ceflnet"].specs["lite"])
     assert (finding.code, finding.text[:5]) == ("unreadable", "lasts")
+
+
+def test_decord_gets_no_file_with_long_gaps(tmp_path: Path) -> None:
+    """Protects the process: decord allocates for a gap of years, which ends it. The index decides what it is given."""
+    write(tmp_path / "a.mkv", times=[0.0, 1e9])
+    write(tmp_path / "b.mkv")
+    assert [media._index(str(tmp_path / name)).simple for name in ("a.mkv", "b.mkv")] == [False, True]
 
 
 @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile real.mp4\n", "#EXTM3U\n#EXTINF:9,\nreal.mp4\n"])
