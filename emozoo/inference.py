@@ -24,6 +24,7 @@ from emozoo import prediction, subtitles
 from emozoo.data import faces
 from emozoo.data.clips import to_batch
 from emozoo.data.find import Item, find_media, one_line
+from emozoo.data.image_format import pixels_of
 from emozoo.data.images import is_image
 from emozoo.device import ready
 from emozoo.errors import UsageError
@@ -40,8 +41,8 @@ __all__ = [
     "Clip", "FaceTrack", "Frames", "Item", "Moment", "Prediction", "Predictor", "find_media", "one_line", "predict",
 ]  # fmt: skip
 
-# Image files that are read and predicted together: at most so many, and so many bytes in the files.
-IMAGES, IMAGE_BYTES = 16, 6 * 2**20
+# Image files that are read and predicted together: at most so many, so many bytes in the files, and so many pixels.
+IMAGES, IMAGE_BYTES, IMAGE_PIXELS = 16, 6 * 2**20, 64 * 10**6
 # Bytes that the input of one batch of windows may take; with larger windows the batch is smaller.
 BATCH_BYTES = 128 * 2**20
 
@@ -399,19 +400,19 @@ class Predictor:
 
 
 def _groups(items: Sequence[MediaPath | Clip]) -> list[list[MediaPath | Clip]]:
-    """Image files that follow each other, at most ``IMAGES`` of them or ``IMAGE_BYTES``; every other file alone."""
+    """Image files that follow each other, as many as the limits of a group allow; every other file alone."""
     groups: list[list[MediaPath | Clip]] = []
-    size = math.inf
+    full = math.inf  # what the last group holds, as a fraction of what it may hold
     for item in items:
         own = math.inf
         if not isinstance(item, Clip) and is_image(item):
             with suppress(OSError, ValueError):  # a name that no file can have
-                own = os.path.getsize(item)
-        if size + own > IMAGE_BYTES or len(groups[-1]) == IMAGES:
+                own = max(os.path.getsize(item) / IMAGE_BYTES, pixels_of(item) / IMAGE_PIXELS)
+        if full + own > 1 or len(groups[-1]) == IMAGES:
             groups.append([])
-            size = 0
+            full = 0.0
         groups[-1].append(item)
-        size += own
+        full += own
     return groups
 
 

@@ -59,6 +59,8 @@ def read_errors(file: str) -> Iterator[None]:
     try:
         with file_errors(file):
             yield
+    except ReadError:
+        raise
     except EmozooError as error:
         raise ReadError(getattr(error, "code", "failed"), getattr(error, "reason", str(error))) from error
     except Exception as error:

@@ -359,7 +359,7 @@ def _batches(
         for batch in _with_progress(loader, contenders[0].module.name) if show else loader:
             part = rows[at : at + dm.batch_size]
             position = {} if batch is None else {i: n for n, i in enumerate(batch.rows)}  # row of the loader -> item
-            errors = iter([] if batch is None else batch.skipped)
+            errors = iter(dm.take_skipped(batch))
             outputs = (
                 [] if batch is None else [_outputs(*x, batch, device) for x in zip(contenders, change, strict=True)]
             )

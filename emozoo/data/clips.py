@@ -18,7 +18,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from emozoo.data import faces, sampling, store, views
-from emozoo.data.container import check_file
+from emozoo.data.container import check_file, check_length
 from emozoo.data.faces import Track
 from emozoo.data.manifest import Row
 from emozoo.data.media import (
@@ -157,9 +157,12 @@ class ClipReader:
                 )
                 self._own_warnings.append(Warn("variable_rate", text))
         elif self.audio is not None and not self.is_still:
+            if not self.audio.duration:
+                raise VideoError(self.path, "its audio cannot be decoded", "broken")
             self.duration = self.audio.offset + self.audio.duration
         else:
             self.duration = 0.0
+        check_length(self.path, self.duration)
         if self.is_still:
             self._own_warnings.append(Warn("still", "a still image: nothing temporal was seen"))
         self.start = 0.0 if start is None else float(start)
@@ -232,7 +235,7 @@ class ClipReader:
                 try:
                     self.audio = audio()
                 except VideoError as error:
-                    if not spec.needs_images:
+                    if self.images is None:
                         raise
                     text = f"{error.reason}; the prediction comes from the frames alone"
                     self._own_warnings.append(Warn("no_audio", text))
@@ -411,7 +414,7 @@ class ClipReader:
     def _clip(self, plan: Plan, readings: Mapping[str, Reading]) -> RawClip:
         names = list(self.spec.streams)
         if not any(readings[name].mask.any() for name in names):
-            code = "no_video" if self.spec.needs_images else "no_audio"
+            code = "no_audio" if self.images is None else "no_video"
             text = f"from {plan.start:.2f} to {plan.end:.2f} s there is nothing that the model can look at"
             raise VideoError(self.path, text, code)
         no_face = plan.moments.no_face

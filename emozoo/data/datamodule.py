@@ -225,6 +225,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.every_row: tuple[Row, ...] = ()  # that some fold or split may train on
         self._summary = "setup() was not called"  # which rows train, validate and are tested
         self.skipped: list[str] = []
+        self._unread: list[str] = []  # errors of batches that came as None
         self._datasets: dict[str, ClipDataset] = {}
         self._features: FeatureDataset | None = None
         self._run_seed: int | None = None
@@ -420,13 +421,23 @@ class EmotionDataModule(L.LightningDataModule):
     def _options(self, rows: Sequence[Row], *, train: bool) -> dict[str, Any]:
         """Arguments of a DataLoader of clips of these rows."""
         augment, skip = self.augment if train else None, train or self.allow_missing
-        collate = Collate(rows, self.spec, self.labels, augment, motion_share=self.motion_share, skip=skip)
+        collate = Collate(
+            rows, self.spec, self.labels, augment, motion_share=self.motion_share, skip=skip, unread=self._unread
+        )
         return {"num_workers": self.num_workers, "collate_fn": collate}
+
+    def take_skipped(self, batch: Batch | None) -> list[str]:
+        """One line for each row that could not be read and is not in the batch; of None, a batch without any, once."""
+        if batch is not None:
+            return batch.skipped
+        lines = self._unread.copy()
+        self._unread.clear()
+        return lines
 
     def on_after_batch_transfer(self, batch: Batch | None, dataloader_idx: int) -> Batch | None:
         """Counts the clips that could not be read, and warns: none is left out silently."""
-        if batch is not None and batch.skipped:
-            self.skipped += batch.skipped
+        if skipped := self.take_skipped(batch):
+            self.skipped += skipped
             warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)
         return batch
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emozoo.data import faces, store
+from emozoo.data.container import check_length
 from emozoo.data.manifest import Row
 from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, VideoError
@@ -145,15 +146,22 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
                 for _ in images.frames(usable):  # raises for damage that only decoding shows
                     pass
             chosen = usable[np.unique(np.array([1, 2, 3]) * (len(usable) - 1) // 4)] if count > 1 else usable
+            check_length(path, float(images.stamps[-1]))
             size, frames = images.size, list(images.frames([int(i) for i in chosen]))
             warnings += images.warnings
         finally:
             images.close()
     if header is not None and header.has_audio:
-        audio = media.AudioTrack(path, 16000, header, getattr(images, "clock", None))
-        if audio.duration == 0 and images is None:
-            raise VideoError(path, "its audio cannot be decoded", "broken")
-        warnings += audio.warnings
+        try:
+            audio = media.AudioTrack(path, 16000, header, getattr(images, "clock", None))
+            if audio.duration == 0 and images is None:
+                raise VideoError(path, "its audio cannot be decoded", "broken")
+            check_length(path, audio.duration)
+            warnings += audio.warnings
+        except VideoError as error:  # the images are there
+            if images is None:
+                raise
+            warnings.append(media.Warn(error.code, error.reason))
     elif images is None:
         raise VideoError(path, "has neither video nor audio", "no_video")
     return size, frames, [(w.code, w.text) for w in warnings]

@@ -14,9 +14,9 @@ from os import PathLike
 from pathlib import Path, PurePath
 from typing import IO, NamedTuple
 
-import av
 from PIL import Image
 
+from emozoo.data.container import open_container
 from emozoo.data.manifest import MEDIA, of_the_system
 from emozoo.errors import UsageError
 
@@ -212,7 +212,7 @@ def is_ours(path: Path) -> bool:
                 with Image.open(path) as image:
                     return image.info.get("Software") == MARK
             case ".mp4":
-                with av.open(str(path)) as box:
+                with open_container(path) as box:
                     return box.metadata.get("comment") == MARK
             case suffix if suffix in _WRITTEN:
                 with path.open(encoding="utf-8") as file:

@@ -27,6 +27,7 @@ from emozoo.data.image_format import (
     looks_like,
     opencv_reads,
     png_is_cut,
+    png_is_damaged,
 )
 from emozoo.errors import VideoError
 
@@ -36,15 +37,19 @@ PILLOW_FORMATS = {
     "JPEG": ("JPEG", "MPO"), "PNG": ("PNG",), "GIF": ("GIF",), "WebP": ("WEBP",), "BMP": ("BMP",), "TIFF": ("TIFF",),
     "AVIF": ("AVIF",), "HEIC": ("HEIF",),
 }  # fmt: skip
+STRIP = 512  # rows
 # Exceptions that decoders raise for files that are damaged or cut off.
 DECODE_ERRORS = (
     OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, TypeError, RuntimeError, MemoryError,
-    struct.error, zlib.error,
+    struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 
 def _to_eight_bits(image: np.ndarray, notes: list[Warn]) -> np.ndarray:
-    """Pixels of any depth as uint8: the upper 8 bits of integers; floats from 0 to 1, or to 255 if any is above 1."""
+    """Pixels of any depth as uint8: the upper 8 bits of integers; floats from 0 to 1, or to 255 if any is above 1.
+
+    ``image`` must not be used afterwards: large ones are changed where they are.
+    """
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:
@@ -53,8 +58,7 @@ def _to_eight_bits(image: np.ndarray, notes: list[Warn]) -> np.ndarray:
         if top > 0 and bits < 16:
             text = f"the 16-bit image has no value above {top}: it was read as an image of {bits} bits"
             notes.append(Warn("bit_depth", text))
-            return (image >> (bits - 8)).astype(np.uint8)
-        return (image >> 8).astype(np.uint8)
+        return np.right_shift(image, bits - 8, out=image).astype(np.uint8)
     if image.dtype.kind == "f":
         known = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
         return (known * (255.0 if known.max() <= 1 else 1.0) + 0.5).clip(0, 255).astype(np.uint8)
@@ -74,9 +78,19 @@ def to_rgb(image: Image.Image, notes: list[Warn]) -> np.ndarray:
             grey = grey.astype(np.uint16)
         return np.repeat(_to_eight_bits(grey.astype(grey.dtype.newbyteorder("=")), notes)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return _on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     return np.array(image.convert("RGB"))
+
+
+def _on_white(image: Image.Image) -> np.ndarray:
+    """RGB uint8 (H, W, 3) of an RGBA image on white, made in strips: a large one is not held three times."""
+    width, height = image.size
+    out = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, STRIP):
+        strip = image.crop((0, top, width, min(top + STRIP, height)))
+        white = Image.new("RGBA", strip.size, "white")
+        out[top : top + STRIP] = np.asarray(Image.alpha_composite(white, strip).convert("RGB"))
+    return out
 
 
 def _register_heif(path: str | os.PathLike[str]) -> None:
@@ -113,9 +127,9 @@ def open_pillow(path: str | os.PathLike[str], data: bytes, kind: str) -> Image.I
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF data say."""
+    """The image turned as its EXIF data say; itself where they say nothing."""
     try:
-        return ImageOps.exif_transpose(image)
+        return image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
     except DECODE_ERRORS:  # unreadable EXIF data
         return image
 
@@ -195,12 +209,16 @@ def decode(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, list[
         if kind == "PNG" and png_is_cut(data):
             raise VideoError(path, "the PNG file is cut off: fetch it again", "broken")
         deep = kind == "PNG" and data[24] == 16
-        image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
+        if kind == "PNG" and png_is_damaged(data):  # OpenCV would write of it to stderr
+            notes.append(Warn("broken_part", "damaged file: the pixels of the PNG do not match their checksum"))
+        else:
+            image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
     elif kind == "TIFF":
         image = _read_deep_tiff(path, data)
     if image is None:
         return _read_pillow(path, data, kind, notes)
     try:
-        return cv2.cvtColor(_to_eight_bits(image, notes), cv2.COLOR_BGR2RGB), notes
+        image = _to_eight_bits(image, notes)  # and the deeper one is gone before the next copy is made
     except ValueError as e:
         raise VideoError(path, str(e)) from None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), notes

@@ -8,8 +8,13 @@ from __future__ import annotations
 import os
 import re
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
+
+from PIL import Image
 
 from emozoo.data.container import check_file
 from emozoo.errors import VideoError
@@ -102,6 +107,15 @@ def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
         raise VideoError(path, f"an image of {width} x {height} pixels has no pixels", "broken")
 
 
+def pixels_of(path: str | os.PathLike[str]) -> int:
+    """How many pixels an image file announces; 0 where its header cannot be read."""
+    with suppress(Exception), warnings.catch_warnings():  # whatever a damaged header makes Pillow throw
+        warnings.simplefilter("ignore")  # of large sizes
+        with Image.open(path) as image:
+            return image.width * image.height
+    return 0
+
+
 class JpegHeader(NamedTuple):
     """Header of a JPEG: size in pixels, number of color channels, and the byte at which the compressed pixels begin."""
 
@@ -147,30 +161,30 @@ def jpeg_is_complete(data: bytes, scan: int) -> bool:
     return False
 
 
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bool]]:
+    """The name of each chunk of a PNG up to the last, and whether it is there and matches its checksum."""
+    at, name = 8, b""
+    while at + 12 <= len(data) and name != b"IEND":
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        yield name, zlib.crc32(memoryview(data)[at + 4 : end]) == int.from_bytes(data[end : end + 4], "big")
+        at = end + 4
+
+
 def png_is_whole(data: bytes) -> bool:
     """Whether a PNG has all its chunks, the last included, and each matches its checksum."""
-    at = 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        end = at + 8 + length
-        if end + 4 > len(data) or zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
-            return False
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
-        at = end + 4
-    return False
+    chunks = list(_png_chunks(data))
+    return bool(chunks) and chunks[-1][0] == b"IEND" and all(fits for _, fits in chunks)
 
 
 def png_is_cut(data: bytes) -> bool:
     """Whether a PNG ends before its last chunk."""
-    at = 8
-    while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == b"IEND":
-            return False
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return True
+    return all(name != b"IEND" for name, _ in _png_chunks(data))
+
+
+def png_is_damaged(data: bytes) -> bool:
+    """Whether a chunk that decoders need, whose name begins with a capital, does not match its checksum."""
+    return any(name[:1].isupper() and not fits for name, fits in _png_chunks(data))
 
 
 def opencv_reads(path: str | os.PathLike[str], data: bytes, kind: str) -> bool:

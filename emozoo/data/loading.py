@@ -251,6 +251,12 @@ class _Seeded(DistributedSampler[tuple[int, int]]):
         return len(self.order)
 
 
+class _Unread(NamedTuple):
+    """What comes from a worker process in place of a batch of which no clip could be read: their errors."""
+
+    lines: list[str]
+
+
 class ClipLoader(DataLoader[Any]):
     """A DataLoader that raises errors of worker processes as they are: torch would change their class and text."""
 
@@ -274,6 +280,9 @@ class ClipLoader(DataLoader[Any]):
         for batch in super().__iter__():
             if isinstance(batch, EmozooError):
                 raise batch
+            if isinstance(batch, _Unread) and isinstance(self.collate_fn, Collate):
+                self.collate_fn.unread += batch.lines
+                batch = None
             yield batch
 
 
@@ -387,6 +396,7 @@ class Collate:
         augment: by stream; None outside training.
         motion_share: fraction of the batches in which stills are moved.
         skip: leaves out clips that cannot be read, with their errors in ``Batch.skipped``; else they are raised.
+        unread: the errors of batches of which no clip could be read, which come as None, are appended to this list.
     """
 
     def __init__(
@@ -398,21 +408,23 @@ class Collate:
         *,
         motion_share: float = 1.0,
         skip: bool,
+        unread: list[str] | None = None,
     ) -> None:
+        self.unread = [] if unread is None else unread
         self.rows, self.spec, self.labels, self.augment, self.skip = rows, spec, labels, augment, skip
         self.motion_share = motion_share
         self.still_augment = augment and {k: replace(a, motion=0.0) for k, a in augment.items()}
         for settings in (augment or {}).values():
             pixel_steps(settings)  # imports albumentations once, here, and not in each worker process of each epoch
 
-    def __call__(self, drawn: list[Sample]) -> Batch | EmozooError | None:
-        """Returns a batch, None where no clip of it could be read, or the error that :class:`ClipLoader` raises."""
+    def __call__(self, drawn: list[Sample]) -> Batch | EmozooError | _Unread:
+        """Returns a batch, or what :class:`ClipLoader` raises or makes None of, where no clip of it could be read."""
         try:
             return self._batch(drawn)
         except EmozooError as error:  # labels per frame that are damaged, say
             return error
 
-    def _batch(self, drawn: list[Sample]) -> Batch | EmozooError | None:
+    def _batch(self, drawn: list[Sample]) -> Batch | EmozooError | _Unread:
         for x in drawn:
             if isinstance(x.clip, EmozooError) and not isinstance(x.clip, VideoError):
                 return x.clip
@@ -423,7 +435,7 @@ class Collate:
         if not good:
             if len(bad) > len(drawn):  # in training: other processes would wait for this batch
                 return DatasetError(f"{len(bad)} clips in a row cannot be read, the last: {bad[-1]}; run emozoo check")
-            return None
+            return _Unread([str(e) for e in bad])
         raws = [x for x, _, _ in good]
         rows = [self.rows[i] for _, i, _ in good]
         moves = good[0][2] % 1000 < 1000 * self.motion_share

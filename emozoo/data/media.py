@@ -126,6 +126,7 @@ def _index(path: str) -> Index:
     mended = close_jumps(times, lambda a, b: _heard(path, a + known[0] * unit, b + known[0] * unit))
     span = float(times[-1]) if len(times) else 0.0
     simple &= len(known) > 1 and not mended.jumps and abs(known[0] * unit) < START_S and announced < 2 * span + START_S
+    simple &= bool((np.diff(times) <= LONG_GAP_S).all())  # decord allocates for the frames that could lie in a gap
     return Index(known, unit, closed, mended, bool(simple))
 
 

@@ -111,7 +111,8 @@ class AudioTrack:
             self._clock, self._start = Clock(header.audio_start, clock.length), 0.0
         self.offset = self._start
         self._announced = header.audio_s
-        self._may_be_long = max(header.audio_s, header.total_s) > WHOLE_AUDIO_S
+        # the clock, too: a file may announce no length, and hold a piece of audio hours after the first
+        self._may_be_long = max(header.audio_s, header.total_s, self._clock.length) > WHOLE_AUDIO_S
         self._samples: np.ndarray | None = None
         self._holes: list[tuple[float, float]] = []
 
