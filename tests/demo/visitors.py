@@ -1,9 +1,10 @@
-"""People and programs that use the web page at once, without browsers: what those send, over plain HTTP."""
+"""People with the web page open, many at once, without browsers: what those send, over plain HTTP."""
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 from demo_server import MODEL, Server
 
 TABS = 4  # of the page, by which a file can be sent: the first calls of its interface
-SECONDS = 120.0  # after which a request counts as not answered
+SECONDS = 300.0  # after which a request counts as not answered
 
 
 def contents(folder: Path | None) -> set[str]:
@@ -45,33 +46,28 @@ class Visitor:
         return self.web.post("queue/join", json=body)
 
     def shown(self) -> str:
-        """The HTML of the result, or the text of the error, once it is there."""
+        """The HTML of the result, or the text of the error, once it is there. Raises httpx.TimeoutException."""
+        until = time.monotonic() + SECONDS
         with self.web.stream("GET", "queue/data", params={"session_hash": self.session}) as lines:
             for line in lines.iter_lines():
                 if line.startswith("data:") and (message := json.loads(line[5:]))["msg"] == "process_completed":
                     output = message["output"]
                     return str(output["data"][0] if message["success"] else output["error"])
-        raise EOFError("the server ended the connection without an answer")
+                if time.monotonic() > until:
+                    raise httpx.ReadTimeout("the queue moves no more")
+        raise httpx.RemoteProtocolError("the connection ended without an answer")
 
-    def predict(self, path: Path, name: str | None = None) -> str:
+    def predict(self, path: Path) -> str:
         """Uploads a file and presses Predict; returns the HTML of the result, or the line why there is none."""
-        sent = self.upload(path, name)
-        if sent.status_code != 200:
-            return sent.text
-        joined = self.join(sent.json()[0])
-        return self.shown() if joined.status_code == 200 else str(joined.json()["detail"])
+        return self.begin(path) or self.shown()
 
-    def ask(self, path: Path) -> dict[str, Any] | str:
-        """Uploads a file and asks for its prediction as programs do; returns the line where there is none."""
+    def begin(self, path: Path) -> str:
+        """Uploads a file and presses Predict; returns the line where it is not taken, empty where it is."""
         sent = self.upload(path)
         if sent.status_code != 200:
             return sent.text
-        joined = self.web.post("call/predict", json={"data": [_file(sent.json()[0]), MODEL]})
-        if joined.status_code != 200:
-            return str(joined.json()["detail"])
-        reply = self.web.get(f"call/predict/{joined.json()['event_id']}").text
-        last = json.loads(reply[reply.rindex("\ndata:") + 6 :])
-        return last["error"] if isinstance(last, dict) else last[0]
+        joined = self.join(sent.json()[0])
+        return "" if joined.status_code == 200 else str(joined.json()["detail"])
 
 
 def _file(path: str) -> dict[str, Any]:
