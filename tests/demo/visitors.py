@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,14 @@ SECONDS = 300.0  # after which a request counts as not answered
 
 
 def contents(folder: Path | None) -> set[str]:
-    """The files below a folder that hold anything."""
-    found = () if folder is None else folder.rglob("*")
-    return {str(path.relative_to(folder)) for path in found if path.is_file() and path.stat().st_size}
+    """The files below a folder that hold anything; it may be at work meanwhile."""
+    found = set()
+    for at, _, names in os.walk(folder or ""):
+        for path in (Path(at, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.stat().st_size:
+                    found.add(str(path))
+    return found
 
 
 class Visitor:
