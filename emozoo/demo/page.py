@@ -191,4 +191,5 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
         webbrowser.open(address)
     while not stop.wait(SWEEP_SECONDS):
         service.sweep()
+    service.end()
     page.close(verbose=False)

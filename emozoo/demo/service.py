@@ -138,6 +138,8 @@ class Service:
         self._predictor = lru_cache(maxsize=MODELS_IN_MEMORY)(self._load)
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Path, Path]] = {}  # by page: the folder of its results, the file that was sent
+        self._at_work = threading.Lock()  # held during a prediction, and for ever once the service has ended
+        self._ended = False
 
     def _load(self, model: str) -> Predictor:
         return Predictor(model, evidence=True, device=self.device)
@@ -145,8 +147,26 @@ class Service:
     def predict(self, path: Path, model: str, progress: Progress) -> Prediction:
         """The prediction that ``emozoo predict`` gives for the file; one with an error where it is unfit or too long.
 
-        Raises EmozooError for a model that cannot be had, and for a path of anything but a file that was sent.
+        Raises EmozooError for a model that cannot be had, for a path of anything but a file that was sent, and where
+        the server ends meanwhile.
         """
+        with self._work(progress) as report:
+            return self._predict(path, model, report)
+
+    @contextmanager
+    def _work(self, progress: Progress) -> Iterator[Progress]:
+        """Keeps the service from ending during the block; yields a ``progress`` that raises once it should end."""
+
+        def report(fraction: float, what: str) -> None:
+            if self._ended:
+                raise UsageError("the server ends: send the file to the next one")
+            progress(fraction, what)
+
+        report(0.0, "waiting")
+        with self._at_work:
+            yield report
+
+    def _predict(self, path: Path, model: str, progress: Progress) -> Prediction:
         self._check_sent(path)
         progress(0.0, "loading the model")
         predictor = self._predictor(model)
@@ -179,19 +199,20 @@ class Service:
 
         What the page had before is removed; what is written after the page was closed, too. Raises as :meth:`predict`.
         """
-        self._check_sent(path)
-        self.close(page, but=path)
-        folder = self.folder / secrets.token_urlsafe(16)
-        folder.mkdir()
-        with self._lock:
-            self._open[page] = (folder, path)
-        try:
-            return self._write(folder, path, self.predict(path, model, progress), progress)
-        finally:
+        with self._work(progress) as report:
+            self._check_sent(path)
+            self.close(page, but=path)
+            folder = self.folder / secrets.token_urlsafe(16)
+            folder.mkdir()
             with self._lock:
-                closed = self._open.get(page) != (folder, path)
-            if closed:
-                _remove(folder)
+                self._open[page] = (folder, path)
+            try:
+                return self._write(folder, path, self._predict(path, model, report), report)
+            finally:
+                with self._lock:
+                    closed = self._open.get(page) != (folder, path)
+                if closed:
+                    _remove(folder)
 
     def _write(self, folder: Path, path: Path, prediction: Prediction, progress: Progress) -> Results:
         named = replace(prediction, file=path.name)
@@ -216,6 +237,11 @@ class Service:
             _remove(folder)
             if path != but and path.parent != self.folder / SAMPLES:
                 _remove(path.parent)  # of this file alone
+
+    def end(self) -> None:
+        """Ends the prediction that runs, and waits for that: nothing is written any more when this returns."""
+        self._ended = True
+        self._at_work.acquire()
 
     def sweep(self) -> None:
         """Removes what was sent or written longer than ``KEEP_SECONDS`` ago, predicted or not, whole or not."""
