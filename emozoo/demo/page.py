@@ -18,6 +18,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from emozoo.data.find import one_line
+from emozoo.data.manifest import MEDIA
 from emozoo.demo import guard, result
 from emozoo.demo.samples import FILES, MODELS, sample
 from emozoo.demo.service import MAX_MB, MAX_SECONDS, MAX_WAITING, SAMPLES, Progress, Service, model_choices
@@ -124,7 +125,7 @@ def _sources() -> dict[str, gr.components.Component]:
     camera = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}})
     found: dict[str, gr.components.Component] = {
         "File": gr.File(
-            label="Video, image or audio", file_types=guard.FILE_TYPES, height=150, elem_id="file", render=False,
+            label="Video, image or audio", file_types=sorted(MEDIA), height=150, elem_id="file", render=False,
         ),
         "Film": gr.Video(
             label="Film yourself", sources=["webcam"], include_audio=True, webcam_options=camera, render=False

@@ -69,7 +69,7 @@ def bad(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     written = {
         "cut.mp4": data[: len(data) // 3], "noise.mkv": random.Random(1).randbytes(5000), "empty.mp4": b"",
         "text.mp4": b"this is no video", "script.py": b"print(1)", "bomb.png": png(16000, 12000),
-        "list.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2.0,\nfile://{clip}\n#EXT-X-ENDLIST\n".encode(),
+        "list.m3u": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2.0,\n{clip}\n#EXT-X-ENDLIST\n".encode(),
         "parts.avi": f"ffconcat version 1.0\nfile '{clip}'\n".encode(),
     }  # fmt: skip
     for name, content in written.items():
