@@ -125,7 +125,8 @@ def _sources() -> dict[str, gr.components.Component]:
     camera = gr.WebcamOptions(mirror=False, constraints={"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}})
     found: dict[str, gr.components.Component] = {
         "File": gr.File(
-            label="Video, image or audio", file_types=sorted(MEDIA), height=150, elem_id="file", render=False,
+            label="Video, image or audio", file_types=["video", "image", "audio", *sorted(MEDIA)], height=150,
+            elem_id="file", render=False,
         ),
         "Film": gr.Video(
             label="Film yourself", sources=["webcam"], include_audio=True, webcam_options=camera, render=False
