@@ -27,7 +27,7 @@ class Server:
         self.address = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "emozoo", "demo", "--no-browser", "--port", str(self.port), "--model", MODEL]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        env |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+        env |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary), "PYTHONFAULTHANDLER": "1"}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
         until = time.monotonic() + 120
@@ -44,4 +44,9 @@ class Server:
     def stop(self) -> int:
         """Ends it as a service manager does; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it writes what its threads do
+            self.process.wait()
+            pytest.fail(f"the server did not end:\n{self.log.read_text()}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,8 +30,10 @@ def demo(
     if find_spec("gradio") is None:
         raise UsageError('the web page needs gradio, which is not installed: pip install "emozoo[demo]"')
     check_name(model)
-    with tempfile.TemporaryDirectory(prefix="emozoo-demo-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # where gradio puts what is uploaded
+    from emozoo.demo.service import temporary_folder
+
+    with temporary_folder() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where gradio puts what is uploaded
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         from emozoo.demo.page import serve
         from emozoo.registry import resolve
@@ -41,4 +41,4 @@ def demo(
 
         if source_of(model) is None and (entry := resolve(model)[1]) is not None:
             model = entry.name
-        serve(Path(folder), model, device, host, port, browser)
+        serve(folder, model, device, host, port, browser)

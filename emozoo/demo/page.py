@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import webbrowser
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,15 @@ from starlette.middleware import Middleware
 
 from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA
-from emozoo.demo import result
+from emozoo.demo import guard, result
 from emozoo.demo.samples import FILES, MODELS, sample
-from emozoo.demo.service import MAX_MB, MAX_SECONDS, SAMPLES, Progress, Service, model_choices
+from emozoo.demo.service import MAX_MB, MAX_SECONDS, MAX_WAITING, SAMPLES, Progress, Service, model_choices
 from emozoo.errors import EmozooError, UsageError
 from emozoo.registry import resolve
 
 QUEUE = "model"  # events with this id wait for each other
-MAX_WAITING = 20
+SWEEP_SECONDS = 300  # between looks for what is old enough to be removed
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# The browser may load from, and send to, this server alone, whatever a library or a file name would have it do.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
-# Parts of paths: what gradio would fetch from elsewhere, and links under which it would store a page for others.
-REFUSED = ("/proxy=", "=http:", "=https:", "/deep_link")
 INTRODUCTION = """
 <div class="ez-title"><h1>emozoo</h1>
 <p>Emotion recognition from video, images and voice. Files stay on the machine that runs this page.</p></div>
@@ -46,41 +38,6 @@ HINT = (
 )
 
 _log = logging.getLogger(__name__)
-
-
-class LocalOnly:
-    """ASGI middleware: refuses requests for other hosts' files, and tells the browser to talk to this server alone.
-
-    ``hosts``: names by which the server may be called; empty: any. With names given, a page of another site cannot
-    reach a server on this machine through a name that it owns.
-    """
-
-    def __init__(self, app: Callable[..., Awaitable[None]], hosts: tuple[str, ...] = ()) -> None:
-        self.app, self.hosts = app, hosts
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")[0].strip("[]")
-        path = str(scope["path"])
-        if (self.hosts and host not in self.hosts) or any(part in path for part in REFUSED):
-            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"this page serves its own files alone"})
-            return
-
-        async def sent(event: MutableMapping[str, Any]) -> None:
-            if event["type"] == "http.response.start":
-                event["headers"] = [
-                    *event.get("headers", []),
-                    (b"content-security-policy", POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(event)
-
-        await self.app(scope, receive, sent)
 
 
 def build(service: Service, model: str) -> gr.Blocks:
@@ -120,7 +77,7 @@ def build(service: Service, model: str) -> gr.Blocks:
         found = resolve(needed)[1] if needed else None
         return str(sample(name, service.folder / SAMPLES)), found.name if found else gr.skip()
 
-    with gr.Blocks(title="emozoo", analytics_enabled=False, delete_cache=(300, 3600)) as page:
+    with gr.Blocks(title="emozoo", analytics_enabled=False) as page:
         gr.HTML(INTRODUCTION, js_on_load=None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
@@ -175,7 +132,8 @@ def _sources() -> dict[str, gr.components.Component]:
             label="Film yourself", sources=["webcam"], include_audio=True, webcam_options=camera, render=False
         ),
         "Photo": gr.Image(
-            label="Take a photo", sources=["webcam"], type="filepath", webcam_options=camera, render=False
+            label="Take a photo", sources=["webcam"], type="filepath", image_mode=None, webcam_options=camera,
+            render=False,
         ),
         "Voice": gr.Audio(label="Record your voice", sources=["microphone"], type="filepath", render=False),
     }  # fmt: skip
@@ -207,6 +165,7 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
 
     ``folder``: where everything that is sent and written lies.
     """
+    guard.install()
     service = Service(folder, device)
     page = build(service, model)
     local = host in LOOPBACK
@@ -218,7 +177,7 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
             pwa=False, mcp_server=False, run_history=False, enable_monitoring=False, footer_links=[],
             max_file_size=f"{MAX_MB}mb", theme=gr.themes.Base(font=font, font_mono=mono),
             css_paths=Path(__file__).parent / "page.css",
-            app_kwargs={"middleware": [Middleware(LocalOnly, hosts=LOOPBACK if local else ())]},
+            app_kwargs={"middleware": [Middleware(guard.LocalOnly, hosts=LOOPBACK if local else ())]},
         )  # fmt: skip
     except OSError as error:
         raise UsageError(
@@ -232,5 +191,7 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
         print(f"Whoever reaches {host} can use this page: it asks for no password.", flush=True)
     if browser:
         webbrowser.open(address)
-    stop.wait()
+    while not stop.wait(SWEEP_SECONDS):
+        service.sweep()
+    service.end()
     page.close(verbose=False)

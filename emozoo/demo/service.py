@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,16 +19,24 @@ from PIL import Image
 from emozoo import annotate, files, registry
 from emozoo.data.clips import ClipReader
 from emozoo.data.find import one_line
-from emozoo.errors import VideoError
+from emozoo.data.image_decode import open_pillow
+from emozoo.data.image_format import format_of
+from emozoo.data.media import is_image, read_header
+from emozoo.errors import UsageError, VideoError
 from emozoo.explain import Explanation
 from emozoo.inference import Prediction, Predictor
+from emozoo.journal import locked
 from emozoo.spec import ClipSpec, StreamKind
 
 MAX_MB = 200  # of a file that is sent to the page
 MAX_SECONDS = 180.0  # of a video or audio file
+MAX_PIXELS = 64_000_000  # of an image, or of a frame of a video: each million takes about 10 MB of memory
+MAX_WAITING = 50  # files in the queue
 KEEP_SECONDS = 3600  # after which files that were sent, and results, are removed
 MODELS_IN_MEMORY = 3
 SAMPLES = "samples"  # the folder of the drawn clips
+FOLDER = "emozoo-demo-"  # how the temporary folder of a server begins
+LOCK = ".lock"  # the file in it that is locked as long as the server runs
 MAX_SIDE = 1600  # pixels of an image on the page
 
 Progress = Callable[[float, str], None]  # called with the fraction that is done, in [0, 1], and what is being done
@@ -90,11 +99,38 @@ class Results:
     csv: Path | None = None
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is removed when the block ends. Removes those of servers that were killed, too."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        if _is_left_behind(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=FOLDER, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        starting = folder / f"{LOCK}.part"
+        with locked(starting, "the web page"):
+            starting.rename(folder / LOCK)  # locked before others see it
+            yield folder
+
+
+def _is_left_behind(folder: Path) -> bool:
+    """Whether the server of that folder is no more; false where the system cannot tell (Windows)."""
+    try:
+        import fcntl
+
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
 class Service:
     """Predicts files with any of the models. One file at a time: whoever calls it has a queue.
 
-    ``folder``: everything it writes lies below it; what is in ``folder / SAMPLES`` stays. A folder of results belongs
-    to one open page; its name is random, so that nobody finds the results of others by guessing.
+    ``folder``: everything it writes lies below it, and so do the files that are sent, each in a folder of its own;
+    what is in ``folder / SAMPLES`` stays. A folder of results belongs to one open page; its name is random, so that
+    nobody finds the results of others by guessing.
     """
 
     def __init__(self, folder: Path, device: str | None = None) -> None:
@@ -102,6 +138,8 @@ class Service:
         self._predictor = lru_cache(maxsize=MODELS_IN_MEMORY)(self._load)
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Path, Path]] = {}  # by page: the folder of its results, the file that was sent
+        self._at_work = threading.Lock()  # held during a prediction, and for ever once the service has ended
+        self._ended = False
 
     def _load(self, model: str) -> Predictor:
         return Predictor(model, evidence=True, device=self.device)
@@ -109,11 +147,36 @@ class Service:
     def predict(self, path: Path, model: str, progress: Progress) -> Prediction:
         """The prediction that ``emozoo predict`` gives for the file; one with an error where it is unfit or too long.
 
-        Raises EmozooError for a model that cannot be had.
+        Raises EmozooError for a model that cannot be had, for a path of anything but a file that was sent, and where
+        the server ends meanwhile.
         """
+        with self._work(progress) as report:
+            return self._predict(path, model, report)
+
+    @contextmanager
+    def _work(self, progress: Progress) -> Iterator[Progress]:
+        """Keeps the service from ending during the block; yields a ``progress`` that raises once it should end."""
+
+        def report(fraction: float, what: str) -> None:
+            if self._ended:
+                raise UsageError("the server ends: send the file to the next one")
+            progress(fraction, what)
+
+        report(0.0, "waiting")
+        with self._at_work:
+            yield report
+
+    def _predict(self, path: Path, model: str, progress: Progress) -> Prediction:
+        self._check_sent(path)
         progress(0.0, "loading the model")
         predictor = self._predictor(model)
         progress(0.0, "reading the file")
+        if _is_too_large(path):
+            return predictor.failed(
+                path, "too_large",
+                f"its images have more than {MAX_PIXELS / 1e6:.0f} million pixels, which this page does not take: make "
+                "them smaller, or use `emozoo predict`",
+            )  # fmt: skip
         seconds = 0.0
         with suppress(Exception):  # what is wrong with the file is said by its prediction
             reader = ClipReader(str(path), predictor.spec)
@@ -127,21 +190,35 @@ class Service:
             )  # fmt: skip
         return predictor.predict(path, lambda fraction: progress(fraction, "predicting"))
 
+    def _check_sent(self, path: Path) -> None:
+        if not path.is_file() or path.resolve().parent.parent != self.folder.resolve():
+            raise UsageError("the file is not here, or no longer: send it again")
+
     def results(self, page: str, path: Path, model: str, progress: Progress) -> Results:
         """Predicts a file for an open page and writes all there is to see and to take away.
 
-        What the page had before is removed. Raises EmozooError for a model that cannot be had.
+        What the page had before is removed; what is written after the page was closed, too. Raises as :meth:`predict`.
         """
-        self.close(page, but=path)
-        folder = self.folder / secrets.token_urlsafe(16)
-        folder.mkdir()
-        with self._lock:
-            self._open[page] = (folder, path)
-        prediction = self.predict(path, model, progress)
+        with self._work(progress) as report:
+            self._check_sent(path)
+            self.close(page, but=path)
+            folder = self.folder / secrets.token_urlsafe(16)
+            folder.mkdir()
+            with self._lock:
+                self._open[page] = (folder, path)
+            try:
+                return self._write(folder, path, self._predict(path, model, report), report)
+            finally:
+                with self._lock:
+                    closed = self._open.get(page) != (folder, path)
+                if closed:
+                    _remove(folder)
+
+    def _write(self, folder: Path, path: Path, prediction: Prediction, progress: Progress) -> Results:
         named = replace(prediction, file=path.name)
         if prediction.error:
             return Results(named)
-        stem = folder / (path.stem[:60] or "file")
+        stem = folder / (path.stem[:60].strip(".") or "file")
         table, record = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.json")
         files.write_atomic(record, (named.to_json(indent=1) + "\n").encode())
         named.to_csv(table)
@@ -153,22 +230,48 @@ class Service:
         return Results(named, _media(prediction, path, stem, progress), why, record, table)
 
     def close(self, page: str, but: Path | None = None) -> None:
-        """Removes the results of a page, and the file that it sent unless another page sent the same, or it is ``but``.
-
-        Removes what other pages left longer than ``KEEP_SECONDS`` ago, too.
-        """
-        old = time.time() - KEEP_SECONDS
+        """Removes the results of a page, and the file that it sent unless it is ``but``."""
         with self._lock:
-            gone = [
-                key for key, (folder, _) in self._open.items()
-                if key == page or not folder.is_dir() or folder.stat().st_mtime < old
-            ]  # fmt: skip
-            removed = [self._open.pop(key) for key in gone]
-            sent = {path for _, path in self._open.values()} | {but}
-        for folder, path in removed:
-            shutil.rmtree(folder, ignore_errors=True)
-            if path not in sent and path.parent != self.folder / SAMPLES:
-                shutil.rmtree(path.parent, ignore_errors=True)  # of this file alone: named by its content
+            folder, path = self._open.pop(page, (None, None))
+        if folder is not None and path is not None:
+            _remove(folder)
+            if path != but and path.parent != self.folder / SAMPLES:
+                _remove(path.parent)  # of this file alone
+
+    def end(self) -> None:
+        """Ends the prediction that runs, and waits for that: nothing is written any more when this returns."""
+        self._ended = True
+        self._at_work.acquire()
+
+    def sweep(self) -> None:
+        """Removes what was sent or written longer than ``KEEP_SECONDS`` ago, predicted or not, whole or not."""
+        old = time.time() - KEEP_SECONDS
+        for found in self.folder.iterdir():
+            with suppress(OSError):
+                if found.name not in (SAMPLES, LOCK) and found.lstat().st_mtime < old:
+                    _remove(found)
+        with self._lock:
+            self._open = {page: kept for page, kept in self._open.items() if kept[0].is_dir()}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_too_large(path: Path) -> bool:
+    """Whether an image of the file has more than ``MAX_PIXELS``, by its header; what that does not tell is small."""
+    try:
+        data = path.read_bytes() if is_image(path) else b""
+        if kind := format_of(data):
+            width, height = open_pillow(path, data, kind).size
+        else:
+            width, height = 1, read_header(path).frame_bytes // 3
+    except VideoError as error:
+        return isinstance(error.__context__, Image.DecompressionBombError)  # Pillow's own limit is higher
+    return width * height > MAX_PIXELS
 
 
 def _media(prediction: Prediction, path: Path, stem: Path, progress: Progress) -> Path | None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
@@ -72,18 +73,24 @@ def test_page_asks_for_nothing_elsewhere(server: Server):
 
 
 def test_nothing_is_left_when_it_ends(tmp_path: Path, clip: Path):
-    """Protects privacy: a service manager's signal ends it with exit code 0, and with all that was sent."""
+    """Protects privacy: a service manager's signal ends it with exit code 0, and with all that was sent.
+
+    Also amid predictions, and while others wait.
+    """
     pytest.importorskip("gradio", reason='the web page needs gradio: pip install "emozoo[demo]"')
+    from visitors import Visitor
+
     running = Server(tmp_path)
-    sent = subprocess.run(
-        ["curl", "-s", "-F", f"files=@{clip}", f"{running.address}/gradio_api/upload"], capture_output=True, text=True
-    )
-    (path,) = json.loads(sent.stdout)
-    assert Path(path).is_file()
-    assert running.folder in Path(path).parents
-    assert running.stop() == 0
+    with ExitStack() as stack:
+        for _ in range(5):
+            visitor = stack.enter_context(Visitor(running))
+            path = Path(visitor.upload(clip).json()[0])
+            assert visitor.join(str(path)).status_code == 200
+        assert path.is_file()
+        assert running.folder in path.parents
+        assert running.stop() == 0
     assert running.folder is None
-    assert not Path(path).exists()
+    assert not path.exists()
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
