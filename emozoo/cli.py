@@ -1,7 +1,7 @@
 """The command line: its commands in reading order, and how a run of one ends.
 
 Exit codes: 0 done; 1 done, but some item failed or a check found something; 2 wrong usage; 3 could not run; 130
-interrupted. Results go to stdout; progress, notes and errors to stderr, an error as one line.
+interrupted; 143 ended by SIGTERM. Results go to stdout; progress, notes and errors to stderr, an error as one line.
 """
 
 from __future__ import annotations

@@ -132,9 +132,8 @@ class Warm:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.kill()
+        self._process.wait()
 
 
 # -- in the warm process -----------------------------------------------------------------------------------------------

@@ -58,8 +58,8 @@ class Command:
 
 
 def _final(path: Path) -> bool:
-    """Whether a file in the cache of the hub's client is more than a part of what is fetched."""
-    return "blobs" not in path.parts
+    """Whether a file counts: in the cache of the hub's client those that it gives, not those that it keeps beside."""
+    return "hub" not in path.parts or "snapshots" in path.parts
 
 
 def _digest(path: Path) -> str:
@@ -67,6 +67,9 @@ def _digest(path: Path) -> str:
     if path.name == "config.json":
         config = json.loads(data)
         data = json.dumps({k: v for k, v in config.items() if k not in ("train_seconds", "resumed")}).encode()
+    if path.suffix == ".yaml":
+        settings = yaml.safe_load(data)
+        data = yaml.safe_dump(settings | {"ckpt_path": None}).encode()
     if path.suffix == ".ckpt":
         stored = torch.load(path, map_location="cpu", weights_only=True)
         parts = [(k, v.numpy().tobytes()) for k, v in stored["state_dict"].items()]
