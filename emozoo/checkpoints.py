@@ -45,10 +45,19 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise EmozooError(f"{path}: this checkpoint was not written ({error.strerror or error})") from error
 
 
-def save_whole(trainer: L.Trainer) -> None:
-    """Has a Trainer write its checkpoints so; a way of writing that its user or its strategy chose stays."""
+class _LineOfItsOwn(L.Callback):
+    """Ends the line of a progress bar before an error is printed."""
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero and trainer.progress_bar_callback is not None:
+            print()  # where Lightning's bars are
+
+
+def protect(trainer: L.Trainer) -> None:
+    """Has a Trainer write :class:`WholeCheckpoints`, unless its user or its strategy chose another way of writing."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = WholeCheckpoints()
+    trainer.callbacks.append(_LineOfItsOwn())  # type: ignore[attr-defined]
 
 
 @contextmanager

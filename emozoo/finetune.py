@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from emozoo import files, finetune_report
 from emozoo.callbacks import SaveWeights
 from emozoo.card import private
-from emozoo.checkpoints import interruptible, save_whole
+from emozoo.checkpoints import interruptible, protect
 from emozoo.data import datasets
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
@@ -320,7 +320,7 @@ def finetune(
         log_every_n_steps=1,
         default_root_dir=out,
     )
-    save_whole(trainer)
+    protect(trainer)
     with interruptible("run the same command again, it goes on from its last epoch"):
         trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
     report = Report(

@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from emozoo import files, moved, recipes, registry, settings
 from emozoo.callbacks import BestOnTest, SaveWeights
 from emozoo.card import card
-from emozoo.checkpoints import interruptible, save_whole
+from emozoo.checkpoints import interruptible, protect
 from emozoo.data.datamodule import EmotionDataModule, successor
 from emozoo.errors import EmozooError, UsageError
 from emozoo.module import EmotionModule
@@ -115,7 +115,7 @@ class EmozooCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         trainer = super().instantiate_trainer(**kwargs)
-        save_whole(trainer)
+        protect(trainer)
         return trainer
 
     def after_instantiate_classes(self) -> None:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class Running:
 
     def kill(self) -> None:
         """Ends the command and all processes that it started, as ``kill -9`` does."""
-        os.killpg(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def alive(self) -> bool:
         """Whether the command itself is still at work."""
@@ -72,7 +74,7 @@ class Running:
         seconds, seen = time.monotonic() - self.since, self.log.with_suffix(".json")
         count, opened = json.loads(seen.read_text()) if seen.is_file() else (0, [])
         return Ended(
-            answer["code"], self.log.read_text(), self.log.with_suffix(".err").read_text(), seconds,
+            answer["code"], *(p.read_text(errors="replace") for p in (self.log, self.log.with_suffix(".err"))), seconds,
             answer["peak_mib"], count, frozenset(opened), hung,
         )  # fmt: skip
 

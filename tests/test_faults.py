@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         EmotionModule(arch, size="lite").eval().save(root / arch)
     (root / "work").mkdir()
-    (root / "tmp").mkdir()
     (root / "logs").mkdir()
     return root
 
@@ -108,9 +108,11 @@ def endpoint() -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def warm(place: Path, endpoint: Hub) -> Iterator[Warm]:
     variables = {"HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    one = Warm(place / "logs", **variables, HF_HOME=str(place / "hf"), TMPDIR=str(place / "tmp"))
+    other_disk = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    one = Warm(place / "logs", **variables, HF_HOME=str(place / "hf"), TMPDIR=other_disk)
     yield one
     one.close()
+    shutil.rmtree(other_disk)
 
 
 @pytest.fixture(scope="module")
@@ -242,12 +244,213 @@ def survives(warm: Warm, command: Command, whole: Undisturbed, tally: Tally, **h
     return f"{how}, {first}: {wrong}"
 
 
-COMMANDS = ["predict", "prepare", "finetune", "train", "download"]
+# How many kills a command gets in the short run.
+COMMANDS = {"predict": 4, "prepare": 4, "finetune": 2, "train": 2, "download": 4}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed(name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]) -> None:
-    """Protects from kill -9 at any moment: what is there is whole, the next run gives what one run gives, bit by bit."""
+    """Protects work from kill -9 at any moment: what is there is whole, and the next run ends as one that was left
+    alone, bit by bit."""
     whole, counts = undisturbed(name), Tally(name)
-    wrong = [survives(warm, commands[name], whole, counts, **draw(i, name, whole)) for i in range(4)]
+    wrong = [survives(warm, commands[name], whole, counts, **draw(i, name, whole)) for i in range(COMMANDS[name])]
     assert not list(filter(None, wrong)), "\n".join(filter(None, wrong))
+
+
+@pytest.mark.soak(240)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_a_hundred_times(
+    name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed],
+    tally: Callable[[str, int], Tally],
+) -> None:  # fmt: skip
+    """The same for a hundred moments of each command."""
+    whole, counts = undisturbed(name), tally(f"killed: {name}", SEED)
+    wrong = [survives(warm, commands[name], whole, counts, **draw(i, name, whole)) for i in range(100)]
+    assert counts.lost == counts.hung == 0, "\n".join(filter(None, wrong))
+
+
+def test_killed_after_the_last_epoch(
+    warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]
+) -> None:
+    """Protects the weights of a training that was killed when only they were not written: going on writes them."""
+    whole, train = undisturbed("train"), commands["train"]
+    shutil.rmtree(train.out)
+    running = warm.start(*train.argv, watch=train.out / "last", moment=1)
+    assert running.wait().code == -signal.SIGKILL
+    assert not (train.out / "last" / hub.WEIGHTS).exists()
+    ended = train.run(warm, again=True)
+    assert ended.code == 0, ended
+    assert train.results() == whole.results
+
+
+def test_a_tag_that_a_kill_left_incomplete_is_not_taken(warm: Warm, commands: dict[str, Command], place: Path) -> None:
+    """Protects a training with a tag: weights that a kill left without their config do not stop the next run."""
+    train = commands["train"]
+    shutil.rmtree(train.out, ignore_errors=True)
+    settings = yaml.safe_load((place / "recipe.yaml").read_text())
+    settings["trainer"]["callbacks"][-1]["init_args"] |= {"folder": str(train.out / "own"), "tag": "mine_v1"}
+    (place / "tagged.yaml").write_text(yaml.safe_dump(settings))
+    tagged = replace(train, argv=["train", "--config", place / "tagged.yaml", "--trainer.default_root_dir", train.out])
+    own = train.out / "own" / "caer_net_s.mine_v1"
+    for moment in (4, 7):  # with the first file, and with the first two
+        assert warm.run(*tagged.argv, *tagged.again(), watch=own, moment=moment).code == -signal.SIGKILL
+        assert len(list(own.glob("[!.]*"))) == {4: 1, 7: 2}[moment]
+    ended = tagged.run(warm, again=True)
+    assert ended.code == 0, ended
+    assert sorted(p.name for p in own.glob("[!.]*")) == [hub.CARD, hub.CONFIG, hub.WEIGHTS]
+
+
+@pytest.mark.parametrize("name", ["predict", "prepare", "finetune", "train"])
+def test_no_name_is_there_before_its_content(name: str, undisturbed: Callable[[str], Undisturbed]) -> None:
+    """Protects from half files under their final names, whenever a kill comes: none is opened to be written, but logs.
+
+    The folder for temporary files is on another disk here, as on many machines.
+    """
+    assert {Path(n).name for n in undisturbed(name).ended.opened} <= set(LOGS)
+
+
+# -- disks and permissions ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mounted(place: Path) -> Iterator[Callable[..., None]]:
+    """``mounted(*options)`` puts a small file system, or a view of the folder itself, over the folder of results."""
+    work = place / "work"
+
+    def mount(*options: str) -> None:
+        done = subprocess.run(["mount", *options, str(work)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"only root may mount a file system: {done.stderr.strip()}")
+
+    shutil.rmtree(work / "out", ignore_errors=True)
+    yield mount
+    while work.is_mount():
+        subprocess.run(["umount", str(work)], check=True)
+
+
+def refused(ended: Ended, *why: str) -> None:
+    print("SHOW", ended.code, [x[:300] for x in ended.err.splitlines() if x.startswith("error")])
+    """Asserts that a command ended by itself, with one line for what it could not do, and no traceback."""
+    assert not ended.hung
+    assert ended.code in (1, 2, 3), ended
+    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert lines, ended
+    assert all(any(w in line for w in why) for line in lines), ended
+    assert "Traceback" not in ended.err, ended
+
+
+# Room for a part of what each command writes, in KiB.
+ROOM = {"predict": 80, "prepare": 64, "finetune": 6000, "train": 6000, "download": 200}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_full_disk(
+    name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed],
+    mounted: Callable[..., None],
+) -> None:  # fmt: skip
+    """Protects work on a disk that becomes full: it is said, nothing is half, and with room the same command goes on."""
+    whole, command = undisturbed(name), commands[name]
+    mounted("-t", "tmpfs", "-o", f"size={ROOM[name]}k", "none")
+    ended = command.run(warm)
+    refused(ended, "No space left on device")
+    assert lost(command, whole) is None
+    mounted("-o", "remount,size=64m")
+    ended = command.run(warm, again=True)
+    assert ended.code == 0, ended
+    assert command.results() == whole.results
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_read_only(name: str, warm: Warm, commands: dict[str, Command], mounted: Callable[..., None]) -> None:
+    """Protects from hours of work for a folder that cannot be written: it is said in one line."""
+    command = commands[name]
+    mounted("-t", "tmpfs", "-o", "ro", "none")
+    refused(command.run(warm), "Read-only file system")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_permission_denied(name: str, warm: Warm, commands: dict[str, Command], place: Path) -> None:
+    """The same for a folder that belongs to somebody else; the command runs without root's right to write anywhere."""
+    command = commands[name]
+    shutil.rmtree(command.out, ignore_errors=True)
+    (place / "work").chmod(0o500)
+    try:
+        refused(command.run(warm, permitted=False), "Permission denied")
+    finally:
+        (place / "work").chmod(0o700)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def until(condition: Callable[[], Any], running: Any) -> Any:
+    """Waits for something to happen while a command runs; what it was."""
+    while not (found := condition()):
+        assert running.alive(), running.wait()
+        time.sleep(0.01)
+    return found
+
+
+def test_a_dead_worker(warm: Warm, commands: dict[str, Command]) -> None:
+    """Protects from a run that waits forever for a process that the system has ended: one line that says so."""
+    train = commands["train"]
+    shutil.rmtree(train.out, ignore_errors=True)
+    running = warm.start(*train.argv, "--data.num_workers", 1, "--trainer.max_epochs", 1000)
+    until((train.out / "checkpoints" / "last.ckpt").is_file, running)
+    os.kill(running.workers()[0], signal.SIGKILL)
+    ended = running.wait(30)
+    refused(ended, "a process that reads data was ended")
+    assert ended.code == 3
+
+
+@pytest.mark.parametrize("name", ["train", "finetune", "predict"])
+def test_ended_by_a_scheduler(
+    name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]
+) -> None:
+    """Protects work whose time is over: SIGTERM is no success and costs at most an epoch or a file; what was done is
+    gone on with, to the same results."""
+    whole, command = undisturbed(name), commands[name]
+    shutil.rmtree(command.out, ignore_errors=True)
+    running = command.start(warm)
+    first = {"train": "checkpoints/last.ckpt", "finetune": "last.ckpt", "predict": "angry/0.json"}[name]
+    until((command.out / first).is_file, running)
+    os.kill(running.pid, signal.SIGTERM)
+    ended = running.wait()
+    assert ended.code in (143, -signal.SIGTERM), ended
+    if ended.code == 143:
+        refused(replace(ended, code=3), "ended by SIGTERM before it was done: run")
+    assert lost(command, whole) is None
+    again = command.run(warm, again=True)
+    assert again.code == 0, again
+    assert command.results() == whole.results
+    if name == "predict":
+        assert "were predicted before; going on with the rest" in again.err
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.mark.parametrize("dead", [1, pytest.param(0, marks=pytest.mark.soak(20))])
+def test_a_lost_rank(dead: int, warm: Warm, commands: dict[str, Command]) -> None:
+    """Protects a training on several processes of which one is gone: the other ends soon, and says so."""
+    train = commands["train"]
+    shutil.rmtree(train.out, ignore_errors=True)
+    more = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.max_epochs", 1000)
+    launcher = {  # as torchrun sets it
+        "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
+        "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "none",
+    }  # fmt: skip
+    both = [warm.start(*train.argv, *more, **launcher, RANK=rank, LOCAL_RANK=rank) for rank in (0, 1)]
+    try:
+        until((train.out / "checkpoints" / "last.ckpt").is_file, both[0])
+        both[dead].kill()
+        ended = both[1 - dead].wait(60)
+    finally:
+        both[0].kill()
+        both[1].kill()
+    refused(ended, "another process of this training has ended")
