@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +25,9 @@ class WholeCheckpoints(TorchCheckpointIO):
     checkpoint before, and a kill leaves neither of them.
     """
 
-    def save_checkpoint(
-        self, checkpoint: Mapping[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         if "://" in str(path):
-            super().save_checkpoint(dict(checkpoint), path, storage_options)
+            super().save_checkpoint(checkpoint, path, storage_options)
             return
         path, data = Path(path), io.BytesIO()
         torch.save(checkpoint, data)

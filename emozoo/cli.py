@@ -16,7 +16,7 @@ import typer
 
 from emozoo import __version__
 from emozoo.commands import benchmark, data, demo, export, hub, models, predict, speed, train
-from emozoo.commands.shared import bug_text, fail, note
+from emozoo.commands.shared import bug_text, disk_text, fail, note
 from emozoo.errors import EmozooError
 
 app = typer.Typer(
@@ -95,4 +95,4 @@ def main() -> int:
     except Exception as error:
         if debug:
             raise
-        return fail(bug_text(error), 3)
+        return fail(disk_text(error) if isinstance(error, OSError) else bug_text(error), 3)

@@ -268,6 +268,7 @@ def finetune(
             f"{last} was made from other weights, data or settings: choose another --out, "
             "or begin anew with --no-resume"
         )
+    files.check_writable(out)
     stills = all(is_image(r.path) for r in manifest.rows)
     augment = {
         s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.kind.needs_images
