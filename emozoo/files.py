@@ -85,7 +85,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def check_writable(out: Path) -> None:
-    """Tries to write into the folder of ``--out`` before there is anything to write. Raises EmozooError if that fails."""
+    """Tries to write into the folder of ``--out`` before hours of work for it. Raises EmozooError if that fails."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; give a folder")
     try:
