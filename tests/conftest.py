@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import soak_table
+from faults import Warm
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network; those of the hub have a server of their own
 
@@ -56,6 +57,14 @@ def no_network() -> Iterator[None]:
     patch.setattr(socket, "getaddrinfo", getaddrinfo)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Runs commands of emozoo in processes of their own that have imported torch already."""
+    process = Warm(tmp_path_factory.mktemp("warm"))
+    yield process
+    process.close()
 
 
 @pytest.fixture

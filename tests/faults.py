@@ -1,6 +1,7 @@
-"""A warm process that runs commands of emozoo in forked children, which are ended at chosen moments.
+"""A warm process that runs commands of emozoo in forked children, which can be ended at chosen moments.
 
-Importing torch takes seconds, so it is done once: each case of tests/test_faults.py costs what its command does alone.
+Importing torch takes seconds, so it is done once: a command in a process of its own costs what it does alone. It has
+the caller's environment and folder; libraries that read a variable when they are imported (HF_*) do not see a new one.
 
 A case ends by ``kill -9`` of all its processes, at a time or at a moment of writing: just before the n-th time that the
 command opens a file to write, renames, links or removes one; or in the middle of a file, when it has so many bytes.
@@ -83,10 +84,12 @@ class Warm:
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder, self._count = folder, 0
-        env = {**os.environ, "PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+        own = {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
+        self._variables = own | variables
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env | variables
-        )
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | self._variables,
+        )  # fmt: skip
         assert self.answer(LIMIT_S) == {"ready": 1}, "one thread: others would be missing after a fork"
 
     def start(
@@ -101,14 +104,15 @@ class Warm:
             moment: kills all processes at this moment, from 1; ``sent``: the command gets this signal in place of it.
             bytes: ends the command in the middle of a file that grows to more bytes.
             permitted: False takes the right to ignore permissions, which root has.
-            variables: of the environment.
+            variables: of the environment, beside those of the caller.
         """
         self._count += 1
         log = self.folder / f"{self._count:05d}.out"
         job = {
             "argv": [str(a) for a in argv], "log": str(log), "watch": watch and str(watch), "moment": moment,
             "bytes": bytes, "permitted": permitted, "sent": sent,
-            "variables": {k: str(v) for k, v in variables.items()},
+            "environment": os.environ | self._variables | {k: str(v) for k, v in variables.items()},
+            "cwd": os.getcwd(),
         }  # fmt: skip
         answer = self.ask(job, LIMIT_S)
         assert answer is not None
@@ -132,6 +136,7 @@ class Warm:
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
+        """Ends the warm process; commands that are at work go on."""
         self._process.kill()
         self._process.wait()
 
@@ -173,7 +178,9 @@ def _run(job: dict[str, Any]) -> None:
     for number, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(Path(job["log"]).with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ.update(job["variables"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.chdir(job["cwd"])
     tempfile.tempdir = None  # TMPDIR may be another
     seen = _Seen(job["watch"], job["moment"], job["sent"])
     if not job["permitted"]:

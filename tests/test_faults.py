@@ -110,6 +110,7 @@ def endpoint() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def warm(place: Path, endpoint: Hub) -> Iterator[Warm]:
+    """That of all tests, but at a hub on this machine, and with another disk for temporary files."""
     variables = {"HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     other_disk = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     one = Warm(place / "logs", **variables, HF_HOME=str(place / "hf"), TMPDIR=other_disk)

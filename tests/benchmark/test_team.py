@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from faults import Running, Warm
 
-from emozoo import launch
 from emozoo.benchmark.team import Team
 from emozoo.labels import BASIC7
 
-ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 100
 
 
@@ -44,22 +40,29 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(data: Path, model: Path, home: Path, out: Path, **variables: object) -> subprocess.Popen[str]:
-    env = {k: v for k, v in os.environ.items() if k not in launch._HINTS}
-    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "EMOZOO_HOME": str(home)}
-    env |= {k: str(v) for k, v in variables.items()}
-    command = [sys.executable, "-m", "emozoo", "benchmark", "--dataset", "csv", "--root", data, "--model", model]
-    command += ["--control", "shuffled-context", "--out", out]
-    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+@pytest.fixture(scope="module")
+def start(many: Path, model: Path, warm: Warm) -> Callable[..., Running]:
+    """``start(home, out)``: the benchmark in a process of its own."""
+
+    def run(home: Path, out: Path, **variables: object) -> Running:
+        command = ["benchmark", "--dataset", "csv", "--root", many, "--model", model]
+        return warm.start(*command, "--control", "shuffled-context", "--out", out, EMOZOO_HOME=home, **variables)
+
+    return run
 
 
-def together(*arguments: Path) -> list[subprocess.Popen[str]]:
+@pytest.fixture(scope="module")
+def together(start: Callable[..., Running]) -> Callable[[Path, Path], list[Running]]:
     """Two processes that find each other, as a launcher starts them."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
-    return [start(*arguments, RANK=rank, **address) for rank in (0, 1)]
+
+    def run(home: Path, out: Path) -> list[Running]:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+        return [start(home, out, RANK=rank, **address) for rank in (0, 1)]
+
+    return run
 
 
 def content(out: Path) -> dict[str, str]:
@@ -74,53 +77,50 @@ def content(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def alone(many: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], str]:
+def alone(start: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], str]:
     """What a single process writes and prints."""
     folder = tmp_path_factory.mktemp("alone")
-    process = start(many, model, folder / "home", folder / "out")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return content(folder / "out"), out
+    done = start(folder / "home", folder / "out").wait()
+    assert done.code == 0, done
+    return content(folder / "out"), done.out
 
 
 def test_two_processes_give_what_one_gives(
-    alone: tuple[dict[str, str], str], many: Path, model: Path, tmp_path: Path
+    alone: tuple[dict[str, str], str], together: Callable[[Path, Path], list[Running]], tmp_path: Path
 ) -> None:
     """Protects numbers from the number of machines: the same files to the last byte, also where an item needs the one
     before it; one process prints, and no cached prediction is left."""
-    first, second = together(many, model, tmp_path / "home", tmp_path / "out")
-    said = [first.communicate(timeout=120), second.communicate(timeout=120)]
-    assert (first.returncode, second.returncode) == (0, 0), said
+    first, second = [running.wait() for running in together(tmp_path / "home", tmp_path / "out")]
+    assert (first.code, second.code) == (0, 0), (first, second)
     assert content(tmp_path / "out") == alone[0]
-    assert said[0][0] == alone[1]
-    assert said[1] == ("", "")
+    assert first.out == alone[1]
+    assert (second.out, second.err) == ("", "")
     assert list((tmp_path / "home").rglob("*.jsonl")) == []
 
 
-@pytest.mark.slow(50)
 def test_a_process_that_dies_ends_the_others(
-    alone: tuple[dict[str, str], str], many: Path, model: Path, tmp_path: Path
+    alone: tuple[dict[str, str], str], together: Callable[[Path, Path], list[Running]], tmp_path: Path
 ) -> None:
     """Protects from waiting without end: one line says how to go on, and going on gives the same."""
-    arguments = (many, model, tmp_path / "home", tmp_path / "out")
-    first, second = together(*arguments)
+    home, out = tmp_path / "home", tmp_path / "out"
+    first, second = together(home, out)
     until = time.monotonic() + 60
-    while not list((tmp_path / "home").rglob("*.jsonl")) and time.monotonic() < until:
+    while not list(home.rglob("*.jsonl")) and time.monotonic() < until:
         time.sleep(0.001)
     second.kill()
-    second.communicate()
-    out, err = first.communicate(timeout=60)
-    assert (first.returncode, out) == (3, "")
-    assert "has ended: run the same command again, it goes on where it stopped" in err
-    assert err.strip().count("\n") == 0
-    assert not (tmp_path / "out").exists()
-    assert sum(len(p.read_text().splitlines()) for p in (tmp_path / "home").rglob("*.jsonl")) >= 2
-    for process in together(*arguments):
-        process.wait(timeout=120)
-        assert process.returncode == 0, process.stderr and process.stderr.read()
-    found = json.loads((tmp_path / "out" / "records.json").read_text())
+    second.wait()
+    ended = first.wait(60)
+    assert (ended.code, ended.out) == (3, ""), ended
+    assert "has ended: run the same command again, it goes on where it stopped" in ended.err
+    assert ended.err.strip().count("\n") == 0
+    assert not out.exists()
+    assert sum(len(p.read_text().splitlines()) for p in home.rglob("*.jsonl")) >= 2
+    for running in together(home, out):
+        done = running.wait()
+        assert done.code == 0, done
+    found = json.loads((out / "records.json").read_text())
     assert found["records"][0]["n_evaluated"] == ITEMS
-    assert content(tmp_path / "out")["records.json"] == alone[0]["records.json"]
+    assert content(out)["records.json"] == alone[0]["records.json"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100])

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults import Warm
 from media_files import write_video
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Done:
@@ -29,15 +25,12 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def emozoo() -> Callable[..., Done]:
+def emozoo(warm: Warm) -> Callable[..., Done]:
     """``emozoo(*arguments)`` in a process of its own."""
 
-    def run(*arguments: object, cwd: Path | None = None) -> Done:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-m", "emozoo", *map(str, arguments)], capture_output=True, text=True, env=env, cwd=cwd
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+    def run(*arguments: object) -> Done:
+        done = warm.run(*arguments)
+        return Done(done.code, done.out, done.err)
 
     return run
 

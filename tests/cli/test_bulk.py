@@ -6,17 +6,16 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from faults import Running, Warm
 from PIL import Image
 
 from emozoo import launch
@@ -49,26 +48,34 @@ def write_images(folder: Path, count: int) -> Path:
     return folder
 
 
-def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
-    """``emozoo predict`` in a process of its own, without a launcher's variables but those given."""
-    env = {k: v for k, v in os.environ.items() if k not in launch._HINTS}
-    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **{k: str(v) for k, v in variables.items()}}
-    command = [sys.executable, "-m", "emozoo", "predict", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+class Run:
+    """`emozoo predict` in processes of their own."""
+
+    def __init__(self, warm: Warm) -> None:
+        self._warm = warm
+
+    def start(self, *arguments: object, **variables: object) -> Running:
+        return self._warm.start("predict", *arguments, **variables)
+
+    def __call__(self, *arguments: object, **variables: object) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of the command."""
+        return self._ended(self.start(*arguments, **variables))
+
+    def both(self, *arguments: object) -> list[tuple[int, str, str]]:
+        """The command in two processes at once, as a launcher starts them."""
+        running = [self.start(*arguments, RANK=rank, WORLD_SIZE=2) for rank in (0, 1)]
+        return [self._ended(one) for one in running]
+
+    @staticmethod
+    def _ended(running: Running) -> tuple[int, str, str]:
+        done = running.wait()
+        assert not done.hung
+        return done.code, done.out, done.err
 
 
-def run(*arguments: object, **variables: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command."""
-    process = start(*arguments, **variables)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def both(*arguments: object) -> list[tuple[int, str, str]]:
-    """The command in two processes at once, as a launcher starts them."""
-    with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(run, *arguments, RANK=rank, WORLD_SIZE=2) for rank in (0, 1)]
-        return [done.result() for done in running]
+@pytest.fixture(scope="session")
+def run(warm: Warm) -> Run:
+    return Run(warm)
 
 
 def files_of(json_lines: str) -> list[str]:
@@ -80,7 +87,7 @@ def table(out: Path) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def alone(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+def alone(run: Run, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """Images, the results of one process for them, and its stdout."""
     folder = tmp_path_factory.mktemp("alone")
     images = write_images(folder / "images", COUNT)
@@ -111,10 +118,10 @@ def test_one_table_of_all_files(alone: tuple[Path, Path, str]) -> None:
     assert find.is_ours(out / TABLES[1])
 
 
-def test_two_processes_share_the_files(alone: tuple[Path, Path, str], weights: Path, tmp_path: Path) -> None:
+def test_two_processes_share_the_files(run: Run, alone: tuple[Path, Path, str], weights: Path, tmp_path: Path) -> None:
     """Protects work on many machines: each file once, and the very tables and results of a single process."""
     images, out, stdout = alone
-    done = both(images, "--model", weights, "--out", tmp_path / "out", "--json")
+    done = run.both(images, "--model", weights, "--out", tmp_path / "out", "--json")
     assert [code for code, _, _ in done] == [1, 0]  # the first one counts the failures of all
     assert [len(text.splitlines()) for _, text, _ in done] == [6, 6]
     assert sorted("".join(text for _, text, _ in done).splitlines()) == sorted(stdout.splitlines())
@@ -134,27 +141,27 @@ def test_torchrun(alone: tuple[Path, Path, str], weights: Path, tmp_path: Path) 
     assert table(tmp_path / "out") == table(out)
 
 
-def killed_half_way(out: Path, *arguments: object, **variables: object) -> int:
+def killed_half_way(run: Run, out: Path, *arguments: object, **variables: object) -> int:
     """Kills the command when a third of the files is done; returns how many lines its journals have then."""
-    process = start(*arguments, "--out", out, **variables)
-    while process.poll() is None:
+    process = run.start(*arguments, "--out", out, **variables)
+    while process.alive():
         lines = sum(p.read_bytes().count(b"\n") for p in out.glob(".predict/*/*.jsonl"))
         if lines >= 8:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
             return sum(p.read_bytes().count(b"\n") for p in out.glob(".predict/*/*.jsonl"))
         time.sleep(0.001)
-    raise AssertionError(process.communicate())
+    raise AssertionError(process.wait())
 
 
-def test_a_killed_run_goes_on(weights: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on(run: Run, weights: Path, tmp_path: Path) -> None:
     """Protects hours of work from kill -9: only the rest is predicted, the tables and stdout are those of a whole run,
     however many processes go on; and a finished run starts anew."""
     images = write_images(tmp_path / "images", 200)
     out, whole = tmp_path / "out", tmp_path / "whole"
     arguments = (images, "--model", weights, "--json")
     assert run(*arguments, "--out", whole)[0] == 1
-    before = killed_half_way(out, *arguments)
+    before = killed_half_way(run, out, *arguments)
     assert 8 <= before < 200
     assert not (out / TABLES[0]).exists()
     old = {p: p.stat().st_mtime_ns for p in out.rglob("[!.]*.json")}
@@ -162,7 +169,7 @@ def test_a_killed_run_goes_on(weights: Path, tmp_path: Path) -> None:
     done = {json.loads(line.partition(b"\t")[0])["name"] for line in journal.read_bytes().splitlines(True)[:before]}
     with journal.open("ab") as file:
         file.write(b'{"file": "a line that was cut off')
-    first, second = both(*arguments, "--out", out)
+    first, second = run.both(*arguments, "--out", out)
     assert (first[0], second[0]) == (1, 0)
     assert f"{len(done - {'b/broken'})} of 200 files were predicted before; going on with the rest" in first[2]
     new = {p: p.stat().st_mtime_ns for p in out.rglob("[!.]*.json")}
@@ -174,7 +181,7 @@ def test_a_killed_run_goes_on(weights: Path, tmp_path: Path) -> None:
     assert not (out / ".predict").exists()
 
 
-def test_what_changed_is_predicted_again(images: Path, weights: Path, tmp_path: Path) -> None:
+def test_what_changed_is_predicted_again(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects results from being stale: another option starts anew; a changed file, a removed result and a file that
     failed are tried again."""
     out = tmp_path / "out"
@@ -187,7 +194,7 @@ def test_what_changed_is_predicted_again(images: Path, weights: Path, tmp_path: 
     (out / ".predict").rename(tmp_path / "journals")
     assert "b/broken" in mine
     shutil.copytree(tmp_path / "journals", out / ".predict")
-    (code, _, err), _ = both(images, "--model", weights, "--out", out)
+    (code, _, err), _ = run.both(images, "--model", weights, "--out", out)
     assert code == 1
     assert f"{len(mine) - 3} of {COUNT} files were predicted before" in err
     assert run(images, "--model", weights, "--out", tmp_path / "fresh")[0] == 1
@@ -199,13 +206,13 @@ def test_what_changed_is_predicted_again(images: Path, weights: Path, tmp_path: 
     assert {json.loads(line)["label"] for line in table(out)[0].splitlines()} == {None}
 
 
-def test_one_file_has_no_table(images: Path, weights: Path, tmp_path: Path) -> None:
+def test_one_file_has_no_table(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects the results of a single file: what it is called, and nothing beside it."""
     assert run(images / "a" / "000.png", "--model", weights, "--out", tmp_path / "out")[0] == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["000.json"]
 
 
-def test_names_that_tables_must_not_take(images: Path, weights: Path, tmp_path: Path) -> None:
+def test_names_that_tables_must_not_take(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects a user's file called predictions, its results, and spreadsheets that run what looks like a formula."""
     shutil.copy(images / "a" / "000.png", images / "predictions.png")
     shutil.copy(images / "a" / "000.png", images / "=1+1.png")
@@ -221,7 +228,7 @@ def test_names_that_tables_must_not_take(images: Path, weights: Path, tmp_path: 
     assert len(files_of((out / "all_predictions.jsonl").read_text())) == 2
 
 
-def test_several_processes_need_a_folder(images: Path, weights: Path) -> None:
+def test_several_processes_need_a_folder(run: Run, images: Path, weights: Path) -> None:
     """Protects from a hundred machines that all print the same: one line says what is missing."""
     code, out, err = run(images, "--model", weights, RANK=0, WORLD_SIZE=2)
     assert (code, out) == (2, "")
@@ -251,7 +258,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert [launch.own_device(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
 
 
-def test_two_runs_at_once_are_refused(images: Path, weights: Path, tmp_path: Path) -> None:
+def test_two_runs_at_once_are_refused(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects results from two runs that write the same folder: the second one says so and ends."""
     import fcntl
 
@@ -263,7 +270,7 @@ def test_two_runs_at_once_are_refused(images: Path, weights: Path, tmp_path: Pat
     assert "another run is at work at this moment" in err
 
 
-def test_a_lost_process_is_an_error(images: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_lost_process_is_an_error(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects from waiting without end: where a process is lost, the first one says what to do."""
     code = f"from emozoo import bulk, cli; import sys; bulk.SILENT_S = 1; sys.argv = {['emozoo', 'predict']!r} + sys.argv[1:]; sys.exit(cli.main())"  # noqa: E501
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RANK": "0", "WORLD_SIZE": "2"}
@@ -297,7 +304,7 @@ def upload(folder: Path, prefix: str) -> None:
 
 
 def test_from_and_to_object_storage(
-    alone: tuple[Path, Path, str], weights: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, alone: tuple[Path, Path, str], weights: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects work by address: what a folder gives, with addresses for names; resumed from its journals; nothing is
     left on this machine or, but for results, in the bucket."""
@@ -330,7 +337,7 @@ def test_from_and_to_object_storage(
 
 
 def test_object_storage_that_cannot_be_had(
-    images: Path, weights: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, images: Path, weights: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects from a screen of a provider's errors: a missing bucket, folder and account are one line each."""
     for address, why in (("s3://nothing/in", "NoSuchBucket"), (f"{bucket}/empty", "no media file")):
@@ -348,7 +355,7 @@ def test_object_storage_that_cannot_be_had(
 
 
 def test_a_prepared_store_is_predicted(
-    images: Path, weights: Path, folder_of: Callable[[str], Path], bucket: str, tmp_path: Path
+    run: Run, images: Path, weights: Path, folder_of: Callable[[str], Path], bucket: str, tmp_path: Path
 ) -> None:
     """Protects predictions from a store: its items by their ids, in a folder as by address; one line where it does not
     serve the model."""

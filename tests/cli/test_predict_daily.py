@@ -16,7 +16,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cli.test_bulk import start, write_images
+from cli.test_bulk import write_images
+from faults import Warm
 from PIL import Image
 
 from emozoo import cli, live
@@ -301,26 +302,25 @@ def test_parquet_names_what_is_missing(run: Run, images: Path, monkeypatch, tmp_
 # -- interrupted ---------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_keeps_what_is_done(folder_of, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_done(warm: Warm, folder_of, tmp_path: Path) -> None:
     """Protects hours of work from Ctrl-C: a line says how to go on, the same command predicts the rest alone, and its
     report has all files."""
     images = write_images(tmp_path / "images", 150)
     out = tmp_path / "out"
     arguments = (images, "--model", folder_of("dfan"), "--out", out, "--report")
-    process = start(*arguments)
-    while process.poll() is None and sum(p.read_bytes().count(b"\n") for p in out.glob(".predict/*/*.jsonl")) < 20:
+    process = warm.start("predict", *arguments)
+    while process.alive() and sum(p.read_bytes().count(b"\n") for p in out.glob(".predict/*/*.jsonl")) < 20:
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted"
-    done = re.search(r"(\d+) of 150 files are done: run the same command again to go on with the rest", err)
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.wait(60)
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1] == "interrupted"
+    done = re.search(r"(\d+) of 150 files are done: run the same command again to go on with the rest", ended.err)
     assert done
     assert 20 <= int(done[1]) < 150
-    process = start(*arguments)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert re.search(r"(\d+) of 150 files were predicted before", err)[1] in (done[1], str(int(done[1]) - 1))
+    ended = warm.run("predict", *arguments)
+    assert ended.code == 1
+    assert re.search(r"(\d+) of 150 files were predicted before", ended.err)[1] in (done[1], str(int(done[1]) - 1))
     assert len(_Page((out / "predictions.html").read_text()).rows) == 151
 
 
