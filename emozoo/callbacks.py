@@ -94,6 +94,7 @@ class SaveWeights(Callback):
         self.settings: dict[str, Any] | None = None
         self.changed: dict[str, Any] | None = None
         self._before: dict[str, Any] | None = None  # settings of the run whose checkpoint this one goes on from
+        self._written = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.tag and self.folder and not getattr(trainer, "fast_dev_run", False):
@@ -120,16 +121,31 @@ class SaveWeights(Callback):
         # Every process takes part: where parameters are spread over them (FSDP), this puts them together.
         last = trainer.strategy.lightning_module_state_dict()
         if trainer.is_global_zero:
-            root = Path(trainer.default_root_dir)
-            folder = self.folder or root / "last"
-            folder = folder / f"{pl_module.arch}.{self.tag}" if self.tag else folder
-            self._write(trainer, pl_module, folder, last, "last epoch")
-            chosen = _chosen(trainer)
-            if not self.folder and chosen is not None:
-                checkpoint = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
-                what = f"best {chosen.monitor}, epoch {checkpoint['epoch'] + 1}"
-                self._write(trainer, pl_module, root / "best", checkpoint["state_dict"], what)
+            self._write_all(trainer, pl_module, last)
         trainer.strategy.barrier("weights are written")
+        self._written = True
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes what a run that was killed after its last epoch did not write: Lightning has nothing to train then."""
+        go_on = Path(str(trainer.ckpt_path or ""))
+        if self._written or not go_on.is_file() or getattr(trainer, "fast_dev_run", False):
+            return
+        assert isinstance(pl_module, EmotionModule)
+        if trainer.is_global_zero:  # the file holds what predicts: averaged weights, where they are averaged
+            last = torch.load(go_on, map_location="cpu", weights_only=True)["state_dict"]
+            self._write_all(trainer, pl_module, last)
+
+    def _write_all(self, trainer: L.Trainer, module: EmotionModule, last: Mapping[str, Any]) -> None:
+        """Writes the folder of the last epoch and, where there is one, of the epoch that was chosen."""
+        root = Path(trainer.default_root_dir)
+        folder = self.folder or root / "last"
+        folder = folder / f"{module.arch}.{self.tag}" if self.tag else folder
+        self._write(trainer, module, folder, last, "last epoch")
+        chosen = _chosen(trainer)
+        if not self.folder and chosen is not None:
+            checkpoint = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
+            what = f"best {chosen.monitor}, epoch {checkpoint['epoch'] + 1}"
+            self._write(trainer, module, root / "best", checkpoint["state_dict"], what)
 
     def _write(
         self, trainer: L.Trainer, module: EmotionModule, folder: Path, state: Mapping[str, Any], selected: str

@@ -1,7 +1,7 @@
 """The command line: its commands in reading order, and how a run of one ends.
 
 Exit codes: 0 done; 1 done, but some item failed or a check found something; 2 wrong usage; 3 could not run; 130
-interrupted. Results go to stdout; progress, notes and errors to stderr, an error as one line.
+interrupted; 143 ended by SIGTERM. Results go to stdout; progress, notes and errors to stderr, an error as one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 
 from emozoo import __version__
 from emozoo.commands import benchmark, data, demo, export, hub, models, predict, speed, train
-from emozoo.commands.shared import bug_text, fail, note
+from emozoo.commands.shared import bug_text, disk_text, fail, note
 from emozoo.errors import EmozooError
 
 app = typer.Typer(
@@ -95,4 +95,4 @@ def main() -> int:
     except Exception as error:
         if debug:
             raise
-        return fail(bug_text(error), 3)
+        return fail(disk_text(error) if isinstance(error, OSError) else bug_text(error), 3)

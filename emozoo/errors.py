@@ -12,7 +12,7 @@ class EmozooError(Exception):
     """Base of all errors raised on purpose.
 
     The command line prints its text on stderr without a traceback; ``exit_code`` is the exit status then (2 = wrong
-    usage, 3 = could not run).
+    usage, 3 = could not run, 143 = ended by SIGTERM).
     """
 
     exit_code = 3
@@ -28,6 +28,12 @@ class UnknownModelError(UsageError, KeyError):
     """No model, tag, wiring or size of that name; the text proposes the nearest one."""
 
     __str__ = Exception.__str__  # a KeyError would put the text between quotes
+
+
+class Terminated(EmozooError):
+    """SIGTERM, as schedulers send it, ended the work; what was done until then is kept."""
+
+    exit_code = 143  # 128 + 15, as of a process that the signal itself has ended
 
 
 class VideoError(EmozooError, OSError):

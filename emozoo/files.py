@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from emozoo.errors import EmozooError
+from emozoo.errors import EmozooError, UsageError
 
 
 def cache_folder() -> Path:
@@ -82,6 +82,18 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Writes to a temporary name in the same folder, then renames: a killed run leaves no half file."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def check_writable(out: Path) -> None:
+    """Tries to write into the folder of ``--out`` before hours of work for it. Raises EmozooError if that fails."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; give a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise EmozooError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
 
 
 def lies_inside(path: Path, root: Path) -> bool:

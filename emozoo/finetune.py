@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from emozoo import files, finetune_report
 from emozoo.callbacks import SaveWeights
 from emozoo.card import private
+from emozoo.checkpoints import interruptible, protect
 from emozoo.data import datasets
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
@@ -267,6 +268,7 @@ def finetune(
             f"{last} was made from other weights, data or settings: choose another --out, "
             "or begin anew with --no-resume"
         )
+    files.check_writable(out)
     stills = all(is_image(r.path) for r in manifest.rows)
     augment = {
         s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.kind.needs_images
@@ -319,7 +321,9 @@ def finetune(
         log_every_n_steps=1,
         default_root_dir=out,
     )
-    trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
+    protect(trainer)
+    with interruptible("run the same command again, it goes on from its last epoch"):
+        trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
     report = Report(
         folder=str(out),
         data=str(data),

@@ -472,7 +472,7 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     """Writes weights, config (with the sha256 of the weights) and model card; returns the sha256.
 
     ``half`` stores floating tensors as float16, but for those with a number too large for it. Each file appears whole
-    or not at all.
+    or not at all, the weights last: a folder that had none is complete when they are there.
     """
     from safetensors.torch import save as save_tensors
 
@@ -482,8 +482,8 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
 
     data = save_tensors({k: stored(v.detach().cpu()) for k, v in state.items()})
     digest = sha256_of(data)
-    write_atomic(folder / WEIGHTS, data)
     text = json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n"
-    write_atomic(folder / CONFIG, text.encode())
     write_atomic(folder / CARD, card.encode())
+    write_atomic(folder / CONFIG, text.encode())
+    write_atomic(folder / WEIGHTS, data)
     return digest

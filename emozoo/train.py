@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from emozoo import files, moved, recipes, registry, settings
 from emozoo.callbacks import BestOnTest, SaveWeights
 from emozoo.card import card
+from emozoo.checkpoints import interruptible, protect
 from emozoo.data.datamodule import EmotionDataModule, successor
 from emozoo.errors import EmozooError, UsageError
 from emozoo.module import EmotionModule
@@ -112,6 +113,11 @@ class EmozooCLI(LightningCLI):
             # Without name and version all lies in the folder itself, checkpoints too.
             trainer.logger = Namespace(**kind, init_args=Namespace(save_dir=str(root), name="", version=""))
 
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        protect(trainer)
+        return trainer
+
     def after_instantiate_classes(self) -> None:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveWeights):
@@ -189,7 +195,10 @@ def train(argv: list[str]) -> int:
     words = argv if argv and argv[0] in ("fit", "validate", "test") else ["fit", *argv]
     if any(w in ("-h", "--help") for w in argv) and words[0] == "fit" and argv[0] != "fit":
         words = ["fit", "--help"]
-    EmozooCLI(EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_callback=_SaveConfig)
+    with interruptible("run it again with --ckpt_path and its last checkpoint to go on"):
+        EmozooCLI(
+            EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_callback=_SaveConfig
+        )
     return 0
 
 

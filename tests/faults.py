@@ -4,8 +4,7 @@ Importing torch takes seconds, so it is done once: a command in a process of its
 the caller's environment and folder; libraries that read a variable when they are imported (HF_*) do not see a new one.
 
 A case ends by ``kill -9`` of all its processes, at a time or at a moment of writing: just before the n-th time that the
-command opens a file to write, renames, links or removes one; or in the middle of a file, when it has so many bytes. A
-disk that is full in the middle of a file is the same, but the command goes on with an error.
+command opens a file to write, renames, links or removes one; or in the middle of a file, when it has so many bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 120.0  # no case takes longer, unless it hangs
-NOBODYS_RIGHTS = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: what makes root blind to permissions
+ROOTS_RIGHTS = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: what makes root blind to permissions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Ended:
     err: str
     seconds: float
     peak_mib: float
-    moments: int = 0  # how often it changed files in the watched folder
+    touched: tuple[str, ...] = ()  # what it changed in the watched folder, a name for each moment
     opened: frozenset[str] = frozenset()  # names of files there that it opened to write, hidden ones left out
     hung: bool = False
 
@@ -53,7 +53,8 @@ class Running:
 
     def kill(self) -> None:
         """Ends the command and all processes that it started, as ``kill -9`` does."""
-        os.killpg(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def alive(self) -> bool:
         """Whether the command itself is still at work."""
@@ -71,10 +72,10 @@ class Running:
             answer = self.warm.answer(LIMIT_S)
             assert answer is not None
         seconds, seen = time.monotonic() - self.since, self.log.with_suffix(".json")
-        count, opened = json.loads(seen.read_text()) if seen.is_file() else (0, [])
+        touched, opened = json.loads(seen.read_text()) if seen.is_file() else ([], [])
         return Ended(
-            answer["code"], self.log.read_text(), self.log.with_suffix(".err").read_text(), seconds,
-            answer["peak_mib"], count, frozenset(opened), hung,
+            answer["code"], *(p.read_text(errors="replace") for p in (self.log, self.log.with_suffix(".err"))), seconds,
+            answer["peak_mib"], tuple(touched), frozenset(opened), hung,
         )  # fmt: skip
 
 
@@ -92,17 +93,16 @@ class Warm:
         assert self.answer(LIMIT_S) == {"ready": 1}, "one thread: others would be missing after a fork"
 
     def start(
-        self, *argv: object, watch: Path | None = None, moment: int = 0, bytes: int = 0, full: bool = False,
-        permitted: bool = True, cwd: Path | None = None, **variables: object,
+        self, *argv: object, watch: Path | None = None, moment: int = 0, bytes: int = 0, permitted: bool = True,
+        sent: signal.Signals = signal.SIGKILL, cwd: Path | None = None, **variables: object,
     ) -> Running:  # fmt: skip
         """Starts a command.
 
         Args:
-            argv: as after ``emozoo``, or a Python file and its arguments.
+            argv: as after ``emozoo``.
             watch: the folder in which moments of writing are counted.
-            moment: kills all processes at this moment, from 1.
+            moment: kills all processes at this moment, from 1; ``sent``: the command gets this signal in place of it.
             bytes: ends the command in the middle of a file that grows to more bytes.
-            full: no kill at so many bytes: writing fails.
             permitted: False takes the right to ignore permissions, which root has.
             cwd: the working folder; None is the caller's.
             variables: of the environment, beside those of the caller.
@@ -111,7 +111,7 @@ class Warm:
         log = self.folder / f"{self._count:05d}.out"
         job = {
             "argv": [str(a) for a in argv], "log": str(log), "watch": watch and str(watch), "moment": moment,
-            "bytes": bytes, "full": full, "permitted": permitted,
+            "bytes": bytes, "permitted": permitted, "sent": sent,
             "environment": os.environ | self._variables | {k: str(v) for k, v in variables.items()},
             "cwd": str(cwd or Path.cwd()),
         }  # fmt: skip
@@ -183,11 +183,11 @@ def _run(job: dict[str, Any]) -> None:
     os.environ.update(job["environment"])
     os.chdir(job["cwd"])
     tempfile.tempdir = None  # TMPDIR may be another
-    seen = _Seen(job["watch"], job["moment"])
+    seen = _Seen(job["watch"], job["moment"], job["sent"])
     if not job["permitted"]:
         _heed_permissions()
     if job["bytes"]:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN if job["full"] else signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["bytes"], resource.RLIM_INFINITY))
     code = 70
     try:
@@ -201,7 +201,7 @@ def _run(job: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        Path(job["log"]).with_suffix(".json").write_text(json.dumps([seen.count, sorted(seen.opened)]))
+        Path(job["log"]).with_suffix(".json").write_text(json.dumps([seen.touched, sorted(seen.opened)]))
         os._exit(code)
 
 
@@ -209,22 +209,16 @@ def _command(argv: list[str]) -> int:
     from emozoo import bulk, cli, launch
 
     launch.STARTED = bulk.STARTED = time.time()
-    if argv[0].endswith(".py"):
-        import runpy
-
-        sys.argv = argv
-        runpy.run_path(argv[0], run_name="__main__")
-        return 0
     sys.argv = ["emozoo", *argv]
     return cli.main()
 
 
 class _Seen:
-    """Counts the moments at which this process changes files below a folder; at the ``last`` one it kills its group."""
+    """The moments at which this process changes files below a folder; at the ``last`` one it gets a signal."""
 
-    def __init__(self, folder: str | None, last: int) -> None:
-        self.folder, self.last, self.pid = folder, last, os.getpid()
-        self.count, self.opened = 0, set[str]()
+    def __init__(self, folder: str | None, last: int, sent: int) -> None:
+        self.folder, self.last, self.sent, self.pid = folder, last, sent, os.getpid()
+        self.touched, self.opened = list[str](), set[str]()
         if folder is not None:
             sys.addaudithook(self.see)
 
@@ -241,9 +235,9 @@ class _Seen:
             return
         if event == "open" and not hidden(inside[0]):
             self.opened.add(inside[0])
-        self.count += 1
-        if self.count == self.last:
-            os.killpg(0, signal.SIGKILL)
+        self.touched.append(inside[-1])
+        if len(self.touched) == self.last:
+            (os.killpg if self.sent == signal.SIGKILL else os.kill)(self.pid, self.sent)
 
 
 def hidden(name: str) -> bool:
@@ -261,7 +255,7 @@ def _heed_permissions() -> None:
     header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (Set * 2)()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.capget(header, sets)
-    for right in NOBODYS_RIGHTS:
+    for right in ROOTS_RIGHTS:
         sets[0].effective &= ~(1 << right)
         sets[0].permitted &= ~(1 << right)
     if libc.capset(header, sets):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from emozoo.commands.predict_output import Kinds, check_writable, note_long_name, write_results
+from emozoo import files
+from emozoo.commands.predict_output import Kinds, note_long_name, write_results
 from emozoo.commands.shared import DETECTOR_HELP, DEVICE_HELP, Prior, bug_text, check_name, note, progress_bar
 from emozoo.errors import EmozooError, UsageError
 from emozoo.launch import launched, own_device
@@ -117,7 +118,7 @@ def predict(
     from emozoo.data.store import is_url
 
     if out is not None and not is_url(out):
-        check_writable(out)
+        files.check_writable(out)
     from emozoo import bulk, inference, live
 
     camera = _camera(paths, seconds, kinds, world)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from emozoo.commands.shared import note
-from emozoo.errors import EmozooError, UsageError, VideoError
+from emozoo.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
     from emozoo.bulk import Source
@@ -112,15 +111,3 @@ def note_long_name(source: Source) -> None:
     name = source.path.name
     if len(os.fsencode(name)) > MAX_NAME and not name.startswith(Path(source.name).name):
         note(f"note: {one_line(source.file)}: the name is long; results are called {source.name}")
-
-
-def check_writable(out: Path) -> None:
-    """Tries to write into the folder for results before anything is predicted. Raises EmozooError if that fails."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; give a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out) as file:
-            file.write(bytes(2**16))
-    except OSError as error:
-        raise EmozooError(f"--out {out}: cannot be written to ({error.strerror or error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -38,6 +39,14 @@ def fail(text: str, code: int) -> int:
 def bug_text(error: Exception) -> str:
     """One line about an exception that is not one of ours."""
     return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def disk_text(error: OSError) -> str:
+    """One line about a file that the system did not let us write or read; of other errors, as of a bug."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        return bug_text(error)
+    what = f"{error.filename}: " if error.filename else ""
+    return f"{what}{error.strerror}: mend that, then run the same command again (--debug shows where)"
 
 
 def print_json(data: Any) -> None:

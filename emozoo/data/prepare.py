@@ -341,7 +341,7 @@ def _agree(folder: Path, plan: dict[str, Any]) -> None:
     if not there.is_file():
         if folder.is_dir() and any(p.name != WORK for p in folder.iterdir()):
             raise UsageError(f"{folder} holds something else: choose another --out")
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.check_writable(folder)
         files.write_atomic(file, json.dumps(plan, indent=1).encode())
         return
     found = json.loads(there.read_text(encoding="utf-8"))

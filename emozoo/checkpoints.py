@@ -1,0 +1,82 @@
+"""Training that is interrupted: checkpoints that are there whole or not at all, and one line about what ended it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from emozoo.errors import EmozooError, Terminated
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its own name, then renames.
+
+    Lightning writes into the folder for temporary files. Where that is on another disk, it then copies over the
+    checkpoint before, and a kill leaves neither of them.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path, data = Path(path), io.BytesIO()
+        torch.save(checkpoint, data)
+        # One name for all of a folder, which has no "ckpt" in it, by which Lightning finds checkpoints: what a kill
+        # leaves is overwritten next time.
+        part = path.with_name(".saving")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data.getbuffer())
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise EmozooError(f"{path}: this checkpoint was not written ({error.strerror or error})") from error
+
+
+class _LineOfItsOwn(L.Callback):
+    """Ends the line of a progress bar before an error is printed."""
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero and trainer.progress_bar_callback is not None:
+            print()  # where Lightning's bars are
+
+
+def protect(trainer: L.Trainer) -> None:
+    """Has a Trainer write :class:`WholeCheckpoints`, unless its user or its strategy chose another way of writing."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+    trainer.callbacks.append(_LineOfItsOwn())  # type: ignore[attr-defined]
+
+
+@contextmanager
+def interruptible(go_on: str) -> Iterator[None]:
+    """Around a training: what ends it from outside is an error that says so, and ``go_on``, what to do.
+
+    Raises :class:`Terminated` for SIGTERM, KeyboardInterrupt for Ctrl-C, and EmozooError for a process that is gone:
+    Lightning would end the program as if the training were done, or give an error of its own.
+    """
+    try:
+        yield
+    except SIGTERMException as error:
+        raise Terminated(f"ended by SIGTERM before it was done: {go_on}") from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    except (RuntimeError, BrokenProcessPool) as error:
+        if isinstance(error, BrokenProcessPool) or "DataLoader worker" in str(error):
+            why = "a process that reads data was ended (no memory left?): use fewer worker processes"
+            raise EmozooError(f"{why}, and {go_on}") from error
+        if "onnection closed by peer" in str(error) or "onnection reset by peer" in str(error):
+            raise EmozooError(f"another process of this training has ended, see what it said: {go_on}") from error
+        raise
