@@ -40,8 +40,8 @@ test-slow: setup
 # Each part writes its row into the table that docs/reliability.md shows.
 soak: setup
 	OMP_NUM_THREADS=1 EMOZOO_SOAK_TABLE=benchmarks/results/soak.csv timeout -s INT 60m \
-		$(BIN)/python -m pytest -q -n auto --maxschedchunk 1 --durations=20 -m soak
-	@column -s, -t < benchmarks/results/soak.csv
+		$(BIN)/python -m pytest -q -n auto --maxschedchunk 1 --durations=20 -m soak; code=$$?; \
+		cat benchmarks/results/soak.csv; $(BIN)/python benchmarks/tables.py; exit $$code
 
 # The oldest versions that pyproject.toml promises, in an environment of their own (7 GB), removed afterwards.
 test-floors: setup

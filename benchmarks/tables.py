@@ -284,6 +284,16 @@ def arousal() -> str:
     return markdown_table(head, rows, "Nothing measured yet.")
 
 
+def soak() -> str:
+    """What long runs tried, and what became of it."""
+    rows = (
+        [r["part"], *(f"{int(r[c]):,}" for c in ("cases", "survived", "lost", "hung", "peak_mib")), r["minutes"], r["date"]]
+        for r in measurements("soak")
+    )
+    head = ["Part", "Cases", "Survived", "Lost", "Hung", "Peak memory, MiB", "Minutes", "Date"]
+    return markdown_table(head, rows, "Nothing measured yet.")
+
+
 def composed(views: str) -> str:
     """A fused network on composed clips, beside it without a view, single views and late fusion."""
     found = [
@@ -323,6 +333,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": speed_tables.growth,
     "large_set": speed_tables.large_set,
     "occlusion": occlusion_table.occlusion,
+    "soak": soak,
     "int8": int8_table.int8,
     "composed_face_voice": lambda: composed("face_voice"),
     "composed_face_scene": lambda: composed("face_scene"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
+from soak_table import Tally
 
-SECONDS = float(os.environ.get("EMOZOO_FUZZ_SECONDS", "60"))  # for each case of the slow suite
+SECONDS = float(os.environ.get("EMOZOO_FUZZ_SECONDS", "600"))  # for each kind of file in the long run
 _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 quick = settings(
     derandomize=True,
@@ -25,20 +28,23 @@ _FRESH = settings(
 )
 
 
-def soak(case: Callable[[Any], object], inputs: SearchStrategy[Any]) -> int:
-    """Draws inputs for ``EMOZOO_FUZZ_SECONDS`` seconds, others in each round; returns how many were tried.
+def soak(case: Callable[[Any], object], inputs: SearchStrategy[Any], tally: Tally, seconds: float) -> None:
+    """Draws inputs for so many seconds, others in each round, and counts them.
 
     The smallest input that fails is in the error: it belongs into the quick suite, as an ``@example``.
     """
-    tried, round_ = 0, time.time_ns() % 1_000_000
-    end = time.monotonic() + SECONDS
+    round_ = tally.seed
+    end = time.monotonic() + seconds
 
     def one(x: Any) -> None:
-        nonlocal tried
-        tried += 1
         case(x)
+        tally.survived += 1
 
     while time.monotonic() < end:
         round_ += 1
-        seed(round_)(_FRESH(given(inputs)(one)))()
-    return tried
+        try:
+            seed(round_)(_FRESH(given(inputs)(one)))()
+        except BaseException:
+            tally.lost += 1
+            raise
+        tally.memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))

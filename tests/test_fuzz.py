@@ -1,6 +1,6 @@
 """Drawn and damaged tables, annotations, configs, headers and stores: each is read, or refused in one of our errors.
 
-`make test` draws a few, always the same; the slow tests draw others for ``EMOZOO_FUZZ_SECONDS`` seconds each (60).
+`make test` draws a few, always the same; `make soak` draws others for ``EMOZOO_FUZZ_SECONDS`` seconds each (600).
 Inputs that once failed stand as ``@example``.
 """
 
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 import trees
-from drawn_inputs import quick, soak
+from drawn_inputs import SECONDS, quick, soak
 from hypothesis import example, given
 from hypothesis import strategies as st
+from soak_table import Tally
 
 from emozoo import hub, registry, weights_file
 from emozoo.data import datasets, store, store_check
@@ -359,11 +360,11 @@ def test_an_item_of_a_store_is_read_or_refused(
 # -- the long runs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow(600)
-@pytest.mark.parametrize("what", ["manifest", "labels", "annotations", "config", "configs", "header", "store", "item"])
+@pytest.mark.soak(600)
+@pytest.mark.parametrize("what", ["tables", "annotations", "configs", "headers", "stores"])
 def test_long_fuzzing(
     what: str, scratch: Path, small: tuple[Path, dict[str, Any]], stored: dict[str, Any],
-    trees_of: Callable[[str], tuple[Path, list[Path]]],
+    trees_of: Callable[[str], tuple[Path, list[Path]]], tally: Callable[[str, int], Tally],
 ) -> None:  # fmt: skip
     """The same properties for ``EMOZOO_FUZZ_SECONDS`` each, with other inputs in every run."""
 
@@ -371,14 +372,19 @@ def test_long_fuzzing(
         annotations(*trees_of(drawn[0]), drawn[0], drawn[1])
 
     binary = st.binary(max_size=100) | st.lists(row, max_size=5).map(lambda r: "\n".join(map(",".join, r)).encode())
-    case, inputs = {
-        "manifest": (partial(manifest, scratch), tables),
-        "labels": (partial(per_frame, scratch), binary),
-        "annotations": (of_all, st.tuples(st.sampled_from(list(BUILT)), edits)),
-        "config": (partial(config, small), changes_of_json),
-        "configs": (every_config, st.tuples(st.integers(0, 100), changes_of_json)),
-        "header": (partial(header, scratch), headers),
-        "store": (partial(a_store, stored), st.tuples(st.integers(0, 2), changes_of_json)),
-        "item": (partial(an_item, stored), edits),
-    }[what]
-    print(f"{what}: {soak(case, inputs)} inputs")  # type: ignore[arg-type]
+    parts: list[tuple[Callable[[Any], object], st.SearchStrategy[Any]]] = {
+        "tables": [(partial(manifest, scratch), tables), (partial(per_frame, scratch), binary)],
+        "annotations": [(of_all, st.tuples(st.sampled_from(list(BUILT)), edits))],
+        "configs": [
+            (partial(config, small), changes_of_json),
+            (every_config, st.tuples(st.integers(0, 100), changes_of_json)),
+        ],
+        "headers": [(partial(header, scratch), headers)],
+        "stores": [
+            (partial(a_store, stored), st.tuples(st.integers(0, 2), changes_of_json)),
+            (partial(an_item, stored), edits),
+        ],
+    }[what]  # type: ignore[assignment]
+    counts = tally(f"drawn files: {what}", time.time_ns() % 1_000_000)
+    for case, inputs in parts:
+        soak(case, inputs, counts, SECONDS / len(parts))
