@@ -97,6 +97,7 @@ def test_growth_is_fitted(tmp_path):
     assert all(float(r["a_median"]) > -1 and r["bar"] and " s" in r["limit"] for r in rows)
 
 
+@pytest.mark.slow(20)
 def test_one_table_says_what_passes(tmp_path):
     """Protects ``make bench``: every measurement is found, and its rows with a bar are printed as pass or short."""
     out = tmp_path / "speed.csv"

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emozoo import cli, inference
-from emozoo.commands import predict, predict_output
+from emozoo import cli, files, inference
+from emozoo.commands import predict
 from emozoo.inference import Prediction
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def test_a_folder_that_takes_no_results_is_refused_first(run, asked, tmp_path, m
         def full(**_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(predict_output.tempfile, "TemporaryFile", full)
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
     code, printed, err = run(tmp_path, "--out", out)
     assert (code, printed, asked) == (2 if kind == "a file" else 3, [], [])
     assert len(err) == 1
