@@ -243,6 +243,33 @@ def test_images_of_many_pixels_are_not_held_together(tmp_path: Path) -> None:
     assert [len(group) for group in groups] == [1, 1, 1, 3]
 
 
+def test_images_whose_pixels_are_not_known_are_read_alone(tmp_path: Path) -> None:
+    """Protects memory: Pillow tells no size above 179 million pixels, and none of HEIC before the first one is read."""
+    for i in range(2):
+        bomb(tmp_path / f"{i}.png")  # as many pixels as are read at most
+        (tmp_path / f"{i}.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
+    assert [len(group) for group in inference._groups(sorted(tmp_path.iterdir()))] == [1, 1, 1, 1]
+
+
+def test_headers_of_images_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the wait for the first result: of 100,000 images, those of the next group are looked at, not all."""
+    paths = [tmp_path / f"{i:03}.png" for i in range(200)]
+    for path in paths:
+        still(path, size=(8, 8))
+    looked: list[object] = []
+    monkeypatch.setattr(inference, "pixels_of", lambda path: looked.append(path) or 64)
+    predictor = inference.Predictor(Recognizer("recursive_joint_attention", size="lite").eval())
+    assert next(predictor.predict_all(paths)).file == str(paths[0])
+    assert 0 < len(looked) <= 3 * inference.IMAGES
+
+
+def test_a_pipe_that_is_called_an_image_is_refused(tmp_path: Path) -> None:
+    """Protects whoever waits: opening a pipe, only to learn its size in pixels, may never end."""
+    os.mkfifo(tmp_path / "a.png")
+    still(tmp_path / "b.png")
+    assert [len(group) for group in inference._groups([tmp_path / "a.png", tmp_path / "b.png"])] == [1, 1]
+
+
 def test_an_animation_whose_frame_claims_too_much_is_broken(tmp_path: Path) -> None:
     """Protects batches: a frame larger than any that is decoded ends neither check nor training."""
     animation(tmp_path / "a.gif", 3, 100)

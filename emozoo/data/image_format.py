@@ -5,6 +5,7 @@ The format is told by the content, not by the name.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -107,13 +108,14 @@ def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
         raise VideoError(path, f"an image of {width} x {height} pixels has no pixels", "broken")
 
 
-def pixels_of(path: str | os.PathLike[str]) -> int:
-    """How many pixels an image file announces; 0 where its header cannot be read."""
+def pixels_of(path: str | os.PathLike[str]) -> float:
+    """How many pixels an image file announces; infinity where Pillow cannot tell, such as of very many."""
     with suppress(Exception), warnings.catch_warnings():  # whatever a damaged header makes Pillow throw
         warnings.simplefilter("ignore")  # of large sizes
+        check_file(path)
         with Image.open(path) as image:
             return image.width * image.height
-    return 0
+    return math.inf
 
 
 class JpegHeader(NamedTuple):
