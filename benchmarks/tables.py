@@ -287,7 +287,12 @@ def arousal() -> str:
 def soak() -> str:
     """What long runs tried, and what became of it."""
     rows = (
-        [r["part"], *(f"{int(r[c]):,}" for c in ("cases", "survived", "lost", "hung", "peak_mib")), r["minutes"], r["date"]]
+        [
+            r["part"],
+            *(f"{int(r[c]):,}" for c in ("cases", "survived", "lost", "hung", "peak_mib")),
+            r["minutes"],
+            r["date"],
+        ]
         for r in measurements("soak")
     )
     head = ["Part", "Cases", "Survived", "Lost", "Hung", "Peak memory, MiB", "Minutes", "Date"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import soak_table
 from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, hole, silent_wav, still, write
+from PIL import Image
 
 from emozoo import inference, registry
 from emozoo.data import container, datasets, doctor, media
@@ -201,7 +203,7 @@ def test_a_file_of_years_is_refused(tmp_path: Path) -> None:
     write(path, times=[0.0, 1e9])
     (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
     (finding,) = doctor.check(tmp_path, workers=1).findings
-    with pytest.raises(VideoError, match="more than 7 are not read"):
+    with pytest.raises(VideoError, match="more than 7 are not read; .* time stamps anew"):
         ClipReader(path, registry.MODELS["ceflnet"].specs["lite"])
     assert (finding.code, finding.text[:5]) == ("unreadable", "lasts")
 
@@ -221,6 +223,23 @@ def test_a_file_opens_no_other_file(tmp_path: Path, text: str) -> None:
     with pytest.raises(VideoError, match="can be opened"):
         media.open_container(tmp_path / "a.mp4")
     media.open_container(tmp_path / "real.mp4").close()
+
+
+def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+    """Protects files of the machine: an image that is called `a%d.tga` does not show a0.tga and those behind it."""
+    for name, brightness in (("a%d.tga", 200), ("a0.tga", 0), ("a1.tga", 0)):
+        Image.new("RGB", (8, 8), (brightness,) * 3).save(tmp_path / name)
+    with media.open_container(tmp_path / "a%d.tga") as box:
+        assert [frame.to_ndarray(format="rgb24").min() for frame in box.decode(video=0)] == [200]
+
+
+def test_a_part_of_a_raw_video_does_not_open_the_next(tmp_path: Path) -> None:
+    """Protects files of the machine: raw video (MLV) goes on in files of its name that end in .m00, .m01 ..."""
+    header = b"MLVI\x34\0\0\0v2.0" + bytes(12) + struct.pack("<HHIHHIIII", 0, 2, 0, 1, 0, 1, 0, 25, 1)
+    (tmp_path / "a.mp4").write_bytes(header + b"RAWI" + struct.pack("<I8xHH160x", 180, 64, 48))
+    os.mkfifo(tmp_path / "a.m00")
+    with pytest.raises(VideoError, match="can be opened"):  # opening the pipe would not end
+        media.open_container(tmp_path / "a.mp4")
 
 
 def test_many_tracks_cost_no_more_than_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +318,31 @@ def test_audio_that_is_too_short_has_a_reason(tmp_path: Path) -> None:
         silent_wav(path, 16000, samples)
     found = inference.predict(paths, Recognizer("recursive_joint_attention", size="lite").eval())
     assert [p.error and p.error["code"] for p in found] == ["broken", "no_audio"]
+
+
+def test_audio_beside_images_is_as_long_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the doctor's word: audio that is longer than media may be is no fault where the images are not."""
+    write(tmp_path / "a.mkv", times=[0.0, 0.1], audio="pcm_s16le")
+    monkeypatch.setattr(container, "MOST_S", 0.5)
+    ClipReader(tmp_path / "a.mkv", registry.MODELS["recursive_joint_attention"].specs["lite"]).close()
+    (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
+    (facts,) = examine(datasets.load("csv", tmp_path).rows, workers=1)
+    assert not facts.faults
+
+
+@pytest.mark.parametrize(("limit", "box"), [(0.5, None), (9.0, (90, 90, 95, 95))], ids=["too long", "empty box"])
+def test_a_file_that_is_refused_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, box: tuple[int, ...] | None
+) -> None:
+    """Protects long runs: a file that is refused after it was opened does not stay open."""
+    write(tmp_path / "a.mkv")
+    monkeypatch.setattr(container, "MOST_S", limit)
+    images = media.open_frames(tmp_path / "a.mkv")
+    closed: list[bool] = []
+    monkeypatch.setattr(images, "close", lambda: closed.append(True))
+    with pytest.raises(VideoError):
+        ClipReader("a.mkv", registry.MODELS["ceflnet"].specs["lite"], images=images, box=box)
+    assert closed
 
 
 def test_images_are_examined_where_the_audio_has_no_decoder(tmp_path: Path) -> None:
