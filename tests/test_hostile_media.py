@@ -11,13 +11,14 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soak_table
-from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, hole, silent_wav, still, write
+from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, deep_png, hole, silent_wav, still, write
 from PIL import Image
 
 from emozoo import inference, registry
@@ -203,7 +204,7 @@ def test_a_file_of_years_is_refused(tmp_path: Path) -> None:
     write(path, times=[0.0, 1e9])
     (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
     (finding,) = doctor.check(tmp_path, workers=1).findings
-    with pytest.raises(VideoError, match="more than 7 are not read; .* time stamps anew"):
+    with pytest.raises(VideoError, match=r"more than 7 are not read; .* time stamps anew"):
         ClipReader(path, registry.MODELS["ceflnet"].specs["lite"])
     assert (finding.code, finding.text[:5]) == ("unreadable", "lasts")
 
@@ -300,15 +301,34 @@ def test_an_animation_whose_frame_claims_too_much_is_broken(tmp_path: Path) -> N
     assert len(list(images.frames([0, 1]))) == 2
 
 
-def test_damaged_pixels_of_a_png_are_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "P", "L", "1", "RGBA", "LA", "I;16"])
+def test_damaged_pixels_of_a_png_are_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str], mode: str) -> None:
     """Protects results from pixels that were never there: a PNG whose checksums fail is no whole one, said once."""
-    still(tmp_path / "a.png")
+    (deep_png if mode == "I;16" else partial(still, mode=mode))(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[-14] ^= 1  # in the checksum of the pixels
     (tmp_path / "a.png").write_bytes(data)
     _, notes = media.read_image(tmp_path / "a.png")
     assert [w.code for w in notes] == ["broken_part"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_frames_of_an_animated_png_are_mentioned(tmp_path: Path) -> None:
+    """Protects results from pixels that were never there, also in the frames of an animation."""
+    animation(tmp_path / "a.png", 3, 100)
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[-14] ^= 1  # in the checksum of the last frame
+    (tmp_path / "a.png").write_bytes(data)
+    assert [w.code for w in media.open_image(tmp_path / "a.png").warnings] == ["broken_part"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "LA"])
+def test_a_png_without_its_end_is_refused(tmp_path: Path, mode: str) -> None:
+    """Protects against half a file: every PNG that is cut off is refused, whatever its colors."""
+    still(tmp_path / "a.png", mode)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-12])
+    with pytest.raises(VideoError, match="cut off"):
+        media.read_image(tmp_path / "a.png")
 
 
 def test_audio_that_is_too_short_has_a_reason(tmp_path: Path) -> None:

@@ -92,11 +92,8 @@ def check_length(path: str | os.PathLike[str], seconds: float) -> None:
     """Raises VideoError for media that last longer than ``MOST_S`` by their time stamps."""
     if seconds > MOST_S:
         days, most = seconds / 86400, MOST_S / 86400
-        raise VideoError(
-            path,
-            f"lasts {days:.3g} days by its time stamps: more than {most:g} are not read; cut it into parts, or write its "
-            "time stamps anew if they are wrong",
-        )
+        mend = "cut it into parts or, if they are wrong, write its time stamps anew"
+        raise VideoError(path, f"lasts {days:.3g} days by its time stamps: more than {most:g} are not read; {mend}")
 
 
 def video_stream(box: Any) -> Any:

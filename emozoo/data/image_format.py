@@ -179,14 +179,13 @@ def png_is_whole(data: bytes) -> bool:
     return bool(chunks) and chunks[-1][0] == b"IEND" and all(fits for _, fits in chunks)
 
 
-def png_is_cut(data: bytes) -> bool:
-    """Whether a PNG ends before its last chunk."""
-    return all(name != b"IEND" for name, _ in _png_chunks(data))
-
-
-def png_is_damaged(data: bytes) -> bool:
-    """Whether a chunk that decoders need, whose name begins with a capital, does not match its checksum."""
-    return any(name[:1].isupper() and not fits for name, fits in _png_chunks(data))
+def png_fault(data: bytes) -> str:
+    """``cut`` if a PNG ends before its last chunk, ``damaged`` if a part that is shown does not match its checksum."""
+    chunks = list(_png_chunks(data))
+    if not chunks or chunks[-1][0] != b"IEND":
+        return "cut"
+    # decoders need the chunks whose names begin with a capital; fdAT are frames of an animation
+    return "damaged" if any((name[:1].isupper() or name == b"fdAT") and not fits for name, fits in chunks) else ""
 
 
 def opencv_reads(path: str | os.PathLike[str], data: bytes, kind: str) -> bool:
