@@ -115,7 +115,9 @@ def test_another_file_of_the_hub_is_not_used(endpoint: Hub, run: Run, tmp_path: 
     assert not list((tmp_path / "home").rglob("*.onnx"))
 
 
-@pytest.mark.parametrize("why", ["down", "nobody_listens", "silent"])
+@pytest.mark.parametrize(
+    "why", [*(pytest.param(w, marks=pytest.mark.slow(10)) for w in ("down", "nobody_listens")), "silent"]
+)
 def test_without_the_file_every_prediction_says_so(endpoint: Hub, run: Run, why: str) -> None:
     """Protects users without a network: no wait, one attempt in a process, the fallback in every result."""
     more = {}

@@ -73,7 +73,9 @@ def run(file: Path, inputs: dict[str, torch.Tensor], masks: dict[str, torch.Tens
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
-@pytest.mark.parametrize("arch", [*DEFAULTS[:3], pytest.param("recursive_joint_attention", marks=pytest.mark.slow(30))])
+@pytest.mark.parametrize(
+    "arch", [pytest.param(a, marks=() if a == "ceflnet" else pytest.mark.slow(40)) for a in DEFAULTS]
+)
 def test_default_weights_predict_the_same_without_torch(tmp_path, clip, clips, arch):
     """Protects services on an exported file: torch's numbers to 1e-4, and examples/onnx_only.py prints what
     `emozoo predict` prints, to the letter, with torch out of reach. The file tells how its input is made."""

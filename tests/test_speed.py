@@ -37,6 +37,7 @@ def run(*command: object, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow(20)
 def test_decoders_are_compared_on_equal_frames(tmp_path):
     """Protects the comparison of decoders: it runs, stops where frames differ, and keeps other questions' lines."""
     pytest.importorskip("decord")
@@ -61,9 +62,9 @@ def test_decoders_are_compared_on_equal_frames(tmp_path):
 @pytest.mark.parametrize(
     ("name", "cases"),
     [
-        ("ceflnet", {("network", "encoder")}),
+        pytest.param("ceflnet", {("network", "encoder")}, marks=pytest.mark.slow(10)),
         pytest.param("fusion", {("plain", "emozoo")}, marks=pytest.mark.slow(20)),
-        ("store", {("Pillow", "store"), ("mp4 + detection", "store")}),
+        pytest.param("store", {("Pillow", "store"), ("mp4 + detection", "store")}, marks=pytest.mark.slow(15)),
         pytest.param("predict", {("emozoo", "frame by frame"), ("long", "short")}, marks=pytest.mark.slow(20)),
         pytest.param(
             "startup",

@@ -11,7 +11,12 @@ from page_code import ROOT, blocks, run, shows
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 
 
-@pytest.mark.parametrize("page", TUTORIALS, ids=[page.stem for page in TUTORIALS])
+LONG = ("benchmark", "finetune")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=p.stem, marks=pytest.mark.slow(30) if p.stem in LONG else ()) for p in TUTORIALS]
+)
 def test_a_tutorial(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects newcomers: every block of the page runs, in order, and prints what the page shows below it.
 

@@ -130,6 +130,7 @@ def test_two_processes_share_the_files(run: Run, alone: tuple[Path, Path, str], 
     assert names[0] == names[1]
 
 
+@pytest.mark.slow(20)
 def test_torchrun(alone: tuple[Path, Path, str], weights: Path, tmp_path: Path) -> None:
     """Protects the documented line: torchrun numbers the processes, and a broken file does not make it end them."""
     images, out, _ = alone
