@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -273,10 +273,10 @@ class Predictor:
         ``progress`` is called with the number of a file and the fraction of it that is done. ``on_error`` makes the
         prediction of a file on which the network failed; without it the error is raised.
         """
-        groups, first, report = _groups(items), 0, progress or (lambda number, fraction: None)
+        first, report = 0, progress or (lambda number, fraction: None)
         with ThreadPoolExecutor(2) as ahead:  # the next images are read while the network runs
             reading: list[Future[tuple[Prediction, OpenFile | None]]] = []
-            for group, following in pairwise([*groups, []]):
+            for group, following in pairwise(chain(_groups(items), [[]])):
                 opened = [r.result() for r in reading] or [self._open(item) for item in group]
                 # A file alone may be a long video: it is opened here, where an interrupt ends the search for faces.
                 reading = [ahead.submit(self._open, item) for item in following] if len(following) > 1 else []
@@ -399,21 +399,25 @@ class Predictor:
         ]
 
 
-def _groups(items: Sequence[MediaPath | Clip]) -> list[list[MediaPath | Clip]]:
-    """Image files that follow each other, as many as the limits of a group allow; every other file alone."""
-    groups: list[list[MediaPath | Clip]] = []
-    full = math.inf  # what the last group holds, as a fraction of what it may hold
+def _groups(items: Sequence[MediaPath | Clip]) -> Iterator[list[MediaPath | Clip]]:
+    """Image files that follow each other, as many as the limits of a group allow; every other file alone.
+
+    Headers of images are read as the groups are asked for.
+    """
+    group: list[MediaPath | Clip] = []
+    full = 0.0  # what the group holds, as a fraction of what it may hold
     for item in items:
         own = math.inf
         if not isinstance(item, Clip) and is_image(item):
             with suppress(OSError, ValueError):  # a name that no file can have
                 own = max(os.path.getsize(item) / IMAGE_BYTES, pixels_of(item) / IMAGE_PIXELS)
-        if full + own > 1 or len(groups[-1]) == IMAGES:
-            groups.append([])
-            full = 0.0
-        groups[-1].append(item)
+        if group and (full + own > 1 or len(group) == IMAGES):
+            yield group
+            group, full = [], 0.0
+        group.append(item)
         full += own
-    return groups
+    if group:
+        yield group
 
 
 def _batch_size(spec: ClipSpec) -> int:

@@ -138,8 +138,8 @@ def write(
             stream.codec_context.flags |= av.codec.context.Flags.bitexact
             stream.codec_context.thread_count = 1
             setup(stream)
-        sounds = [out.add_stream(audio, rate=rate, layout=layout) for _ in range(tracks if audio else 0)]
-        for stream in sounds:
+        audios = [out.add_stream(audio, rate=rate, layout=layout) for _ in range(tracks if audio else 0)]
+        for stream in audios:
             stream.codec_context.flags |= av.codec.context.Flags.bitexact
         for stream in videos:
             base = stream.codec_context.time_base or Fraction(1, FPS)
@@ -148,7 +148,7 @@ def write(
                 frame.pts, frame.time_base = round(time / base), base
                 out.mux(stream.encode(frame))
             out.mux(stream.encode())
-        for stream in sounds:
+        for stream in audios:
             wave = np.repeat(tone(FRAMES / FPS, rate)[None], len(av.AudioLayout(layout).channels), axis=0)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
@@ -165,16 +165,16 @@ def damaged(path: Path, rng: np.random.Generator) -> Iterator[tuple[str, bytes, 
     stem, suffix = path.stem, path.suffix
     for percent in range(0, 100, 5):
         yield f"{stem}_cut{percent:02d}{suffix}", data[: len(data) * percent // 100], BAD if not percent else EITHER
-    for place, (begin, end) in places(data).items():
+    for part, (begin, end) in ranges(data).items():
         for bits in (1, 8, 64):
             changed = bytearray(data)
             for at in rng.integers(begin * 8, end * 8, bits).tolist():
                 changed[at // 8] ^= 1 << at % 8
-            yield f"{stem}_{place}_flip{bits}{suffix}", bytes(changed), EITHER
+            yield f"{stem}_{part}_flip{bits}{suffix}", bytes(changed), EITHER
         middle = int(rng.integers(begin, end))
         length = min(max(4, (end - begin) // 4), end - middle)
         for what, filling in (("zero", bytes(length)), ("ones", b"\xff" * length), ("noise", rng.bytes(length))):
-            yield f"{stem}_{place}_{what}{suffix}", data[:middle] + filling + data[middle + length :], EITHER
+            yield f"{stem}_{part}_{what}{suffix}", data[:middle] + filling + data[middle + length :], EITHER
     a, b = sorted(rng.integers(0, len(data), 2).tolist())
     yield f"{stem}_hole{suffix}", data[:a] + data[b:], EITHER
     yield f"{stem}_twice{suffix}", data[:b] + data[a:], EITHER
@@ -184,7 +184,7 @@ def damaged(path: Path, rng: np.random.Generator) -> Iterator[tuple[str, bytes, 
     yield f"{stem}_{suffix[1:]}_named{wrong}", data, EITHER
 
 
-def places(data: bytes) -> dict[str, tuple[int, int]]:
+def ranges(data: bytes) -> dict[str, tuple[int, int]]:
     """Begin and end, in bytes, of the header, the index and the data of a file; where an index is, its mark tells."""
     marks = (b"moov", b"idx1", b"\x1c\x53\xbb\x6b", b"IDAT")
     index = next((at for mark in marks if (at := data.rfind(mark)) > 0), len(data) * 9 // 10)
@@ -219,8 +219,8 @@ def bomb(path: Path, size: tuple[int, int] = (16384, 12288), depth: int = 1, col
     """A PNG of few bytes, all black or transparent, with as many pixels as are read at most."""
     packer = zlib.compressobj(1)
     bits = depth * {0: 1, 2: 3, 6: 4}[color]
-    rows = bytes(1 + size[0] * bits // 8) * 64
-    pixels = b"".join(packer.compress(rows) for _ in range(size[1] // 64)) + packer.flush()
+    row = bytes(1 + size[0] * bits // 8)
+    pixels = b"".join(packer.compress(row) for _ in range(size[1])) + packer.flush()
     png(path, *size, depth, color, pixels)
 
 
@@ -284,23 +284,23 @@ def hole(path: Path, seconds: int = 900) -> None:
         images = out.add_stream("libx264", rate=FPS, options=OPTIONS["libx264"])
         images.width, images.height, images.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         images.codec_context.time_base = Fraction(1, 1000)
-        sound = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        audio = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
         for time in (0, seconds):
             frame = av.VideoFrame.from_ndarray(image(), format="rgb24")
             frame.pts, frame.time_base = time * 1000, Fraction(1, 1000)
             out.mux(images.encode(frame))
             heard = av.AudioFrame.from_ndarray(tone(1.0)[None], format="fltp", layout="mono")
             heard.sample_rate, heard.pts, heard.time_base = RATE, time * RATE, Fraction(1, RATE)
-            out.mux(sound.encode(heard))
+            out.mux(audio.encode(heard))
         out.mux(images.encode())
-        out.mux(sound.encode())
+        out.mux(audio.encode())
 
 
 def _text(text: str) -> Callable[[Path], object]:
     return content_of(text.encode())
 
 
-_SOUND = {"codec": None, "audio": "pcm_s16le"}
+_AUDIO = {"codec": None, "audio": "pcm_s16le"}
 ODD: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     # nothing of it is media
     ("empty.mp4", content_of(b""), BAD),
@@ -325,10 +325,10 @@ ODD: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     # streams that are missing, many, or of no known codec
     ("mute.mp4", video(), GOOD),
     ("audio_only.mp4", video(codec=None, audio="aac"), GOOD),
-    ("audio_only.mkv", video(**_SOUND), GOOD),
+    ("audio_only.mkv", video(**_AUDIO), GOOD),
     ("unknown_codec.mp4", _patched(b"avc1", b"zzzz"), BAD),
     ("tracks100.mkv", video(audio="pcm_s16le", tracks=50), GOOD),
-    ("sounds100.mkv", video(codec=None, audio="pcm_s16le", tracks=100), GOOD),
+    ("audio100.mkv", video(codec=None, audio="pcm_s16le", tracks=100), GOOD),
     # sizes
     ("one_frame.mp4", video(times=[0.0]), GOOD),
     ("one_frame.mkv", video(times=[0.0], audio="pcm_s16le"), GOOD),
@@ -399,7 +399,7 @@ ODD: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("frames.apng", lambda p: animation(p, 8, 50), GOOD),
     # audio
     ("eight_channels.wav", lambda p: silent_wav(p, 16000, 8000, 8), GOOD),
-    ("rate192k.wav", video(**_SOUND, rate=192000), GOOD),
+    ("rate192k.wav", video(**_AUDIO, rate=192000), GOOD),
     ("rate1.wav", lambda p: silent_wav(p, 1, 50), EITHER),
     ("rate_absurd.wav", lambda p: silent_wav(p, 2**32 - 1, 50), EITHER),
     ("channels_absurd.wav", lambda p: silent_wav(p, 16000, 2, 20000), EITHER),

@@ -1,7 +1,7 @@
 """Takes media files through `predict`, `check` and the data module: a process that a damaged file may end, or hang.
 
-A line on stdin is a JSON list, the door and the paths; a line on stdout is the answers, by the name of the file, and
-how many MiB the process needed for them beyond what it had.
+These three are the doors. A line on stdin is a JSON list, the door and the paths; a line on stdout is the answers, by
+the name of the file, and how many MiB the process needed for them beyond what it had.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SPACE = 12 << 30  # bytes of addresses: what needs more fails here, and not the 
 
 @dataclass
 class Answer:
-    """What a door says of a file: why it cannot be used (code and text of each reason), else a value to compare."""
+    """The answer for a file: why it cannot be used (code and text of each reason), else a value to compare."""
 
     reasons: list[tuple[str, str]]
     value: Any = None

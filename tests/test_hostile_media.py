@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soak_table
-from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, hole, silent_wav, still, write
+from hostile_media import BAD, COSTLY, GOOD, Case, animation, bomb, corpus, deep_png, hole, silent_wav, still, write
+from PIL import Image
 
 from emozoo import inference, registry
 from emozoo.data import container, datasets, doctor, media
@@ -201,7 +204,7 @@ def test_a_file_of_years_is_refused(tmp_path: Path) -> None:
     write(path, times=[0.0, 1e9])
     (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
     (finding,) = doctor.check(tmp_path, workers=1).findings
-    with pytest.raises(VideoError, match="more than 7 are not read"):
+    with pytest.raises(VideoError, match=r"more than 7 are not read; .* time stamps anew"):
         ClipReader(path, registry.MODELS["ceflnet"].specs["lite"])
     assert (finding.code, finding.text[:5]) == ("unreadable", "lasts")
 
@@ -221,6 +224,23 @@ def test_a_file_opens_no_other_file(tmp_path: Path, text: str) -> None:
     with pytest.raises(VideoError, match="can be opened"):
         media.open_container(tmp_path / "a.mp4")
     media.open_container(tmp_path / "real.mp4").close()
+
+
+def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+    """Protects files of the machine: an image that is called `a%d.tga` does not show a0.tga and those behind it."""
+    for name, brightness in (("a%d.tga", 200), ("a0.tga", 0), ("a1.tga", 0)):
+        Image.new("RGB", (8, 8), (brightness,) * 3).save(tmp_path / name)
+    with media.open_container(tmp_path / "a%d.tga") as box:
+        assert [frame.to_ndarray(format="rgb24").min() for frame in box.decode(video=0)] == [200]
+
+
+def test_a_part_of_a_raw_video_does_not_open_the_next(tmp_path: Path) -> None:
+    """Protects files of the machine: raw video (MLV) goes on in files of its name that end in .m00, .m01 ..."""
+    header = b"MLVI\x34\0\0\0v2.0" + bytes(12) + struct.pack("<HHIHHIIII", 0, 2, 0, 1, 0, 1, 0, 25, 1)
+    (tmp_path / "a.mp4").write_bytes(header + b"RAWI" + struct.pack("<I8xHH160x", 180, 64, 48))
+    os.mkfifo(tmp_path / "a.m00")
+    with pytest.raises(VideoError, match="can be opened"):  # opening the pipe would not end
+        media.open_container(tmp_path / "a.mp4")
 
 
 def test_many_tracks_cost_no_more_than_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +263,33 @@ def test_images_of_many_pixels_are_not_held_together(tmp_path: Path) -> None:
     assert [len(group) for group in groups] == [1, 1, 1, 3]
 
 
+def test_images_whose_pixels_are_not_known_are_read_alone(tmp_path: Path) -> None:
+    """Protects memory: Pillow tells no size above 179 million pixels, and none of HEIC before the first one is read."""
+    for i in range(2):
+        bomb(tmp_path / f"{i}.png")  # as many pixels as are read at most
+        (tmp_path / f"{i}.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
+    assert [len(group) for group in inference._groups(sorted(tmp_path.iterdir()))] == [1, 1, 1, 1]
+
+
+def test_headers_of_images_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the wait for the first result: of 100,000 images, those of the next group are looked at, not all."""
+    paths = [tmp_path / f"{i:03}.png" for i in range(200)]
+    for path in paths:
+        still(path, size=(8, 8))
+    looked: list[object] = []
+    monkeypatch.setattr(inference, "pixels_of", lambda path: looked.append(path) or 64)
+    predictor = inference.Predictor(Recognizer("recursive_joint_attention", size="lite").eval())
+    assert next(predictor.predict_all(paths)).file == str(paths[0])
+    assert 0 < len(looked) <= 3 * inference.IMAGES
+
+
+def test_a_pipe_that_is_called_an_image_is_refused(tmp_path: Path) -> None:
+    """Protects whoever waits: opening a pipe, only to learn its size in pixels, may never end."""
+    os.mkfifo(tmp_path / "a.png")
+    still(tmp_path / "b.png")
+    assert [len(group) for group in inference._groups([tmp_path / "a.png", tmp_path / "b.png"])] == [1, 1]
+
+
 def test_an_animation_whose_frame_claims_too_much_is_broken(tmp_path: Path) -> None:
     """Protects batches: a frame larger than any that is decoded ends neither check nor training."""
     animation(tmp_path / "a.gif", 3, 100)
@@ -254,15 +301,34 @@ def test_an_animation_whose_frame_claims_too_much_is_broken(tmp_path: Path) -> N
     assert len(list(images.frames([0, 1]))) == 2
 
 
-def test_damaged_pixels_of_a_png_are_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "P", "L", "1", "RGBA", "LA", "I;16"])
+def test_damaged_pixels_of_a_png_are_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str], mode: str) -> None:
     """Protects results from pixels that were never there: a PNG whose checksums fail is no whole one, said once."""
-    still(tmp_path / "a.png")
+    (deep_png if mode == "I;16" else partial(still, mode=mode))(tmp_path / "a.png")
     data = bytearray((tmp_path / "a.png").read_bytes())
     data[-14] ^= 1  # in the checksum of the pixels
     (tmp_path / "a.png").write_bytes(data)
     _, notes = media.read_image(tmp_path / "a.png")
     assert [w.code for w in notes] == ["broken_part"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_frames_of_an_animated_png_are_mentioned(tmp_path: Path) -> None:
+    """Protects results from pixels that were never there, also in the frames of an animation."""
+    animation(tmp_path / "a.png", 3, 100)
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[-14] ^= 1  # in the checksum of the last frame
+    (tmp_path / "a.png").write_bytes(data)
+    assert [w.code for w in media.open_image(tmp_path / "a.png").warnings] == ["broken_part"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "LA"])
+def test_a_png_without_its_end_is_refused(tmp_path: Path, mode: str) -> None:
+    """Protects against half a file: every PNG that is cut off is refused, whatever its colors."""
+    still(tmp_path / "a.png", mode)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-12])
+    with pytest.raises(VideoError, match="cut off"):
+        media.read_image(tmp_path / "a.png")
 
 
 def test_audio_that_is_too_short_has_a_reason(tmp_path: Path) -> None:
@@ -272,6 +338,31 @@ def test_audio_that_is_too_short_has_a_reason(tmp_path: Path) -> None:
         silent_wav(path, 16000, samples)
     found = inference.predict(paths, Recognizer("recursive_joint_attention", size="lite").eval())
     assert [p.error and p.error["code"] for p in found] == ["broken", "no_audio"]
+
+
+def test_audio_beside_images_is_as_long_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the doctor's word: audio that is longer than media may be is no fault where the images are not."""
+    write(tmp_path / "a.mkv", times=[0.0, 0.1], audio="pcm_s16le")
+    monkeypatch.setattr(container, "MOST_S", 0.5)
+    ClipReader(tmp_path / "a.mkv", registry.MODELS["recursive_joint_attention"].specs["lite"]).close()
+    (tmp_path / "manifest.csv").write_text("path,label\na.mkv,happy\n")
+    (facts,) = examine(datasets.load("csv", tmp_path).rows, workers=1)
+    assert not facts.faults
+
+
+@pytest.mark.parametrize(("limit", "box"), [(0.5, None), (9.0, (90, 90, 95, 95))], ids=["too long", "empty box"])
+def test_a_file_that_is_refused_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, box: tuple[int, ...] | None
+) -> None:
+    """Protects long runs: a file that is refused after it was opened does not stay open."""
+    write(tmp_path / "a.mkv")
+    monkeypatch.setattr(container, "MOST_S", limit)
+    images = media.open_frames(tmp_path / "a.mkv")
+    closed: list[bool] = []
+    monkeypatch.setattr(images, "close", lambda: closed.append(True))
+    with pytest.raises(VideoError):
+        ClipReader("a.mkv", registry.MODELS["ceflnet"].specs["lite"], images=images, box=box)
+    assert closed
 
 
 def test_images_are_examined_where_the_audio_has_no_decoder(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from emozoo.data.container import Warn
-from emozoo.data.image_decode import DECODE_ERRORS, open_pillow, to_rgb, upright
+from emozoo.data.image_decode import DAMAGED_PNG, DECODE_ERRORS, open_pillow, to_rgb, upright
+from emozoo.data.image_format import png_fault
 from emozoo.errors import VideoError
 
 MOST_FRAME_PIXELS = 1 << 32  # of all frames of an animation together: 2000 in full HD
@@ -19,7 +20,8 @@ class Animation:
     """A FrameSource of the frames of an animated image; it holds one decoded frame in memory at a time.
 
     Opening it decodes every frame once. The frames from the first one that cannot be decoded are left out, with the
-    warning ``broken_tail``. A frame that lasts 10 ms or less is shown for 100 ms, as browsers do.
+    warning ``broken_tail``; a PNG of which a part does not match its checksum has the warning ``broken_part``. A frame
+    that lasts 10 ms or less is shown for 100 ms, as browsers do.
 
     Raises VideoError: ``broken`` (no frame can be decoded), ``unreadable`` (too large).
     """
@@ -56,6 +58,8 @@ class Animation:
         if lost:
             text = f"the end of the file is damaged: the first {len(stamps)} frames, up to {now:.2f} s, were used"
             self.warnings.append(Warn("broken_tail", text))
+        if kind == "PNG" and png_fault(data) == "damaged":
+            self.warnings.append(DAMAGED_PNG)
         self.stamps = np.array(stamps)
         self.size = next(self.frames([0])).shape[1::-1]
 

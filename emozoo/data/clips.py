@@ -134,55 +134,58 @@ class ClipReader:
         self._box = None if box is None else np.asarray(box, dtype=np.float32)
         self._heard: tuple[str, Header | None] = (self.path, None)  # the file with the audio
         self._lead = 0.0
-        if images is not None:
-            self._choose(True, False, lambda: images, lambda: None, len(images.stamps) == 1)
-        elif found := store.find(self.path):
-            self._open_stored(*found)
-        else:
-            check_file(path)
-            if is_image(path) and not os.path.isdir(path):
-                self._open_still()
+        try:
+            if images is not None:
+                self._choose(True, False, lambda: images, lambda: None, len(images.stamps) == 1)
+            elif found := store.find(self.path):
+                self._open_stored(*found)
             else:
-                self._open_media(beside)
-        self.size = self.images.size if self.images else (0, 0)
-        stamps = self.images.stamps if self.images else np.zeros(0)
-        self.fps = frame_rate(stamps)
-        self.is_still = len(stamps) == 1
-        if len(stamps) > 1:
-            self.duration = float(stamps[-1]) + 1 / self.fps
-            steps = np.diff(stamps)
-            if steps.max() > 1.5 * float(np.median(steps)) and not self.warnings:
-                text = (
-                    f"frames lie {steps.min():.3f} to {steps.max():.3f} s apart; they are chosen by their time stamps"
-                )
-                self._own_warnings.append(Warn("variable_rate", text))
-        elif self.audio is not None and not self.is_still:
-            if not self.audio.duration:
-                raise VideoError(self.path, "its audio cannot be decoded", "broken")
-            self.duration = self.audio.offset + self.audio.duration
-        else:
-            self.duration = 0.0
-        check_length(self.path, self.duration)
-        if self.is_still:
-            self._own_warnings.append(Warn("still", "a still image: nothing temporal was seen"))
-        self.start = 0.0 if start is None else float(start)
-        self.end = self.duration if end is None else float(end)
-        if self._box is not None and self._box.any():
-            self._check_box(self._box)
+                check_file(path)
+                if is_image(path) and not os.path.isdir(path):
+                    self._choose(True, False, lambda: open_image(path), lambda: None, True)
+                else:
+                    self._open_media(beside)
+            self._measure()
+            self.start = 0.0 if start is None else float(start)
+            self.end = self.duration if end is None else float(end)
+            if self._box is not None and self._box.any():
+                self._check_box(self._box)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def of(cls, row: Row, spec: ClipSpec) -> ClipReader:
         """The reader of a manifest's row: its box, its labelled part, and its audio where that is a file of its own."""
         return cls(row.path, spec, box=row.box, start=row.start, end=row.end, beside=row.extra.get("sound"))
 
+    def _measure(self) -> None:
+        """Size, frame rate and duration of what is open. Raises VideoError."""
+        self.size = self.images.size if self.images else (0, 0)
+        stamps = self.images.stamps if self.images else np.zeros(0)
+        self.fps = frame_rate(stamps)
+        self.is_still = len(stamps) == 1
+        self.duration = 0.0
+        if len(stamps) > 1:
+            self.duration = float(stamps[-1]) + 1 / self.fps
+            steps = np.diff(stamps)
+            if steps.max() > 1.5 * float(np.median(steps)) and not self.warnings:
+                least, most = steps.min(), steps.max()
+                text = f"frames lie {least:.3f} to {most:.3f} s apart; they are chosen by their time stamps"
+                self._own_warnings.append(Warn("variable_rate", text))
+        elif self.audio is not None and not self.is_still:
+            if not self.audio.duration:
+                raise VideoError(self.path, "its audio cannot be decoded", "broken")
+            self.duration = self.audio.offset + self.audio.duration
+        check_length(self.path, self.duration)
+        if self.is_still:
+            self._own_warnings.append(Warn("still", "a still image: nothing temporal was seen"))
+
     def _open_stored(self, prepared: store.Store, number: int) -> None:
         self.path = prepared.lines[number]["file"]
         images, audio, has_audio = prepared.open(number, self.spec)
         still = images is not None and images.still
         self._choose(images is not None, has_audio, lambda: images, lambda: audio, still)
-
-    def _open_still(self) -> None:
-        self._choose(True, False, lambda: open_image(self.path), lambda: None, True)
 
     def _open_media(self, beside: str | os.PathLike[str] | None) -> None:
         own = None if os.path.isdir(self.path) else read_header(self.path)
@@ -250,8 +253,8 @@ class ClipReader:
         (x1, y1, x2, y2), (width, height) = box.tolist(), self.size
         if self.images and not (max(x1, 0) < min(x2, width - 1) and max(y1, 0) < min(y2, height - 1)):
             numbers = ", ".join(f"{v:g}" for v in box)
-            size = f"{self.size[0]}x{self.size[1]}"
-            raise VideoError(self.path, f"the face box ({numbers}) holds nothing of the {size} image", "unreadable")
+            reason = f"the face box ({numbers}) holds nothing of the {width}x{height} image"
+            raise VideoError(self.path, reason, "unreadable")
 
     def __enter__(self) -> ClipReader:
         return self

@@ -17,12 +17,17 @@ from av.stream import Disposition
 from emozoo.errors import VideoError
 
 LOUDNESS_S = 20.0  # seconds of each audio track whose loudness is compared where no track is marked as default
-MOST_TRACKS = 16  # the first ones, that are compared
+MOST_TRACKS = 16  # audio tracks that are compared: the first ones
 LOUDER = 2.0  # a later track is read instead of an earlier one if it is this many times as loud
 MOST_S = 7 * 86400.0  # of one file; two frames whose times lie years apart would make a timeline of years
-# Formats that name other files or addresses instead of holding media: a file of a stranger opens no other.
-NAMES_FILES = {"concat", "dash", "hls", "imf", "rtsp", "sap", "sdp", "smoothstreaming", "vobsub", "webm_dash_manifest"}
-READ = ",".join(sorted(av.formats_available - NAMES_FILES))
+# Formats whose media lie, at least in part, in other files or at addresses: a file of a stranger opens no other.
+NAMES_FILES = {
+    "concat", "dash", "hls", "imf", "mlv", "rtsp", "sap", "sdp", "smoothstreaming", "vobsub", "webm_dash_manifest",
+}  # fmt: skip
+OPTIONS = {
+    "format_whitelist": ",".join(sorted(av.formats_available - NAMES_FILES)),
+    "pattern_type": "none",  # an image that is called a%d.tga is no series of images
+}
 NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails  # covers and previews
 NOT_HEARD = Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.comment  # beside the real audio
 
@@ -77,18 +82,18 @@ def open_container(path: str | os.PathLike[str]) -> Any:
         raise VideoError(path, "the file is empty (0 bytes)", "empty")
     try:
         # the protocol is named: a colon in a file's name must not be taken for one
-        return av.open("file:" + os.path.abspath(path), options={"format_whitelist": READ})
+        return av.open("file:" + os.path.abspath(path), options=OPTIONS)
     except (FFmpegError, OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
         raise VideoError(path, f"not a media file that can be opened ({reason})") from None
 
 
 def check_length(path: str | os.PathLike[str], seconds: float) -> None:
-    """Raises VideoError for media that last longer than ``MOST_S``, or say so."""
+    """Raises VideoError for media that last longer than ``MOST_S`` by their time stamps."""
     if seconds > MOST_S:
         days, most = seconds / 86400, MOST_S / 86400
-        text = f"lasts {days:.3g} days by its time stamps: more than {most:g} are not read; cut it into parts"
-        raise VideoError(path, text)
+        mend = "cut it into parts or, if they are wrong, write its time stamps anew"
+        raise VideoError(path, f"lasts {days:.3g} days by its time stamps: more than {most:g} are not read; {mend}")
 
 
 def video_stream(box: Any) -> Any:

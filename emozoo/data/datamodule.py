@@ -225,7 +225,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.every_row: tuple[Row, ...] = ()  # that some fold or split may train on
         self._summary = "setup() was not called"  # which rows train, validate and are tested
         self.skipped: list[str] = []
-        self._unread: list[str] = []  # errors of batches that came as None
+        self._unread: list[str] = []  # errors of the batches without a clip, which come as None
         self._datasets: dict[str, ClipDataset] = {}
         self._features: FeatureDataset | None = None
         self._run_seed: int | None = None
@@ -427,7 +427,10 @@ class EmotionDataModule(L.LightningDataModule):
         return {"num_workers": self.num_workers, "collate_fn": collate}
 
     def take_skipped(self, batch: Batch | None) -> list[str]:
-        """One line for each row that could not be read and is not in the batch; of None, a batch without any, once."""
+        """Errors of the rows that are missing from ``batch``, one line each.
+
+        For None, those of all batches without a clip since the last call with None.
+        """
         if batch is not None:
             return batch.skipped
         lines = self._unread.copy()

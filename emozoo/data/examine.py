@@ -154,9 +154,10 @@ def _decode(path: str) -> tuple[tuple[int, int] | None, list[np.ndarray], list[t
     if header is not None and header.has_audio:
         try:
             audio = media.AudioTrack(path, 16000, header, getattr(images, "clock", None))
-            if audio.duration == 0 and images is None:
-                raise VideoError(path, "its audio cannot be decoded", "broken")
-            check_length(path, audio.duration)
+            if images is None:
+                if audio.duration == 0:
+                    raise VideoError(path, "its audio cannot be decoded", "broken")
+                check_length(path, audio.duration)
             warnings += audio.warnings
         except VideoError as error:  # the images are there
             if images is None:

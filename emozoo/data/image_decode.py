@@ -26,8 +26,7 @@ from emozoo.data.image_format import (
     jpeg_is_complete,
     looks_like,
     opencv_reads,
-    png_is_cut,
-    png_is_damaged,
+    png_fault,
 )
 from emozoo.errors import VideoError
 
@@ -38,6 +37,7 @@ PILLOW_FORMATS = {
     "AVIF": ("AVIF",), "HEIC": ("HEIF",),
 }  # fmt: skip
 STRIP = 512  # rows
+DAMAGED_PNG = Warn("broken_part", "damaged file: a part of the PNG does not match its checksum")
 # Exceptions that decoders raise for files that are damaged or cut off.
 DECODE_ERRORS = (
     OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, TypeError, RuntimeError, MemoryError,
@@ -205,14 +205,14 @@ def decode(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, list[
         return _read_jpeg(path, data)
     notes: list[Warn] = []
     image = None
-    if opencv_reads(path, data, kind):
-        if kind == "PNG" and png_is_cut(data):
-            raise VideoError(path, "the PNG file is cut off: fetch it again", "broken")
+    fault = png_fault(data) if kind == "PNG" else ""
+    if fault == "cut":
+        raise VideoError(path, "the PNG file is cut off: fetch it again", "broken")
+    if fault:  # Pillow reads it: OpenCV would write of it to stderr
+        notes.append(DAMAGED_PNG)
+    elif opencv_reads(path, data, kind):
         deep = kind == "PNG" and data[24] == 16
-        if kind == "PNG" and png_is_damaged(data):  # OpenCV would write of it to stderr
-            notes.append(Warn("broken_part", "damaged file: the pixels of the PNG do not match their checksum"))
-        else:
-            image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
+        image = _decode_opencv(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR)
     elif kind == "TIFF":
         image = _read_deep_tiff(path, data)
     if image is None:

@@ -5,6 +5,7 @@ The format is told by the content, not by the name.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -107,13 +108,14 @@ def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
         raise VideoError(path, f"an image of {width} x {height} pixels has no pixels", "broken")
 
 
-def pixels_of(path: str | os.PathLike[str]) -> int:
-    """How many pixels an image file announces; 0 where its header cannot be read."""
+def pixels_of(path: str | os.PathLike[str]) -> float:
+    """How many pixels an image file announces; infinity where Pillow cannot tell, such as of very many."""
     with suppress(Exception), warnings.catch_warnings():  # whatever a damaged header makes Pillow throw
         warnings.simplefilter("ignore")  # of large sizes
+        check_file(path)
         with Image.open(path) as image:
             return image.width * image.height
-    return 0
+    return math.inf
 
 
 class JpegHeader(NamedTuple):
@@ -177,14 +179,13 @@ def png_is_whole(data: bytes) -> bool:
     return bool(chunks) and chunks[-1][0] == b"IEND" and all(fits for _, fits in chunks)
 
 
-def png_is_cut(data: bytes) -> bool:
-    """Whether a PNG ends before its last chunk."""
-    return all(name != b"IEND" for name, _ in _png_chunks(data))
-
-
-def png_is_damaged(data: bytes) -> bool:
-    """Whether a chunk that decoders need, whose name begins with a capital, does not match its checksum."""
-    return any(name[:1].isupper() and not fits for name, fits in _png_chunks(data))
+def png_fault(data: bytes) -> str:
+    """``cut`` if a PNG ends before its last chunk, ``damaged`` if a part that is shown does not match its checksum."""
+    chunks = list(_png_chunks(data))
+    if not chunks or chunks[-1][0] != b"IEND":
+        return "cut"
+    # decoders need the chunks whose names begin with a capital; fdAT are frames of an animation
+    return "damaged" if any((name[:1].isupper() or name == b"fdAT") and not fits for name, fits in chunks) else ""
 
 
 def opencv_reads(path: str | os.PathLike[str], data: bytes, kind: str) -> bool:

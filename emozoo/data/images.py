@@ -51,7 +51,7 @@ def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Warn]]:
     The pixels are RGB uint8 (H, W, 3), turned as the EXIF data say; transparent parts are white. Deeper pixels become
     8 bits a channel: integers keep their upper bits (16-bit files that hold 10 or 12 bits are read as such, with the
     warning ``bit_depth``), floats count from 0 to 1, or to 255 if any is above 1. A JPEG that is cut off has the
-    warning ``broken_tail``.
+    warning ``broken_tail``; a PNG of which a part does not match its checksum has ``broken_part``.
 
     Raises VideoError: ``missing``, ``empty``, ``unreadable`` (not an image, too large, no decoder) or ``broken``.
     """

@@ -252,13 +252,16 @@ class _Seeded(DistributedSampler[tuple[int, int]]):
 
 
 class _Unread(NamedTuple):
-    """What comes from a worker process in place of a batch of which no clip could be read: their errors."""
+    """The errors of the clips of a batch: a worker process returns them where none of its clips could be read."""
 
     lines: list[str]
 
 
 class ClipLoader(DataLoader[Any]):
-    """A DataLoader that raises errors of worker processes as they are: torch would change their class and text."""
+    """A DataLoader that raises errors of worker processes as they are: torch would change their class and text.
+
+    In place of a batch of which no clip could be read comes None; the errors are added to ``Collate.unread``.
+    """
 
     @property
     def class_prior(self) -> np.ndarray | None:
@@ -396,7 +399,7 @@ class Collate:
         augment: by stream; None outside training.
         motion_share: fraction of the batches in which stills are moved.
         skip: leaves out clips that cannot be read, with their errors in ``Batch.skipped``; else they are raised.
-        unread: the errors of batches of which no clip could be read, which come as None, are appended to this list.
+        unread: a list to which :class:`ClipLoader` adds the errors of the batches of which no clip could be read.
     """
 
     def __init__(
@@ -418,7 +421,7 @@ class Collate:
             pixel_steps(settings)  # imports albumentations once, here, and not in each worker process of each epoch
 
     def __call__(self, drawn: list[Sample]) -> Batch | EmozooError | _Unread:
-        """Returns a batch, or what :class:`ClipLoader` raises or makes None of, where no clip of it could be read."""
+        """Returns a batch; the error that ends the run; or the errors of the clips, where none could be read."""
         try:
             return self._batch(drawn)
         except EmozooError as error:  # labels per frame that are damaged, say

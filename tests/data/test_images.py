@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hostile_media import png
 from PIL import Image, features
 
 from emozoo.data import animation, faces, images, media
@@ -294,19 +295,10 @@ def test_a_wrong_ending_does_not_matter(tmp_path: Path, suffix: str, named: str)
 # --- size ------------------------------------------------------------------------------------------------------------
 
 
-def _png_of(width: int, height: int) -> bytes:
-    """A grey PNG whose compressed pixels are not even there: only its header can be looked at."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def _huge(suffix: str) -> bytes:
+def _write_huge(path: Path) -> None:
+    suffix = path.suffix[1:]
     if suffix == "png":
-        return _png_of(40000, 30000)
+        return png(path, 40000, 30000, 8, 0, zlib.compress(b""))
     data = bytearray(encoded(soft(), suffix))
     if suffix == "jpg":
         at = data.index(b"\xff\xc0")
@@ -320,13 +312,14 @@ def _huge(suffix: str) -> bytes:
         for at in range(directory + 2, directory + 2 + 24, 12):
             tag = struct.unpack("<H", data[at : at + 2])[0]
             data[at + 2 : at + 12] = struct.pack("<HII", 4, 1, {256: 40000, 257: 30000}[tag])
-    return bytes(data)
+    path.write_bytes(data)
+    return None
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif"])
 def test_a_huge_image_is_refused_by_its_header(tmp_path: Path, suffix: str) -> None:
     """Protects memory: 1.2 thousand million pixels are refused in one line before one of them is decoded."""
-    (tmp_path / f"a.{suffix}").write_bytes(_huge(suffix))
+    _write_huge(tmp_path / f"a.{suffix}")
     for read in (images.read_image, media.open_frames):
         with pytest.raises(VideoError, match="too large") as error:
             read(tmp_path / f"a.{suffix}")

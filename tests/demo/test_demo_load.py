@@ -7,9 +7,7 @@ import random
 import re
 import signal
 import socket
-import struct
 import time
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,6 +19,7 @@ import numpy as np
 import pytest
 import soak_table
 from demo_server import MODEL, Server
+from hostile_media import bomb
 from media_files import write_video
 
 from emozoo.demo import service
@@ -35,18 +34,6 @@ from visitors import TABS, Visitor, contents
 TINY_MIB = 300
 # Beyond that for the largest image that is taken: three bytes a pixel, as decoded, as RGB, and turned.
 LARGE_MIB = TINY_MIB + 9 * MAX_PIXELS / 2**20
-
-
-def png(width: int, height: int) -> bytes:
-    """A black image of few bytes, however large it is."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    pack = zlib.compressobj(9)
-    data = b"".join(pack.compress(bytes(1 + width)) for _ in range(height)) + pack.flush()
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +55,13 @@ def bad(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     data = clip.read_bytes()
     written = {
         "cut.mp4": data[: len(data) // 3], "noise.mkv": random.Random(1).randbytes(5000), "empty.mp4": b"",
-        "text.mp4": b"this is no video", "script.py": b"print(1)", "bomb.png": png(16000, 12000),
+        "text.mp4": b"this is no video", "script.py": b"print(1)",
         "list.m3u": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2.0,\n{clip}\n#EXT-X-ENDLIST\n".encode(),
         "parts.avi": f"ffconcat version 1.0\nfile '{clip}'\n".encode(),
     }  # fmt: skip
     for name, content in written.items():
         (folder / name).write_bytes(content)
+    bomb(folder / "bomb.png", (16000, 12000), 8)
     with (folder / "large.mp4").open("wb") as file:
         file.truncate((MAX_MB + 2) * 2**20)
     write_video(folder / "long.mp4", [np.zeros((48, 64, 3), np.uint8)] * 200, fps=1)
@@ -345,7 +333,7 @@ def test_fifty_uploads(
     draw, count = random.Random(seed), tally("web page: uploads", seed)
     cases: list[tuple[Path, bool | None]] = [(path, True) for path in good * 4] + [(path, False) for path in bad]
     broad = tmp_path / "broad.png"
-    broad.write_bytes(png(8000, MAX_PIXELS // 8000))
+    bomb(broad, (8000, MAX_PIXELS // 8000), 8)
     cases += [(broad, None), (broad, None)]
     data = clip.read_bytes()
     while len(cases) < 50:
