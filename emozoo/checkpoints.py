@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,22 @@ class WholeCheckpoints(TorchCheckpointIO):
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path, data = Path(path), io.BytesIO()
-        torch.save(checkpoint, data)
+        path = Path(path)
         # One name for all of a folder, which has no "ckpt" in it, by which Lightning finds checkpoints: what a kill
         # leaves is overwritten next time.
         part = path.with_name(".saving")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data.getbuffer())
+            with part.open("wb") as file:  # to a path, torch would write with an error of its own for a full disk
+                torch.save(checkpoint, file)
             os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             raise EmozooError(f"{path}: this checkpoint was not written ({error.strerror or error})") from error
 
 
-class _LineOfItsOwn(L.Callback):
+class _EndProgressLine(L.Callback):
     """Ends the line of a progress bar before an error is printed."""
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -52,15 +52,18 @@ class _LineOfItsOwn(L.Callback):
 
 
 def protect(trainer: L.Trainer) -> None:
-    """Has a Trainer write :class:`WholeCheckpoints`, unless its user or its strategy chose another way of writing."""
+    """Has a Trainer write :class:`WholeCheckpoints`, unless its user or its strategy chose another way of writing.
+
+    Errors get a line of their own below its progress bar.
+    """
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = WholeCheckpoints()
-    trainer.callbacks.append(_LineOfItsOwn())  # type: ignore[attr-defined]
+    trainer.callbacks.append(_EndProgressLine())  # type: ignore[attr-defined]
 
 
 @contextmanager
 def interruptible(go_on: str) -> Iterator[None]:
-    """Around a training: what ends it from outside is an error that says so, and ``go_on``, what to do.
+    """Around the work of a Trainer: what ends it from outside is an error that says so, and ``go_on``, what to do.
 
     Raises :class:`Terminated` for SIGTERM, KeyboardInterrupt for Ctrl-C, and EmozooError for a process that is gone:
     Lightning would end the program as if the training were done, or give an error of its own.
@@ -74,7 +77,7 @@ def interruptible(go_on: str) -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     except (RuntimeError, BrokenProcessPool) as error:
-        if isinstance(error, BrokenProcessPool) or "DataLoader worker" in str(error):
+        if isinstance(error, BrokenProcessPool) or "DataLoader worker (pid" in str(error):
             why = "a process that reads data was ended (no memory left?): use fewer worker processes"
             raise EmozooError(f"{why}, and {go_on}") from error
         if "onnection closed by peer" in str(error) or "onnection reset by peer" in str(error):
