@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -28,14 +29,15 @@ class WholeCheckpoints(TorchCheckpointIO):
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path = Path(path)
+        # Into memory first: on a full disk torch.save would end with an error of its own, which hides the reason.
+        path, data = Path(path), io.BytesIO()
+        torch.save(checkpoint, data)
         # One name for all of a folder, which has no "ckpt" in it, by which Lightning finds checkpoints: what a kill
         # leaves is overwritten next time.
         part = path.with_name(".saving")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:  # to a path, torch would write with an error of its own for a full disk
-                torch.save(checkpoint, file)
+            part.write_bytes(data.getbuffer())
             os.replace(part, path)
         except OSError as error:
             with suppress(OSError):

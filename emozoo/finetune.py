@@ -235,7 +235,7 @@ def finetune(
 
     A killed run goes on from ``out/last.ckpt``. Where items that could not be read have been mended or removed since,
     it begins anew; over other changes of data, weights, ``seed``, ``batch_size`` or ``lr`` it raises UsageError. The
-    model in ``out`` stands until the new one is written.
+    model in ``out`` stands until the new one is written, file by file.
 
     ``out/report.html`` says how the training went and what to do next; what was found before it (:func:`checks`) is
     logged as well.

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from emozoo import finetune as finetuning
 from emozoo.cli import app
@@ -156,7 +157,7 @@ def test_another_division_of_the_data_is_another_run(data: Path, tmp_path: Path)
     table = data / "own.csv"
     table.write_text("\n".join(["path,label", *names, ""]))
     fit(table, tmp_path / "own")
-    for column, value in (("group", "person"), ("end", "1"), ("box_x1,box_y1,box_x2,box_y2", "1,1,9,9")):
+    for column, value in (("group", "person"), ("end", "1"), ("x1,y1,x2,y2", "1,1,9,9")):
         rows = [f"{name},{value}{i if column == 'group' else ''}" for i, name in enumerate(names)]
         table.write_text("\n".join([f"path,label,{column}", *rows, ""]))
         with pytest.raises(UsageError, match="other weights, data or settings"):
@@ -187,10 +188,14 @@ def test_a_new_start_does_not_go_on_from_the_old_run(
 ) -> None:
     """Protects --no-resume: where it is ended in its first epoch, the next run does not go on from the run before, and
     the line says to leave the option out."""
+
+    def end(self: EmotionModule) -> None:
+        raise SIGTERMException
+
     out = tmp_path / "own"
     fit(data / "own.csv", out)
     with monkeypatch.context() as patched:
-        patched.setattr(EmotionModule, "on_train_epoch_start", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+        patched.setattr(EmotionModule, "on_train_start", end)
         with pytest.raises(Terminated, match="run the same command again without --no-resume"):
             fit(data / "own.csv", out, resume=False)
     assert not (out / "last.ckpt").exists()
