@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -16,14 +16,18 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from emozoo.errors import EmozooError, Terminated
+from emozoo.journal import locked
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its own name, then renames.
+    """Writes a checkpoint beside its own name, then renames. One training at a time writes into a folder.
 
     Lightning writes into the folder for temporary files. Where that is on another disk, it then copies over the
     checkpoint before, and a kill leaves neither of them.
     """
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, IO[bytes]] = {}  # by folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         if "://" in str(path):
@@ -37,12 +41,18 @@ class WholeCheckpoints(TorchCheckpointIO):
         part = path.with_name(".saving")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent not in self._locks:
+                self._locks[path.parent] = locked(path.with_name(".training"), "another training")
             part.write_bytes(data.getbuffer())
             os.replace(part, path)
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
             raise EmozooError(f"{path}: this checkpoint was not written ({error.strerror or error})") from error
+
+    def teardown(self) -> None:
+        while self._locks:
+            self._locks.popitem()[1].close()
 
 
 class _EndProgressLine(L.Callback):

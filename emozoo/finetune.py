@@ -265,9 +265,7 @@ def finetune(
     def origin_of(without: Iterable[str]) -> str:
         """A hash of all that a run follows from, but for items that could not be read."""
         left_out = set(without)
-        rows = [
-            (r.id, r.label, r.split, r.group, r.start, r.end, r.box) for r in manifest.rows if r.id not in left_out
-        ]
+        rows = [(r.id, r.label, r.split, r.group, r.start, r.end, r.box) for r in manifest.rows if r.id not in left_out]
         return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, lr, rows)).encode())
 
     last = out / "last.ckpt"
@@ -303,7 +301,8 @@ def finetune(
     if before is not None and go_on and epochs < before["epochs"]:
         done = before["epochs"]
         raise UsageError(
-            f"{last} has {done} epochs, more than {epochs}: give --epochs {done} or more, or begin anew with --no-resume"
+            f"{last} has {done} epochs, more than {epochs}: give --epochs {done} or more, "
+            "or begin anew with --no-resume"
         )
     head = {k.partition(".")[0] for k in start.head_keys()}
     encoder = {p: 0.1 for p, part in start.net.named_children() if p not in head and list(part.parameters())}

@@ -30,8 +30,8 @@ from soak_table import Tally
 from emozoo import files, hub
 from emozoo import train as training
 from emozoo.callbacks import SaveWeights
-from emozoo.checkpoints import interruptible
-from emozoo.errors import EmozooError, Terminated
+from emozoo.checkpoints import WholeCheckpoints, interruptible
+from emozoo.errors import EmozooError, Terminated, UsageError
 from emozoo.module import EmotionModule
 
 SEED = 22
@@ -445,9 +445,7 @@ def test_ended_by_a_scheduler(
 
 
 @pytest.mark.parametrize("name", ["train", pytest.param("finetune", marks=pytest.mark.soak(5))])
-def test_ctrl_c(
-    name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]
-) -> None:
+def test_ctrl_c(name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]) -> None:
     """Protects a training from Ctrl-C: no success and no traceback, and the next run goes on to the same results."""
     whole, command = undisturbed(name), commands[name]
     shutil.rmtree(command.out, ignore_errors=True)
@@ -459,6 +457,26 @@ def test_ctrl_c(
     assert lost(command, whole) is None
     assert command.run(warm, again=True).code == 0
     assert command.results() == whole.results
+
+
+def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
+    """Protects checkpoints from a second training in the same folder: it is refused, and may write after the first."""
+    first, second, path = WholeCheckpoints(), WholeCheckpoints(), tmp_path / "last.ckpt"
+    for step in (1, 2):
+        first.save_checkpoint({"step": step}, path)
+    with pytest.raises(UsageError, match="another training is at work"):
+        second.save_checkpoint({"step": 0}, path)
+    assert torch.load(path) == {"step": 2}
+    first.teardown()
+    second.save_checkpoint({"step": 3}, path)
+    assert torch.load(path) == {"step": 3}
+
+
+def test_a_checkpoint_below_a_file(tmp_path: Path) -> None:
+    """Protects the line that says which checkpoint was not written, where a file is in the way of its folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EmozooError, match=r"last\.ckpt: this checkpoint was not written"):
+        WholeCheckpoints().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from cli.test_bulk import write_images
@@ -22,6 +24,7 @@ from PIL import Image
 
 from emozoo import cli, live
 from emozoo.data import find
+from emozoo.errors import EmozooError
 from emozoo.inference import Predictor
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -151,6 +154,51 @@ def test_a_camera_needs_little_memory(folder_of, monkeypatch) -> None:
         held.append(len(watched._frames))
     assert max(held) <= 90
     assert max(held[300:]) <= max(held[:300])
+
+
+class BreakingCamera:
+    """Stands for OpenCV's camera: gives three images, then an error."""
+
+    def __init__(self, *_: object) -> None:
+        self.images, self.released = 3, 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        self.images -= 1
+        if self.images < 0:
+            raise cv2.error("the cable")
+        return True, np.zeros((8, 8, 3), np.uint8)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def test_a_camera_that_breaks_is_said(monkeypatch) -> None:
+    """Protects from a prediction that waits forever for a camera that gives an error: one line, and it is released."""
+    camera = BreakingCamera()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
+    with pytest.raises(EmozooError, match=r"camera 0: cannot be read any more \(the cable\)"):
+        list(live._frames("0", threading.Event()))
+    assert camera.released == 1
+
+
+def test_an_entry_that_cannot_be_read_costs_no_other(run: Run, folder_of, media: Path, monkeypatch) -> None:
+    """Protects what a camera has shown: where the images of one moment cannot be used, the other moments stay."""
+    reader, made = live.ClipReader, []
+
+    def broken_once(*args: object, **options: object) -> object:
+        made.append(1)
+        if len(made) == 2:
+            raise ValueError("images of two sizes")
+        return reader(*args, **options)
+
+    monkeypatch.setenv("EMOZOO_CAMERA", str(media / "inner" / "long.mp4"))
+    monkeypatch.setattr(live, "ClipReader", broken_once)
+    code, (line,), _ = run("0", "--model", folder_of("ceflnet"), "--json")
+    assert code == 0
+    assert [m["start_s"] for m in json.loads(line)["tracks"][0]["timeline"]] == [0, 2, 3, 4, 5, 6, 7]
 
 
 def test_which_paths_are_cameras(run: Run, folder_of, images: Path, tmp_path: Path, monkeypatch) -> None:
