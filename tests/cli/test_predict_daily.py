@@ -332,12 +332,21 @@ def test_the_report_is_one_safe_page(everything: tuple[Path, list[dict]]) -> Non
     assert "The model and its limits" in text
 
 
-def test_one_file_has_a_report(run: Run, folder_of, media: Path, tmp_path: Path) -> None:
-    """Protects a report of a single file: it is called like the file, with no tables beside it."""
-    model = ("--model", folder_of("recursive_joint_attention"))
-    assert run(media / "face.mp4", *model, "--out", tmp_path, "--report", "--csv")[0] == 0
+@pytest.mark.parametrize(
+    ("arch", "said"),
+    [
+        ("recursive_joint_attention", ["The face that is seen longest.", "are lines", "polyline"]),
+        ("dfan", ["Probabilities are bands"]),
+    ],
+)
+def test_one_file_has_a_report(run: Run, folder_of, media: Path, tmp_path: Path, arch: str, said: list[str]) -> None:
+    """Protects a report of a single file: it is called like the file, with no tables beside it, and names what it
+    shows: faces, probabilities and lines where the model has them."""
+    assert run(media / "face.mp4", "--model", folder_of(arch), "--out", tmp_path, "--report", "--csv")[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["face.csv", "face.html"]
-    assert "polyline" in (tmp_path / "face.html").read_text()
+    page = (tmp_path / "face.html").read_text()
+    parts = ["The face that is seen longest.", "Probabilities are bands", "are lines", "polyline"]
+    assert [part for part in parts if part in page] == said
 
 
 def test_parquet_names_what_is_missing(run: Run, images: Path, monkeypatch, tmp_path: Path) -> None:
