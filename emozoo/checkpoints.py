@@ -28,6 +28,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def __init__(self) -> None:
         self._locks: dict[Path, IO[bytes]] = {}  # by folder
+        if hasattr(os, "register_at_fork"):  # a process that reads data may outlive us for seconds: it holds no lock
+            os.register_at_fork(after_in_child=self.teardown)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         if "://" in str(path):

@@ -280,7 +280,7 @@ def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.n
             if frame is None:
                 break
             if isinstance(frame, Exception):
-                raise EmozooError(f"{what}: cannot be read any more ({frame})") from frame
+                raise EmozooError(f"{what}: cannot be read any more ({' '.join(str(frame).split())})") from frame
             yield frame
     finally:
         ended.set()

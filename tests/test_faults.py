@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -467,8 +468,14 @@ def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another training is at work"):
         second.save_checkpoint({"step": 0}, path)
     assert torch.load(path) == {"step": 2}
-    first.teardown()
-    second.save_checkpoint({"step": 3}, path)
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()  # a process that reads data may outlive its training
+    time.sleep(0.2)
+    try:
+        first.teardown()
+        second.save_checkpoint({"step": 3}, path)
+    finally:
+        worker.kill()
     assert torch.load(path) == {"step": 3}
 
 
