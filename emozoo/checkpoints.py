@@ -6,9 +6,9 @@ import io
 import os
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -16,19 +16,26 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from emozoo.errors import EmozooError, Terminated
+from emozoo.journal import locked
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its own name, then renames.
+    """Writes a checkpoint beside its own name, then renames. One training at a time writes into a folder.
 
     Lightning writes into the folder for temporary files. Where that is on another disk, it then copies over the
     checkpoint before, and a kill leaves neither of them.
     """
 
+    def __init__(self) -> None:
+        self._locks: dict[Path, IO[bytes]] = {}  # by folder
+        if hasattr(os, "register_at_fork"):  # a process that reads data may outlive us for seconds: it holds no lock
+            os.register_at_fork(after_in_child=self.teardown)
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
+        # Into memory first: on a full disk torch.save would end with an error of its own, which hides the reason.
         path, data = Path(path), io.BytesIO()
         torch.save(checkpoint, data)
         # One name for all of a folder, which has no "ckpt" in it, by which Lightning finds checkpoints: what a kill
@@ -36,14 +43,21 @@ class WholeCheckpoints(TorchCheckpointIO):
         part = path.with_name(".saving")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent not in self._locks:
+                self._locks[path.parent] = locked(path.with_name(".training"), "another training")
             part.write_bytes(data.getbuffer())
             os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             raise EmozooError(f"{path}: this checkpoint was not written ({error.strerror or error})") from error
 
+    def teardown(self) -> None:
+        while self._locks:
+            self._locks.popitem()[1].close()
 
-class _LineOfItsOwn(L.Callback):
+
+class _EndProgressLine(L.Callback):
     """Ends the line of a progress bar before an error is printed."""
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -52,15 +66,18 @@ class _LineOfItsOwn(L.Callback):
 
 
 def protect(trainer: L.Trainer) -> None:
-    """Has a Trainer write :class:`WholeCheckpoints`, unless its user or its strategy chose another way of writing."""
+    """Has a Trainer write :class:`WholeCheckpoints`, unless its user or its strategy chose another way of writing.
+
+    Errors get a line of their own below its progress bar.
+    """
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = WholeCheckpoints()
-    trainer.callbacks.append(_LineOfItsOwn())  # type: ignore[attr-defined]
+    trainer.callbacks.append(_EndProgressLine())  # type: ignore[attr-defined]
 
 
 @contextmanager
 def interruptible(go_on: str) -> Iterator[None]:
-    """Around a training: what ends it from outside is an error that says so, and ``go_on``, what to do.
+    """Around the work of a Trainer: what ends it from outside is an error that says so, and ``go_on``, what to do.
 
     Raises :class:`Terminated` for SIGTERM, KeyboardInterrupt for Ctrl-C, and EmozooError for a process that is gone:
     Lightning would end the program as if the training were done, or give an error of its own.
@@ -74,7 +91,7 @@ def interruptible(go_on: str) -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     except (RuntimeError, BrokenProcessPool) as error:
-        if isinstance(error, BrokenProcessPool) or "DataLoader worker" in str(error):
+        if isinstance(error, BrokenProcessPool) or "DataLoader worker (pid" in str(error):
             why = "a process that reads data was ended (no memory left?): use fewer worker processes"
             raise EmozooError(f"{why}, and {go_on}") from error
         if "onnection closed by peer" in str(error) or "onnection reset by peer" in str(error):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -76,23 +77,32 @@ def main() -> int:
     try:
         arguments = [a for a in sys.argv[1:] if a != "--debug"]
         code = app(arguments or ["--help"], prog_name="emozoo", standalone_mode=False, obj=debug)
-        if code == 130:
-            note("interrupted")
+        if code == 130:  # Typer's, for Ctrl-C
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return int(code or 0)
     except typer.TyperException as error:  # wrong usage
         command = getattr(getattr(error, "ctx", None), "command_path", "emozoo")
         return fail(f"{error.format_message()} (see `{command} --help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        note("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output closed it, as `head` does, when all was done
+        _discard_stdout()
         return 0
-    except EmozooError as error:
-        if debug:
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
-        return fail(str(error), error.exit_code)
+        _discard_stdout()  # Typer's end of a command whose output nobody reads
+        return fail("the reader of the output has gone, and the command ended before it was done", 3)
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
+        if isinstance(error, EmozooError):
+            return fail(str(error), error.exit_code)
         return fail(disk_text(error) if isinstance(error, OSError) else bug_text(error), 3)
+
+
+def _discard_stdout() -> None:
+    """Has what is still to be written to stdout go nowhere, where it would be an error once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -40,7 +40,7 @@ class VideoError(EmozooError, OSError):
     """A media file that cannot be read, or lacks the images or audio that a model needs.
 
     ``code`` is a short word for machines: ``missing``, ``empty``, ``unreadable``, ``no_video``, ``no_audio``,
-    ``broken``.
+    ``broken``; of a prediction that lacks what is to be drawn or written: ``no_answer``.
     """
 
     def __init__(self, path: str | PathLike[str], reason: str, code: str = "unreadable") -> None:

@@ -56,9 +56,9 @@ def packaged(name: str) -> Path:
     Read only: in a wheel it lies in site-packages. Raises :class:`EmozooError` where the installation lacks it.
     """
     package = Path(str(files("emozoo")))  # always a real folder: decord, torch and others do not run from a zip
-    for place in (package / "_packaged" / name, package.parent / name):
-        if place.is_dir():
-            return place
+    for folder in (package / "_packaged" / name, package.parent / name):
+        if folder.is_dir():
+            return folder
     raise EmozooError(f"this installation has no {name!r} folder beside {package}: install emozoo again from its wheel")
 
 

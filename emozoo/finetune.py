@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from emozoo import files, finetune_report
 from emozoo.callbacks import SaveWeights
@@ -64,14 +65,16 @@ class _FitOrigin(Callback):
 
     @staticmethod
     def of(checkpoint: Path) -> dict[str, Any] | None:
-        """The state of a checkpoint's run; None where the file is cut off or not ours."""
+        """The state of a checkpoint's run, and the ``epochs`` that it has done; None where the file is cut off."""
         try:
-            states = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+            stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            states, epochs = stored["callbacks"], stored["epoch"] + 1
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
             _log.warning("%s cannot be read (%s)", checkpoint, str(error).splitlines()[0] if str(error) else "cut off")
             return None
         ours = [s for s in states.values() if isinstance(s, dict)]
-        return next((s for s in ours if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
+        state = next((s for s in ours if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
+        return state | {"epochs": epochs}
 
 
 class _LearningCurve(Callback):
@@ -231,8 +234,8 @@ def finetune(
     ``device``: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
 
     A killed run goes on from ``out/last.ckpt``. Where items that could not be read have been mended or removed since,
-    it begins anew, and the model in ``out`` stands until the new one is written; over other changes of the data it
-    raises UsageError.
+    it begins anew; over other changes of data, weights, ``seed``, ``batch_size`` or ``lr`` it raises UsageError. The
+    model in ``out`` stands until the new one is written, file by file.
 
     ``out/report.html`` says how the training went and what to do next; what was found before it (:func:`checks`) is
     logged as well.
@@ -243,6 +246,10 @@ def finetune(
     """
     out, data = Path(out), Path(data)
     accelerator, devices = _on(device)
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"epochs is {epochs}: give 1 or more, or leave it out for a number by the size of the data")
+    if batch_size < 2:
+        raise UsageError(f"batch size is {batch_size}: give 2 or more, since batch norm needs two items")
     kind = "csv" if data.is_file() or (data / "manifest.csv").is_file() else "folder"
     manifest = datasets.load(kind, data)
     for finding in manifest.findings:
@@ -258,8 +265,8 @@ def finetune(
     def origin_of(without: Iterable[str]) -> str:
         """A hash of all that a run follows from, but for items that could not be read."""
         left_out = set(without)
-        rows = [(r.id, r.label, r.split) for r in manifest.rows if r.id not in left_out]
-        return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, rows)).encode())
+        rows = [(r.id, r.label, r.split, r.group, r.start, r.end, r.box) for r in manifest.rows if r.id not in left_out]
+        return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, lr, rows)).encode())
 
     last = out / "last.ckpt"
     before = _FitOrigin.of(last) if resume and last.is_file() else None
@@ -291,6 +298,12 @@ def finetune(
     steps = max(1, len(dm.train_rows) // dm.batch_size)
     # Small sets see enough steps to fit a new head, large ones a few epochs.
     epochs = epochs or max(4, min(30, 240 // steps))
+    if before is not None and go_on and epochs < before["epochs"]:
+        done = before["epochs"]
+        raise UsageError(
+            f"{last} has {done} epochs, more than {epochs}: give --epochs {done} or more, "
+            "or begin anew with --no-resume"
+        )
     head = {k.partition(".")[0] for k in start.head_keys()}
     encoder = {p: 0.1 for p, part in start.net.named_children() if p not in head and list(part.parameters())}
     module = EmotionModule(
@@ -322,14 +335,18 @@ def finetune(
         default_root_dir=out,
     )
     protect(trainer)
-    with interruptible("run the same command again, it goes on from its last epoch"):
+    if not go_on:
+        last.unlink(missing_ok=True)  # else the next run would go on from it if this one is ended in its first epoch
+    again = "run the same command again" if resume else "run the same command again without --no-resume"
+    with interruptible(f"{again}, it goes on from its last epoch"):
         trainer.fit(module, dm, ckpt_path=str(last) if go_on else None, weights_only=True)
+        held_out = _predicted(module, dm, trainer)
     report = Report(
         folder=str(out),
         data=str(data),
         classes=manifest.classes,
         n_train=Counter(str(r.label) for r in dm.train_rows),
-        held_out=_predicted(module, dm, trainer),
+        held_out=held_out,
         curve=curve.epochs,
         findings=found,
         unreadable=[str(error) for error in unreadable.values()],
@@ -397,6 +414,8 @@ def _predicted(module: EmotionModule, dm: EmotionDataModule, trainer: L.Trainer)
     logits: dict[str, list[torch.Tensor]] = {}
     true: dict[str, int] = {}
     batches: list[Any] = trainer.predict(module, dm.val_dataloader()) or []
+    if trainer.received_sigterm:  # Lightning heeds it in training alone
+        raise SIGTERMException
     for out in batches:
         y = None if out is None else out["targets"].get("emotion")
         if y is None:

@@ -398,9 +398,9 @@ def _files(folder: Path) -> list[str]:
 
 def _part_file(folder: Path, part: Mapping[str, str]) -> Path:
     """Where a shared file lies: in the folder itself, in one beside it, or where its owner's weights are found."""
-    for place in (folder / _beside(part), folder.parent / part["weights"] / WEIGHTS):
-        if place.is_file():
-            return place
+    for path in (folder / _beside(part), folder.parent / part["weights"] / WEIGHTS):
+        if path.is_file():
+            return path
     owner = (registry.weights() | registry.encoders()).get(part["weights"])
     if owner is not None and owner.sha256 == part["sha256"]:
         return locate(owner) / WEIGHTS
@@ -445,7 +445,7 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     if sha256 is not None and sha256_of(data) != sha256:
         raise WeightsError(
             f"{path}: sha256 is {sha256_of(data)[:12]}…, expected {sha256[:12]}…: "
-            "the file is damaged or not the published one; fetch it again"
+            "the file is damaged, half written or not the published one; fetch it again, or run its training again"
         )
     return weights_file.tensors(path, data)
 

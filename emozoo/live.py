@@ -1,4 +1,4 @@
-"""Predictions of what a camera sees, moment by moment while it runs, in memory that does not grow with time.
+"""Predictions of what a camera sees, moment by moment while it runs; memory for images does not grow with time.
 
 They are those that :func:`emozoo.predict` gives for a file with the same frames: windows, face tracks and smoothing are
 the same. So an entry of the timeline comes a little later than it is seen: when the window around it is complete and
@@ -152,8 +152,12 @@ class _Watched:
                 seen.append((chain, track))
         if self._others:
             seen.append((None, _NOWHERE if self._look else None))
-        with read_errors(self._name):
-            reader = ClipReader(self._name, self._spec, images=self._source())
+        self._next += 1
+        try:
+            with read_errors(self._name):
+                reader = ClipReader(self._name, self._spec, images=self._source())
+        except ReadError:  # the entry stays empty; what was seen before and comes after is predicted
+            return []
         reader.tracks = []
         made = {id(face): (face, chain) for chain, track in seen for face in [Face(track, False, [window])]}
         file = OpenFile(reader, self._spec, [], 0, [face for face, _ in made.values()])
@@ -170,7 +174,6 @@ class _Watched:
                     output, predictor.module.classes, clip_s=self._spec.clip_s, alone=False,
                     min_confidence=predictor.min_confidence,
                 ))  # fmt: skip
-        self._next += 1
         return of_faces or around
 
     def _joined(self, duration: float, fps: float) -> Prediction:
@@ -181,11 +184,13 @@ class _Watched:
         pairs = self._linker.faces(self._step) if self._look else []
         chain_of: dict[int, Chain | None] = {id(track): chain for chain, track in pairs}
         file = choose(reader, self._spec, self._every, self._predictor.rule, [track for _, track in pairs])
+        windows = cut_windows(duration, self._length, self._every, None)
         for face in file.faces:
             chain = chain_of.get(id(face.track))
-            for number, window in enumerate(cut_windows(duration, self._length, self._every, None)):
+            of_face = set(face.windows)
+            for number, window in enumerate(windows):
                 own = self._outputs.get((chain, number))
-                if window not in face.windows or not (self._others or (face.track and shows_face(face.track, window))):
+                if window not in of_face or not (self._others or (face.track and shows_face(face.track, window))):
                     continue
                 if own is None and face.main:
                     own = self._outputs.get((None, number))
@@ -217,18 +222,37 @@ def _until_interrupted() -> Iterator[threading.Event]:
 
 
 def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.ndarray]]:
-    """Seconds since the first frame, and RGB frames (H, W, 3), read by a thread while the last ones are predicted."""
+    """Seconds since the first frame, and RGB frames (H, W, 3), read by a thread while the last ones are predicted.
+
+    Raises EmozooError where the camera cannot be opened, or fails while it is read.
+    """
     recording = os.environ.get("EMOZOO_CAMERA")
     source = recording or camera
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors are ours to tell
     capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    what = f"EMOZOO_CAMERA={recording}" if recording else f"camera {camera}"
     if not capture.isOpened():
-        what = f"EMOZOO_CAMERA={recording}" if recording else f"camera {camera}"
+        capture.release()
         raise EmozooError(f"{what}: cannot be opened: there is none, or another program uses it")
-    waiting: queue.Queue[tuple[float, np.ndarray] | None] = queue.Queue(QUEUE)
+    waiting: queue.Queue[tuple[float, np.ndarray] | Exception | None] = queue.Queue(QUEUE)  # None: no more frames
     ended = threading.Event()
 
     def read() -> None:
+        end: Exception | None = None
+        try:
+            read_on()
+        except Exception as error:
+            end = error
+        finally:
+            capture.release()  # by no other thread, which could do so in the middle of a read
+        while not ended.is_set():
+            try:
+                waiting.put(end, timeout=0.2)
+                break
+            except queue.Full:
+                pass
+
+    def read_on() -> None:
         first: float | None = None
         while not ended.is_set():
             good, bgr = capture.read()
@@ -244,12 +268,6 @@ def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.n
                 except queue.Full:
                     if not recording:
                         break  # lost: the network is slower than the camera
-        while not ended.is_set():
-            try:
-                waiting.put(None, timeout=0.2)
-                break
-            except queue.Full:
-                pass
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
@@ -261,8 +279,9 @@ def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.n
                 continue
             if frame is None:
                 break
+            if isinstance(frame, Exception):
+                raise EmozooError(f"{what}: cannot be read any more ({' '.join(str(frame).split())})") from frame
             yield frame
     finally:
         ended.set()
         thread.join(timeout=2)
-        capture.release()

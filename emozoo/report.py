@@ -45,8 +45,7 @@ def write(path: Path, lines: Sequence[Line], about: Mapping[str, Any]) -> None:
         failures=failures.most_common(), codes=codes.most_common(), labels=labels.most_common(),
         length=_length(seconds), faces_needed=bool(about["detector"]),
         rows=_rows(lines, classes, folder), valence=VALENCE, curves=curves,
-        folder=folder,
-        arousal=AROUSAL, drawn=DRAWN,
+        folder=folder, arousal=AROUSAL, drawn=DRAWN, width=WIDTH, band_height=BAND, curve_height=CURVE,
     )  # fmt: skip
     page.enable_buffering(100)
     with files.replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:

@@ -195,7 +195,10 @@ def train(argv: list[str]) -> int:
     words = argv if argv and argv[0] in ("fit", "validate", "test") else ["fit", *argv]
     if any(w in ("-h", "--help") for w in argv) and words[0] == "fit" and argv[0] != "fit":
         words = ["fit", "--help"]
-    with interruptible("run it again with --ckpt_path and its last checkpoint to go on"):
+    again = "run it again"
+    if words[0] == "fit":
+        again += "; with --ckpt_path and a checkpoint, if it has written one, it goes on from there"
+    with interruptible(again):
         EmozooCLI(
             EmotionModule, EmotionDataModule, args=words, seed_everything_default=0, save_config_callback=_SaveConfig
         )

@@ -93,7 +93,7 @@ class Warm:
         assert self.answer(LIMIT_S) == {"ready": 1}, "one thread: others would be missing after a fork"
 
     def start(
-        self, *argv: object, watch: Path | None = None, moment: int = 0, bytes: int = 0, permitted: bool = True,
+        self, *argv: object, watch: Path | None = None, moment: int = 0, size: int = 0, permitted: bool = True,
         sent: signal.Signals = signal.SIGKILL, cwd: Path | None = None, **variables: object,
     ) -> Running:  # fmt: skip
         """Starts a command.
@@ -102,7 +102,7 @@ class Warm:
             argv: as after ``emozoo``.
             watch: the folder in which moments of writing are counted.
             moment: kills all processes at this moment, from 1; ``sent``: the command gets this signal in place of it.
-            bytes: ends the command in the middle of a file that grows to more bytes.
+            size: ends the command in the middle of a file that grows to more bytes.
             permitted: False takes the right to ignore permissions, which root has.
             cwd: the working folder; None is the caller's.
             variables: of the environment, beside those of the caller.
@@ -111,7 +111,7 @@ class Warm:
         log = self.folder / f"{self._count:05d}.out"
         job = {
             "argv": [str(a) for a in argv], "log": str(log), "watch": watch and str(watch), "moment": moment,
-            "bytes": bytes, "permitted": permitted, "sent": sent,
+            "size": size, "permitted": permitted, "sent": sent,
             "environment": os.environ | self._variables | {k: str(v) for k, v in variables.items()},
             "cwd": str(cwd or Path.cwd()),
         }  # fmt: skip
@@ -186,9 +186,9 @@ def _run(job: dict[str, Any]) -> None:
     seen = _Seen(job["watch"], job["moment"], job["sent"])
     if not job["permitted"]:
         _heed_permissions()
-    if job["bytes"]:
+    if job["size"]:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (job["bytes"], resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["size"], resource.RLIM_INFINITY))
     code = 70
     try:
         code = _command(job["argv"])

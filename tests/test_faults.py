@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -24,10 +25,14 @@ import torch
 import yaml
 from faults import Ended, Running, Warm, hidden
 from hub_server import Hub, Repository
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from soak_table import Tally
 
 from emozoo import files, hub
+from emozoo import train as training
 from emozoo.callbacks import SaveWeights
+from emozoo.checkpoints import WholeCheckpoints, interruptible
+from emozoo.errors import EmozooError, Terminated, UsageError
 from emozoo.module import EmotionModule
 
 SEED = 22
@@ -85,7 +90,7 @@ def _digest(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small images of two classes, a small network, and a folder for results that each test finds empty."""
     root = tmp_path_factory.mktemp("faults")
     rng = np.random.default_rng(0)
@@ -109,19 +114,19 @@ def endpoint() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def warm(place: Path, endpoint: Hub) -> Iterator[Warm]:
+def warm(root: Path, endpoint: Hub) -> Iterator[Warm]:
     """That of all tests, but at a hub on this machine, and with another disk for temporary files."""
     variables = {"HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     other_disk = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-    one = Warm(place / "logs", **variables, HF_HOME=str(place / "hf"), TMPDIR=other_disk)
+    one = Warm(root / "logs", **variables, HF_HOME=str(root / "hf"), TMPDIR=other_disk)
     yield one
     one.close()
     shutil.rmtree(other_disk)
 
 
 @pytest.fixture(scope="module")
-def commands(place: Path, endpoint: Hub) -> dict[str, Command]:
-    images, out = place / "images", place / "work" / "out"
+def commands(root: Path, endpoint: Hub) -> dict[str, Command]:
+    images, out = root / "images", root / "work" / "out"
     noise = np.random.default_rng(0).bytes(300_000)
     config = json.dumps({"sha256": files.sha256_of(noise)}).encode()
     repository = endpoint.repositories.setdefault("acme/mine", Repository())
@@ -129,13 +134,13 @@ def commands(place: Path, endpoint: Hub) -> dict[str, Command]:
     fit: list[object] = ["--data", images, "--out", out, "--epochs", 2, "--batch-size", 4, "--device", "cpu"]
     last = out / "checkpoints" / "last.ckpt"
     return {
-        "predict": Command(["predict", images, "--model", place / "dfan", "--out", out, "--json", "--csv"], out),
+        "predict": Command(["predict", images, "--model", root / "dfan", "--out", out, "--json", "--csv"], out),
         "prepare": Command(
-            ["prepare", "folder", "--root", images, "--out", out, "--spec", place / "dfan", "--workers", 1], out
+            ["prepare", "folder", "--root", images, "--out", out, "--spec", root / "dfan", "--workers", 1], out
         ),
-        "finetune": Command(["finetune", place / "caer_net_s", *fit], out),
+        "finetune": Command(["finetune", root / "caer_net_s", *fit], out),
         "train": Command(
-            ["train", "--config", recipe(place), "--trainer.default_root_dir", out],
+            ["train", "--config", recipe(root), "--trainer.default_root_dir", out],
             out,
             again=lambda: ["--ckpt_path", last] if last.is_file() else [],
         ),
@@ -143,7 +148,7 @@ def commands(place: Path, endpoint: Hub) -> dict[str, Command]:
     }
 
 
-def recipe(place: Path) -> Path:
+def recipe(root: Path) -> Path:
     """A small recipe as users write them: the best and the last epoch, and weights of both."""
     each = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = {"monitor": "val_WAR", "mode": "max", "filename": "best"}
@@ -151,7 +156,7 @@ def recipe(place: Path) -> Path:
     settings = {
         "seed_everything": 1,
         "model": {"model": "caer_net_s", "size": "lite", "classes": ["angry", "calm"], "lr": 0.003},
-        "data": {"dataset": "folder", "root": str(place / "images"), "val_share": 0.3, "batch_size": 4},
+        "data": {"dataset": "folder", "root": str(root / "images"), "val_share": 0.3, "batch_size": 4},
         "trainer": {
             "max_epochs": 2,
             "accelerator": "cpu",
@@ -163,8 +168,8 @@ def recipe(place: Path) -> Path:
             ],
         },
     }
-    (place / "recipe.yaml").write_text(yaml.safe_dump(settings))
-    return place / "recipe.yaml"
+    (root / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    return root / "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -198,16 +203,16 @@ def undisturbed(warm: Warm, commands: dict[str, Command]) -> Callable[[str], Und
 
 
 def draw(case: int, name: str, whole: Undisturbed) -> dict[str, Any]:
-    """A seeded end: a time in seconds (``after``), a moment of writing, or bytes of a file."""
+    """A seeded end: a time in seconds (``after``), a moment of writing, or the `size` of a file in bytes."""
     rng = random.Random(f"{SEED} {name} {case}")
     if name == "checkpoints":  # while checkpoints and weights are written, and at no other time
         touched = whole.ended.touched
         writing = [i for i, n in enumerate(touched, 1) if n.startswith(("checkpoints/", "last/", "best/"))]
-        return {"moment": rng.choice(writing)} if case % 2 else {"bytes": rng.randint(20_000, max(whole.sizes))}
+        return {"moment": rng.choice(writing)} if case % 2 else {"size": rng.randint(20_000, max(whole.sizes))}
     if case % 5 < 2:
         return {"moment": rng.randint(1, len(whole.ended.touched))}
     if case % 5 == 2:
-        return {"bytes": max(1, int(rng.choice(whole.sizes) * rng.random()))}
+        return {"size": max(1, int(rng.choice(whole.sizes) * rng.random()))}
     return {"after": whole.ended.seconds * rng.random()}
 
 
@@ -309,7 +314,7 @@ def test_a_tag_that_a_kill_left_incomplete_is_not_taken(
     monkeypatch.setattr(hub, "write_atomic", until_killed)
     with pytest.raises(KeyboardInterrupt):
         module.save(tmp_path / "caer_net_s.mine_v1")
-    assert len(list(tmp_path.rglob("*.*"))) - 1 * bool(names) == written
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == written
     SaveWeights(str(tmp_path), tag="mine_v1").setup(L.Trainer(logger=False), module, "fit")
 
 
@@ -326,9 +331,9 @@ def test_no_name_is_there_before_its_content(name: str, undisturbed: Callable[[s
 
 
 @pytest.fixture
-def mounted(place: Path) -> Iterator[Callable[..., None]]:
+def mounted(root: Path) -> Iterator[Callable[..., None]]:
     """``mounted(*options)`` puts a small file system, or a view of the folder itself, over the folder of results."""
-    work = place / "work"
+    work = root / "work"
 
     def mount(*options: str) -> None:
         done = subprocess.run(["mount", *options, str(work)], capture_output=True, text=True)
@@ -383,15 +388,15 @@ def test_read_only(name: str, warm: Warm, commands: dict[str, Command], mounted:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_permission_denied(name: str, warm: Warm, commands: dict[str, Command], place: Path) -> None:
+def test_permission_denied(name: str, warm: Warm, commands: dict[str, Command], root: Path) -> None:
     """The same for a folder that belongs to somebody else; the command runs without root's right to write anywhere."""
     command = commands[name]
     shutil.rmtree(command.out, ignore_errors=True)
-    (place / "work").chmod(0o500)
+    (root / "work").chmod(0o500)
     try:
         refused(command.run(warm, permitted=False), "Permission denied")
     finally:
-        (place / "work").chmod(0o700)
+        (root / "work").chmod(0o700)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -438,6 +443,77 @@ def test_ended_by_a_scheduler(
     assert command.results() == whole.results
     if name == "predict":
         assert "were predicted before; going on with the rest" in again.err
+
+
+@pytest.mark.parametrize("name", ["train", pytest.param("finetune", marks=pytest.mark.soak(5))])
+def test_ctrl_c(name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]) -> None:
+    """Protects a training from Ctrl-C: no success and no traceback, and the next run goes on to the same results."""
+    whole, command = undisturbed(name), commands[name]
+    shutil.rmtree(command.out, ignore_errors=True)
+    moment = [Path(n).name for n in whole.ended.touched].index("last.ckpt") + 1
+    ended = command.run(warm, moment=moment, sent=signal.SIGINT)
+    assert ended.code == 130, ended
+    assert ended.err.splitlines()[-1] == "interrupted", ended
+    assert "Traceback" not in ended.err, ended
+    assert lost(command, whole) is None
+    assert command.run(warm, again=True).code == 0
+    assert command.results() == whole.results
+
+
+def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
+    """Protects checkpoints from a second training in the same folder: it is refused, and may write after the first."""
+    first, second, path = WholeCheckpoints(), WholeCheckpoints(), tmp_path / "last.ckpt"
+    for step in (1, 2):
+        first.save_checkpoint({"step": step}, path)
+    with pytest.raises(UsageError, match="another training is at work"):
+        second.save_checkpoint({"step": 0}, path)
+    assert torch.load(path) == {"step": 2}
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()  # a process that reads data may outlive its training
+    time.sleep(0.2)
+    try:
+        first.teardown()
+        second.save_checkpoint({"step": 3}, path)
+    finally:
+        worker.kill()
+    assert torch.load(path) == {"step": 3}
+
+
+def test_a_checkpoint_below_a_file(tmp_path: Path) -> None:
+    """Protects the line that says which checkpoint was not written, where a file is in the way of its folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EmozooError, match=r"last\.ckpt: this checkpoint was not written"):
+        WholeCheckpoints().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("text", "of_a_lost_process"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", True),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", True),
+        ("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: sizes do not match", False),
+    ],
+)
+def test_an_error_in_a_worker_is_not_taken_for_a_lost_worker(text: str, of_a_lost_process: bool) -> None:
+    """Protects the search for a fault: the reason of an error that a worker passes on is not hidden."""
+    with pytest.raises(EmozooError if of_a_lost_process else RuntimeError) as e, interruptible("run it again"):
+        raise RuntimeError(text)
+    assert ("no memory left" in str(e.value)) == of_a_lost_process
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"), [(["--config", "mine.yaml"], True), (["test"], False), (["validate"], False)]
+)
+def test_what_to_do_after_sigterm(words: list[str], goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects from advice that does not help: a test goes on from no checkpoint."""
+
+    def end(*_: object, **__: object) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr(training, "EmozooCLI", end)
+    with pytest.raises(Terminated, match="run it again") as e:
+        training.train(words)
+    assert ("--ckpt_path" in str(e.value)) == goes_on
 
 
 def free_port() -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from emozoo import finetune as finetuning
 from emozoo.cli import app
-from emozoo.errors import DatasetError, UsageError
+from emozoo.errors import DatasetError, Terminated, UsageError
 from emozoo.finetune import finetune
+from emozoo.module import EmotionModule
 from emozoo.zoo import load
 
 
@@ -144,6 +148,78 @@ def test_a_checkpoint_cut_off_by_a_kill(data: Path, tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         fit(data / "own.csv", tmp_path / "own")
     assert "begins anew" in caplog.text
+
+
+def test_another_division_of_the_data_is_another_run(data: Path, tmp_path: Path) -> None:
+    """Protects the score: with a column ``group``, as the report advises, other items are held out than the ones that
+    the checkpoint has not learned from."""
+    names = [f"{c}/{i}.png,{c}" for c in ("angry", "calm") for i in range(5)]
+    table = data / "own.csv"
+    table.write_text("\n".join(["path,label", *names, ""]))
+    fit(table, tmp_path / "own")
+    for column, value in (("group", "person"), ("end", "1"), ("x1,y1,x2,y2", "1,1,9,9")):
+        rows = [f"{name},{value}{i if column == 'group' else ''}" for i, name in enumerate(names)]
+        table.write_text("\n".join([f"path,label,{column}", *rows, ""]))
+        with pytest.raises(UsageError, match="other weights, data or settings"):
+            fit(table, tmp_path / "own")
+    table.write_text("\n".join(["path,label", *names, ""]))
+    with pytest.raises(UsageError, match="other weights, data or settings"):
+        fit(table, tmp_path / "own", lr=0.1)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"epochs": -1}, {"batch_size": 1}, {"batch_size": 0}])
+def test_numbers_that_cannot_be_trained_with(options: dict[str, int], tmp_path: Path) -> None:
+    """Protects from a run with other numbers than were asked for: refused before data are read."""
+    with pytest.raises(UsageError, match=r"is -?\d: give \d or more"):
+        fit(tmp_path / "nothing", tmp_path / "own", **options)
+
+
+def test_fewer_epochs_than_are_done(data: Path, tmp_path: Path) -> None:
+    """Protects from a report that says fewer epochs than the model has learned."""
+    fit(data / "own.csv", tmp_path / "own", epochs=3)
+    for fewer in (1, 2):
+        with pytest.raises(UsageError, match=f"3 epochs, more than {fewer}: give --epochs 3 or more"):
+            fit(data / "own.csv", tmp_path / "own", epochs=fewer)
+    assert fit(data / "own.csv", tmp_path / "own", epochs=3)["n_train"] == 6
+
+
+def test_a_new_start_does_not_go_on_from_the_old_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects --no-resume: where it is ended in its first epoch, the next run does not go on from the run before, and
+    the line says to leave the option out."""
+
+    def end(self: EmotionModule) -> None:
+        raise SIGTERMException
+
+    out = tmp_path / "own"
+    fit(data / "own.csv", out)
+    with monkeypatch.context() as patched:
+        patched.setattr(EmotionModule, "on_train_start", end)
+        with pytest.raises(Terminated, match="run the same command again without --no-resume"):
+            fit(data / "own.csv", out, resume=False)
+    assert not (out / "last.ckpt").exists()
+    assert load(out).classes == ("angry", "calm")
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_ended_while_it_scores(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, error: type[BaseException]
+) -> None:
+    """Protects schedulers and scripts: what ends a run after its last epoch is no success either, and the next run
+    only scores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores the next ones
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(EmotionModule, "on_predict_start", lambda self: os.kill(os.getpid(), sent))
+            with pytest.raises(error):
+                fit(data / "own.csv", tmp_path / "own")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not (tmp_path / "own" / "report.html").exists()
+    assert fit(data / "own.csv", tmp_path / "own")["n_val"] == 4
 
 
 def test_what_was_read_otherwise_is_said(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

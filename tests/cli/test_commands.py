@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
+
+from emozoo import cli
 
 COMMANDS = (
     "list", "info", "predict", "train", "finetune", "benchmark", "leaderboard", "check", "synth", "download", "push",
@@ -89,6 +93,27 @@ def test_errors_are_one_line(emozoo, arguments, code, says, tmp_path):
     assert done.err.startswith("error: ")
     assert says in done.err
     assert not done.out
+
+
+def test_debug_shows_where_and_keeps_the_exit_code(emozoo):
+    """Protects scripts that run with --debug: the traceback comes before the line, and the exit code stays."""
+    done = emozoo("info", "nothing", "--debug")
+    assert done.code == 2
+    assert done.err.startswith("Traceback")
+    assert done.err.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(("buffering", "code"), [(1, 3), (-1, 0)], ids=["at work", "all done"])
+def test_nobody_reads_the_output(buffering: int, code: int, monkeypatch, capsys):
+    """Protects `emozoo ... | head`: no traceback; that a command was ended before it was done is said."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "argv", ["emozoo", "list"])
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # Typer wraps both
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w", buffering))
+    assert cli.main() == code
+    said = "error: the reader of the output has gone, and the command ended before it was done\n"
+    assert capsys.readouterr().err == (said if code else "")
 
 
 def test_pickled_and_altered_weights_are_refused(emozoo, folder_of, media, tmp_path):

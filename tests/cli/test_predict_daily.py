@@ -8,11 +8,13 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from cli.test_bulk import write_images
@@ -21,6 +23,7 @@ from PIL import Image
 
 from emozoo import cli, live
 from emozoo.data import find
+from emozoo.errors import EmozooError
 from emozoo.inference import Predictor
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -150,6 +153,51 @@ def test_a_camera_needs_little_memory(folder_of, monkeypatch) -> None:
         held.append(len(watched._frames))
     assert max(held) <= 90
     assert max(held[300:]) <= max(held[:300])
+
+
+class BreakingCamera:
+    """Stands for OpenCV's camera: gives three images, then an error."""
+
+    def __init__(self, *_: object) -> None:
+        self.images, self.released = 3, 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        self.images -= 1
+        if self.images < 0:
+            raise cv2.error("the cable")
+        return True, np.zeros((8, 8, 3), np.uint8)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def test_a_camera_that_breaks_is_said(monkeypatch) -> None:
+    """Protects from a prediction that waits forever for a camera that gives an error: one line, and it is released."""
+    camera = BreakingCamera()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
+    with pytest.raises(EmozooError, match=r"camera 0: cannot be read any more \(the cable\)"):
+        list(live._frames("0", threading.Event()))
+    assert camera.released == 1
+
+
+def test_an_entry_that_cannot_be_read_costs_no_other(run: Run, folder_of, media: Path, monkeypatch) -> None:
+    """Protects what a camera has shown: where the images of one moment cannot be used, the other moments stay."""
+    reader, made = live.ClipReader, []
+
+    def broken_once(*args: object, **options: object) -> object:
+        made.append(1)
+        if len(made) == 2:
+            raise ValueError("images of two sizes")
+        return reader(*args, **options)
+
+    monkeypatch.setenv("EMOZOO_CAMERA", str(media / "inner" / "long.mp4"))
+    monkeypatch.setattr(live, "ClipReader", broken_once)
+    code, (line,), _ = run("0", "--model", folder_of("ceflnet"), "--json")
+    assert code == 0
+    assert [m["start_s"] for m in json.loads(line)["tracks"][0]["timeline"]] == [0, 2, 3, 4, 5, 6, 7]
 
 
 def test_which_paths_are_cameras(run: Run, folder_of, images: Path, tmp_path: Path, monkeypatch) -> None:
@@ -283,12 +331,21 @@ def test_the_report_is_one_safe_page(everything: tuple[Path, list[dict]]) -> Non
     assert "The model and its limits" in text
 
 
-def test_one_file_has_a_report(run: Run, folder_of, media: Path, tmp_path: Path) -> None:
-    """Protects a report of a single file: it is called like the file, with no tables beside it."""
-    model = ("--model", folder_of("recursive_joint_attention"))
-    assert run(media / "face.mp4", *model, "--out", tmp_path, "--report", "--csv")[0] == 0
+@pytest.mark.parametrize(
+    ("arch", "said"),
+    [
+        ("recursive_joint_attention", ["The face that is seen longest.", "are lines", "polyline"]),
+        ("dfan", ["Probabilities are bands"]),
+    ],
+)
+def test_one_file_has_a_report(run: Run, folder_of, media: Path, tmp_path: Path, arch: str, said: list[str]) -> None:
+    """Protects a report of a single file: it is called like the file, with no tables beside it, and names what it
+    shows: faces, probabilities and lines where the model has them."""
+    assert run(media / "face.mp4", "--model", folder_of(arch), "--out", tmp_path, "--report", "--csv")[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["face.csv", "face.html"]
-    assert "polyline" in (tmp_path / "face.html").read_text()
+    page = (tmp_path / "face.html").read_text()
+    parts = ["The face that is seen longest.", "Probabilities are bands", "are lines", "polyline"]
+    assert [part for part in parts if part in page] == said
 
 
 def test_parquet_names_what_is_missing(run: Run, images: Path, monkeypatch, tmp_path: Path) -> None:
