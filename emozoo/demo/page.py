@@ -194,4 +194,5 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
             service.sweep()
         service.end()
         page.server.config.timeout_graceful_shutdown = END_SECONDS
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would list the pages that it then cuts off
         page.close(verbose=False)

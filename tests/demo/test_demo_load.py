@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from emozoo.demo.service import LOCK, MAX_MB, MAX_PIXELS, MAX_WAITING, SAMPLES, 
 from emozoo.errors import EmozooError, UsageError
 from emozoo.interrupt import until_interrupted
 
-pytest.importorskip("gradio", reason='the web page needs gradio: pip install "emozoo[demo]"')
+if find_spec("gradio") is None:  # it takes seconds to import
+    pytest.skip('the web page needs gradio: pip install "emozoo[demo]"', allow_module_level=True)
 import httpx
 from visitors import TABS, Visitor, contents
 
