@@ -6,8 +6,6 @@ interrupted; 143 ended by SIGTERM. Results go to stdout; progress, notes and err
 
 from __future__ import annotations
 
-import atexit
-import gc
 import logging
 import os
 import sys
@@ -68,7 +66,6 @@ def _common(
 
 def main() -> int:
     """Runs one command; returns its exit code."""
-    atexit.register(gc.freeze)  # when it ends, Python would look for cycles among all that torch made, for 1 to 2 s
     debug = "--debug" in sys.argv
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names may not be text
     if debug:
