@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -28,6 +27,7 @@ from emozoo.data.faces import Chain, Track
 from emozoo.errors import EmozooError, UsageError
 from emozoo.inference import Prediction, Predictor
 from emozoo.inputs import Clip, Frames
+from emozoo.interrupt import until_interrupted
 from emozoo.opened import Face, OpenFile, ReadError, Task, choose, others_than_faces, read_errors
 from emozoo.prediction import Moment
 from emozoo.timeline import Window, WindowOutput, cut_windows, moments_of, shows_face
@@ -59,7 +59,7 @@ def predict(
     if not predictor.spec.needs_images:
         raise UsageError(f"{predictor.module.name} listens to audio, of which a camera gives none")
     watched = _Watched(predictor, camera)
-    with _until_interrupted() as stopped:
+    with until_interrupted(signal.SIGINT) as stopped:
         for at, image in _frames(camera, stopped):
             if seconds is not None and at >= seconds:
                 break
@@ -200,25 +200,6 @@ class _Watched:
         result = self._predictor.blank(self._name)
         self._predictor.finish(result, file)
         return result
-
-
-@contextmanager
-def _until_interrupted() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts as usual."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def stop(*_: object) -> None:
-        stopped.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.ndarray]]:

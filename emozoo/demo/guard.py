@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from urllib.parse import urlsplit
 from gradio import route_utils
 from gradio.route_utils import API_PREFIX, GradioMultiPartParser, MultiPartException
 from starlette.datastructures import FormData
+from starlette.requests import Request
 
+from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA
 from emozoo.demo.service import MAX_MB
+from emozoo.errors import UsageError
 
 FIELD = "files"  # of a form: where the files are that are uploaded
 MAX_REQUEST = 1 << 20  # bytes of a request that uploads nothing
@@ -76,8 +80,9 @@ class LocalOnly:
         path = str(scope["path"])
         if self.hosts and _name(host) not in self.hosts:
             return 403, "this page serves its own files alone"
-        # A web server in front of this one may have another name than this one is called by.
-        if origin is not None and _netloc(origin) not in (host, headers.get(b"x-forwarded-host")):
+        # A web server in front of this one may have another name than this one is called by; the first of several.
+        in_front = headers.get(b"x-forwarded-host", host).partition(",")[0].strip()
+        if origin is not None and _netloc(origin) not in (host, in_front):
             return 403, "this page answers no pages of other sites"
         if path.startswith(API_PREFIX):
             route = path.removeprefix(API_PREFIX).lstrip("/")
@@ -122,7 +127,7 @@ class Uploads(GradioMultiPartParser):
         if part.file is None or part.field_name != FIELD:
             raise MultiPartException(f"Send files alone, in the field {FIELD!r}.")
         if Path(part.file.filename or "").suffix.lower() not in MEDIA:  # playlists pass as audio: they name other files
-            raise MultiPartException("By its name, the file is no video, image or audio file.")
+            raise MultiPartException(f"The name of the file does not end in one of {' '.join(sorted(MEDIA))}")
         part.file.sha.update(secrets.token_bytes(16))  # type: ignore[attr-defined]  # it names the folder
 
     async def parse(self) -> FormData:
@@ -138,6 +143,27 @@ class Uploads(GradioMultiPartParser):
             raise
 
 
-def install() -> None:
-    """Makes gradio read uploads with :class:`Uploads`."""
+def install(folder: Path) -> None:
+    """Makes gradio read uploads with :class:`Uploads`. Raises UsageError for a version of gradio that does not.
+
+    ``folder``: where files would be put.
+    """
     vars(route_utils)["GradioMultiPartParser"] = Uploads
+    try:
+        asyncio.run(route_utils.upload_fn(Request(_TEXT, _no_file), folder, MAX_UPLOAD, None))
+    except MultiPartException:
+        return  # as it should: nothing but files is taken
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(str(error))}"
+    else:
+        reason = "anything can be uploaded"
+    raise UsageError(f"the web page cannot use this version of gradio ({reason}): pip install 'gradio==6.31.0'")
+
+
+_TEXT = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=x")]}
+
+
+async def _no_file() -> dict[str, Any]:
+    """The body of a request that uploads a text in place of a file."""
+    form = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\n\r\n--x--\r\n'
+    return {"type": "http.request", "body": form}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import webbrowser
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,13 +19,15 @@ from starlette.middleware import Middleware
 from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA
 from emozoo.demo import guard, result
-from emozoo.demo.samples import FILES, MODELS, sample
-from emozoo.demo.service import MAX_MB, MAX_SECONDS, MAX_WAITING, SAMPLES, Progress, Service, model_choices
+from emozoo.demo.samples import FILES, MODELS
+from emozoo.demo.service import MAX_MB, MAX_SECONDS, MAX_WAITING, Progress, Service, model_choices
 from emozoo.errors import EmozooError, UsageError
+from emozoo.interrupt import until_interrupted
 from emozoo.registry import resolve
 
 QUEUE = "model"  # events with this id wait for each other
 SWEEP_SECONDS = 300  # between looks for what is old enough to be removed
+END_SECONDS = 1  # for which a server that ends waits for pages that are open
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 INTRODUCTION = """
 <div class="ez-title"><h1>emozoo</h1>
@@ -75,7 +76,7 @@ def build(service: Service, model: str) -> gr.Blocks:
         """A sample, and a model that can predict it where the usual ones cannot."""
         needed = MODELS.get(name)
         found = resolve(needed)[1] if needed else None
-        return str(sample(name, service.folder / SAMPLES)), found.name if found else gr.skip()
+        return str(service.sample(name)), found.name if found else gr.skip()
 
     with gr.Blocks(title="emozoo", analytics_enabled=False) as page:
         gr.HTML(INTRODUCTION, js_on_load=None)
@@ -165,7 +166,7 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
 
     ``folder``: where everything that is sent and written lies.
     """
-    guard.install()
+    guard.install(folder)
     service = Service(folder, device)
     page = build(service, model)
     local = host in LOOPBACK
@@ -183,15 +184,15 @@ def serve(folder: Path, model: str, device: str | None, host: str, port: int | N
         raise UsageError(
             f"port {port or '7860 to 7959'} of {host} cannot be used: choose another with --port"
         ) from error
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    print(f"emozoo demo: {address} (Ctrl-C ends it)", flush=True)
-    if not local:
-        print(f"Whoever reaches {host} can use this page: it asks for no password.", flush=True)
-    if browser:
-        webbrowser.open(address)
-    while not stop.wait(SWEEP_SECONDS):
-        service.sweep()
-    service.end()
-    page.close(verbose=False)
+    with until_interrupted(signal.SIGINT, signal.SIGTERM) as stopped:
+        print(f"emozoo demo: {address} (Ctrl-C ends it)", flush=True)
+        if not local:
+            print(f"Whoever reaches {host} can use this page: it asks for no password.", flush=True)
+        if browser:
+            webbrowser.open(address)
+        while not stopped.wait(SWEEP_SECONDS):
+            service.sweep()
+        service.end()
+        page.server.config.timeout_graceful_shutdown = END_SECONDS
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would list the pages that it then cuts off
+        page.close(verbose=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from emozoo.data.find import one_line
 from emozoo.data.image_decode import open_pillow
 from emozoo.data.image_format import format_of
 from emozoo.data.media import is_image, read_header
+from emozoo.demo.samples import sample
 from emozoo.errors import UsageError, VideoError
 from emozoo.explain import Explanation
 from emozoo.inference import Prediction, Predictor
@@ -33,6 +36,8 @@ MAX_SECONDS = 180.0  # of a video or audio file
 MAX_PIXELS = 64_000_000  # of an image, or of a frame of a video: each million takes about 10 MB of memory
 MAX_WAITING = 50  # files in the queue
 KEEP_SECONDS = 3600  # after which files that were sent, and results, are removed
+QUEUE_SECONDS = 6 * 3600  # by which a file may be older that may still wait: the longest that MAX_WAITING films take
+PAUSE_SECONDS = 10  # without a prediction, after which nobody waits
 MODELS_IN_MEMORY = 3
 SAMPLES = "samples"  # the folder of the drawn clips
 FOLDER = "emozoo-demo-"  # how the temporary folder of a server begins
@@ -101,15 +106,20 @@ class Results:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is removed when the block ends. Removes those of servers that were killed, too."""
+    """A folder that is removed when the block ends; no symbolic links lead to it.
+
+    Removes those of servers that were killed, too.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
         if _is_left_behind(folder):
             shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=FOLDER, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        starting = folder / f"{LOCK}.part"
-        with locked(starting, "the web page"):
-            starting.rename(folder / LOCK)  # locked before others see it
+        folder = Path(name).resolve()
+        can_tell = find_spec("fcntl") is not None
+        lock = folder / (f"{LOCK}.part" if can_tell else LOCK)
+        with locked(lock, "the web page"):
+            if can_tell:  # others see it when it is locked; Windows renames no open file
+                lock.rename(folder / LOCK)
             yield folder
 
 
@@ -134,12 +144,14 @@ class Service:
     """
 
     def __init__(self, folder: Path, device: str | None = None) -> None:
-        self.folder, self.device = folder, device
+        self.folder, self.device = folder.resolve(), device
         self._predictor = lru_cache(maxsize=MODELS_IN_MEMORY)(self._load)
         self._lock = threading.Lock()
         self._open: dict[str, tuple[Path, Path]] = {}  # by page: the folder of its results, the file that was sent
         self._at_work = threading.Lock()  # held during a prediction, and for ever once the service has ended
+        self._drawing = threading.Lock()  # likewise for an example
         self._ended = False
+        self._busy_since = self._worked_at = 0.0  # times: the first prediction after a pause; the end of the last one
 
     def _load(self, model: str) -> Predictor:
         return Predictor(model, evidence=True, device=self.device)
@@ -164,10 +176,15 @@ class Service:
 
         report(0.0, "waiting")
         with self._at_work:
-            yield report
+            if time.time() - self._worked_at > PAUSE_SECONDS:
+                self._busy_since = time.time()
+            try:
+                yield report
+            finally:
+                self._worked_at = time.time()
 
     def _predict(self, path: Path, model: str, progress: Progress) -> Prediction:
-        self._check_sent(path)
+        path = self._sent(path)
         progress(0.0, "loading the model")
         predictor = self._predictor(model)
         progress(0.0, "reading the file")
@@ -190,9 +207,13 @@ class Service:
             )  # fmt: skip
         return predictor.predict(path, lambda fraction: progress(fraction, "predicting"))
 
-    def _check_sent(self, path: Path) -> None:
-        if not path.is_file() or path.resolve().parent.parent != self.folder.resolve():
+    def _sent(self, path: Path) -> Path:
+        """The file itself, whatever way ``path`` takes to it; its time to be removed counts from now."""
+        if not path.is_file() or path.resolve().parent.parent != self.folder:
             raise UsageError("the file is not here, or no longer: send it again")
+        path = path.resolve()
+        os.utime(path.parent)
+        return path
 
     def results(self, page: str, path: Path, model: str, progress: Progress) -> Results:
         """Predicts a file for an open page and writes all there is to see and to take away.
@@ -200,7 +221,7 @@ class Service:
         What the page had before is removed; what is written after the page was closed, too. Raises as :meth:`predict`.
         """
         with self._work(progress) as report:
-            self._check_sent(path)
+            path = self._sent(path)
             self.close(page, but=path)
             folder = self.folder / secrets.token_urlsafe(16)
             folder.mkdir()
@@ -238,20 +259,32 @@ class Service:
             if path != but and path.parent != self.folder / SAMPLES:
                 _remove(path.parent)  # of this file alone
 
+    def sample(self, name: str) -> Path:
+        """The file of an example, drawn if it is not there."""
+        with self._drawing:
+            return sample(name, self.folder / SAMPLES)
+
     def end(self) -> None:
         """Ends the prediction that runs, and waits for that: nothing is written any more when this returns."""
         self._ended = True
         self._at_work.acquire()
+        self._drawing.acquire()
 
     def sweep(self) -> None:
-        """Removes what was sent or written longer than ``KEEP_SECONDS`` ago, predicted or not, whole or not."""
-        old = time.time() - KEEP_SECONDS
-        for found in self.folder.iterdir():
-            with suppress(OSError):
-                if found.name not in (SAMPLES, LOCK) and found.lstat().st_mtime < old:
-                    _remove(found)
+        """Removes what was sent or written longer than ``KEEP_SECONDS`` ago, predicted or not, whole or not.
+
+        What may still wait for its prediction stays, for up to ``QUEUE_SECONDS`` more.
+        """
+        now = time.time()
+        pauses = not self._at_work.locked() and now - self._worked_at > PAUSE_SECONDS
+        old = (now if pauses else max(self._busy_since, now - QUEUE_SECONDS)) - KEEP_SECONDS
+        with suppress(OSError):  # somebody removed the folder
+            for found in self.folder.iterdir():
+                with suppress(OSError):
+                    if found.name not in (SAMPLES, LOCK) and found.lstat().st_mtime < old:
+                        _remove(found)
         with self._lock:
-            self._open = {page: kept for page, kept in self._open.items() if kept[0].is_dir()}
+            self._open = {page: pair for page, pair in self._open.items() if pair[0].is_dir()}
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,21 @@ from emozoo.synthemo import Knobs, plan, render
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    pytest.importorskip("gradio", reason='the web page needs gradio: pip install "emozoo[demo]"')
-    running = Server(tmp_path_factory.mktemp("demo"))
+def servers() -> Iterator[list[Server]]:
+    """The server that all tests use, once it is started; a test that stops it takes it out."""
+    running: list[Server] = []
     yield running
-    running.stop()
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def server(servers: list[Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    if find_spec("gradio") is None:
+        pytest.skip('the web page needs gradio: pip install "emozoo[demo]"')
+    if not servers:
+        servers.append(Server(tmp_path_factory.mktemp("demo")))
+    return servers[0]
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,13 @@ import random
 import re
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -24,8 +27,11 @@ from media_files import write_video
 
 from emozoo.demo import service
 from emozoo.demo.service import LOCK, MAX_MB, MAX_PIXELS, MAX_WAITING, SAMPLES, Service
+from emozoo.errors import EmozooError, UsageError
+from emozoo.interrupt import until_interrupted
 
-pytest.importorskip("gradio", reason='the web page needs gradio: pip install "emozoo[demo]"')
+if find_spec("gradio") is None:  # it takes seconds to import
+    pytest.skip('the web page needs gradio: pip install "emozoo[demo]"', allow_module_level=True)
 import httpx
 from visitors import TABS, Visitor, contents
 
@@ -170,21 +176,21 @@ def test_paths_are_those_of_sent_files(server: Server, clip: Path):
     outside = server.temporary / "outside.mp4"
     outside.write_bytes(clip.read_bytes())
     with Visitor(server) as other:
-        kept = Path(other.upload(clip).json()[0])
+        waits = Path(other.upload(clip).json()[0])
         for tab in range(TABS):
             for path in (
                 server.folder,
-                kept.parent,
+                waits.parent,
                 server.temporary,
                 outside,
-                kept.parent / ".." / ".." / outside.name,
+                waits.parent / ".." / ".." / outside.name,
             ):
                 with Visitor(server) as visitor:
                     visitor.join(str(path), tab)
                     assert "ez-label" not in visitor.shown(), (tab, path)
         with Visitor(server) as visitor:
             assert "ez-label" in visitor.predict(clip)  # the other visitors are gone by now
-        assert kept.is_file()
+        assert waits.is_file()
         assert outside.is_file()
 
 
@@ -221,6 +227,10 @@ def test_pages_of_other_sites_get_no_answer(server: Server, clip: Path):
             assert {reply.status_code for reply in replies} == {403}, origin
         asked = {"Origin": "https://somebody.example", "Access-Control-Request-Method": "POST"}
         assert "access-control-allow-origin" not in visitor.web.options("upload", headers=asked).headers
+        in_front = {"Origin": "https://a.example", "X-Forwarded-Host": "a.example, b.example"}  # two web servers
+        assert visitor.web.get(f"file={path}", headers=in_front).status_code == 200
+        in_front["Origin"] = "https://b.example"
+        assert visitor.web.get(f"file={path}", headers=in_front).status_code == 403
         own = visitor.web.get(f"file={path}", headers={"Origin": server.address})
         assert own.status_code == 200
         assert own.headers["cross-origin-resource-policy"] == "same-origin"  # no image or video of another page
@@ -249,6 +259,7 @@ def test_uploads_that_are_not_files_leave_nothing(server: Server, clip: Path):
         ]
         assert [reply.status_code for reply in replies] == [400] * 5 + [411, 413]
         assert all("\n" not in reply.text for reply in replies)
+        assert " .mp4 " in replies[2].text  # the endings that are taken
         with socket.create_connection(("127.0.0.1", server.port)) as line:  # it promises more than it sends
             head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind['Content-Type']}\r\n"
             line.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode() + form)
@@ -271,16 +282,15 @@ def test_the_same_file_of_two_people(server: Server, clip: Path):
 def test_what_is_written_after_the_page_was_closed_is_removed(tmp_path: Path, clip: Path):
     """Protects privacy: who closes the page during a prediction leaves neither the file nor results."""
     running = Service(tmp_path)
-    sent = tmp_path / "upload" / "mine.mp4"
-    sent.parent.mkdir()
-    sent.write_bytes(clip.read_bytes())
+    path = sent(tmp_path)
+    path.write_bytes(clip.read_bytes())
 
     def close(fraction: float, what: str) -> None:
         if what == "drawing what the model attended to":
             running.close("mine")
 
     with suppress(OSError):  # the file is gone
-        running.results("mine", sent, MODEL, close)
+        running.results("mine", path, MODEL, close)
     assert contents(tmp_path) == set()
 
 
@@ -288,15 +298,121 @@ def test_what_is_old_is_removed(tmp_path: Path):
     """Protects privacy over a weekend: what lies there for an hour goes, whole or not, predicted or not."""
     running = Service(tmp_path)
     for name in ("upload/a.mp4", "results/a.json", "tmp_part", f"{SAMPLES}/drawn.mp4", LOCK, "new/b.mp4", "new_part"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-        if "new" not in name:
-            for aged in {path, path.parent} - {tmp_path}:
-                os.utime(aged, (0, time.time() - service.KEEP_SECONDS - 60))
+        sent(tmp_path, name, 0 if "new" in name else service.KEEP_SECONDS + 60)
     running.sweep()
-    kept = (f"{SAMPLES}/drawn.mp4", LOCK, "new/b.mp4", "new_part")
-    assert contents(tmp_path) == {str(tmp_path / name) for name in kept}
+    stays = (f"{SAMPLES}/drawn.mp4", LOCK, "new/b.mp4", "new_part")
+    assert contents(tmp_path) == {str(tmp_path / name) for name in stays}
+
+
+def sent(folder: Path, name: str = "upload/mine.mp4", seconds_ago: float = 0.0) -> Path:
+    """A file in the folder of a service, as if it was sent then."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    then = time.time() - seconds_ago
+    for aged in {path, path.parent} - {folder}:
+        os.utime(aged, (then, then))
+    return path
+
+
+def test_what_waits_in_a_long_queue_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Protects the last of many in the queue: while others are predicted, what was sent meanwhile stays; for hours."""
+    running, start = Service(tmp_path), time.time()
+    seen: list[bool] = []
+
+    def two_hours_later(path: Path) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: start + 2 * service.KEEP_SECONDS)
+            running.sweep()
+            seen.append(waits.is_file() and path.is_file() and not forgotten.exists())
+            patch.setattr(time, "time", lambda: start + service.QUEUE_SECONDS + service.KEEP_SECONDS + 60)
+            running.sweep()
+            seen.append(waits.exists())
+        raise UsageError("enough")
+
+    monkeypatch.setattr(service, "_is_too_large", two_hours_later)
+    waits = sent(tmp_path, "next/b.mp4")
+    forgotten = sent(tmp_path, "forgotten/c.mp4", service.KEEP_SECONDS + 60)
+    with pytest.raises(UsageError, match="enough"):
+        running.predict(sent(tmp_path, seconds_ago=service.KEEP_SECONDS - 60), MODEL, lambda fraction, what: None)
+    assert seen == [True, False]
+
+
+def test_a_folder_that_somebody_removed(tmp_path: Path):
+    """Protects a server whose temporary folder a cleaner took: it goes on."""
+    running = Service(tmp_path / "gone")
+    running.sweep()
+
+
+def test_examples_stay_whatever_way_leads_to_them(tmp_path: Path):
+    """Protects the examples: who names one by a roundabout path removes it for nobody; nor do links to the folder."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    running = Service(tmp_path / "link")
+    example = sent(running.folder, f"{SAMPLES}/drawn.mp4")
+    for path in (example.parent / ".." / SAMPLES / example.name, tmp_path / "link" / SAMPLES / example.name):
+        with pytest.raises(EmozooError):
+            running.results("mine", path, "no such model", lambda fraction, what: None)
+        running.close("mine")
+        assert example.is_file()
+
+
+def test_nothing_is_drawn_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Protects the promise that nothing is left: the end waits for an example that is drawn at that moment."""
+    running, began, may_end = Service(tmp_path), threading.Event(), threading.Event()
+
+    def draw(name: str, folder: Path) -> Path:
+        began.set()
+        may_end.wait(10)
+        return folder / name
+
+    monkeypatch.setattr(service, "sample", draw)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(running.sample, "Video")
+        assert began.wait(10)
+        ending = pool.submit(running.end)
+        with pytest.raises(TimeoutError):
+            ending.result(0.2)
+        may_end.set()
+        ending.result(10)
+
+
+def test_a_second_signal_ends_a_server_that_waits():
+    """Protects from a Ctrl-C that seems to do nothing while a model is downloaded: the second one ends it at once."""
+    at_work = threading.Lock()
+    at_work.acquire()
+    with until_interrupted(signal.SIGINT, signal.SIGTERM) as stopped:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped.wait(10)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            at_work.acquire(timeout=10)
+
+
+def test_a_gradio_that_reads_uploads_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Protects from a later gradio that goes around the checks of uploads: one line, and no page."""
+    from gradio import route_utils
+
+    from emozoo.demo import guard
+
+    monkeypatch.setattr(route_utils, "GradioMultiPartParser", route_utils.GradioMultiPartParser)  # it is put back
+    guard.install(tmp_path)
+
+    async def other(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(route_utils, "upload_fn", other)
+    with pytest.raises(UsageError, match="cannot use this version of gradio"):
+        guard.install(tmp_path)
+
+
+def test_windows_renames_no_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Protects Windows, where a file that is open cannot be renamed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.delattr(Path, "rename")
+    with service.temporary_folder() as folder:
+        assert (folder / LOCK).is_file()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot tell whether a server still runs")
@@ -337,11 +453,11 @@ def test_fifty_uploads(
     cases += [(broad, None), (broad, None)]
     data = clip.read_bytes()
     while len(cases) < 50:
-        spoilt = bytearray(data[: draw.randrange(len(data) // 2, len(data))])
+        degraded = bytearray(data[: draw.randrange(len(data) // 2, len(data))])
         for _ in range(draw.randrange(8)):
-            spoilt[draw.randrange(len(spoilt))] ^= 1 << draw.randrange(8)
-        path = tmp_path / f"spoilt_{len(cases)}.mp4"
-        path.write_bytes(spoilt)
+            degraded[draw.randrange(len(degraded))] ^= 1 << draw.randrange(8)
+        path = tmp_path / f"degraded_{len(cases)}.mp4"
+        path.write_bytes(degraded)
         cases.append((path, None))
     draw.shuffle(cases)
     temporary = tmp_path / "server"
