@@ -169,7 +169,7 @@ def push(
             raise UsageError(f"{repo} is there already and public: make it private on its page, or take another name")
         old = _published(api, repo, there.sha)
         for tag in (old.get("tag"), config.get("tag")):
-            if old and tag and any(old.get(k) != config.get(k) for k in _MEANING):
+            if old and tag and not same_meaning(old, config):
                 raise UsageError(
                     f"{repo} holds other weights, and the tag '{tag}' is immutable: raise its version, "
                     "or publish under another name"
@@ -191,8 +191,14 @@ def push(
 # What predictions depend on: under one tag none of it changes.
 _MEANING = (
     "arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "flips", "log_prior", "temperature",
-    "parts",
+    "parts", "prior",
 )  # fmt: skip
+
+
+def same_meaning(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configs describe the same weights, used in the same way."""
+    one, other = ({"prior": "train", **config} for config in (one, other))
+    return all(one.get(k) == other.get(k) for k in _MEANING)
 
 
 def _published(api: Any, repo: str, commit: str | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +146,7 @@ def _check_options(arch: str, options: Mapping[str, Any]) -> None:
         elif isinstance(value, bool) or value is None:
             fits = True
         else:
-            fits = math.isfinite(value) and abs(value) <= MOST_SIDE
+            fits = abs(value) <= MOST_SIDE  # NaN is not
         if not fits:
             raise UsageError(f"{str(value)[:60]!a} in its options is too large, or names a file")
 

@@ -8,7 +8,6 @@ each other. Each check raises ValueError with what is wrong; :mod:`emozoo.data.s
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -37,7 +36,7 @@ def _need(good: bool, what: str) -> None:
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300
 
 
 def _is_whole(x: Any, least: int, most: int) -> bool:
