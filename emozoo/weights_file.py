@@ -97,7 +97,10 @@ def check(path: Path, header: bytes, size: int) -> dict[str, Entry]:
             raise _unfit(path, f"the bytes of '{name}' {'overlap' if entry.begin < end else 'lie apart from'} others")
         end = entry.end
     if end != size:
-        raise _unfit(path, f"its tensors need {end:,} bytes and it holds {size:,}: cut off, or with bytes that belong to no tensor")
+        raise _unfit(
+            path,
+            f"its tensors need {end:,} bytes and it holds {size:,}: cut off, or bytes of no tensor",
+        )
     return entries
 
 
