@@ -205,6 +205,11 @@ def _put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda c: c.__setitem__(key, value)
 
 
+def _audio(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    stream = {"source": "audio", "size": [300, 1000], "mean": [0.0], "std": [1.0], "audio": changes}
+    return lambda c: c["spec"]["streams"].update(voice=stream)
+
+
 BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unknown key": (_put("hook", "os.system"), "'hook' is no key that this version knows"),
     "classes a number": (_put("classes", 10**9), "classes must be"),
@@ -246,6 +251,10 @@ BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "many clips": (lambda c: c["spec"].update(clips=10**6), "would read"),
     "division by zero": (_stream(std=[0.0, 0.0, 0.0]), "std of a stream"),
     "mean of text": (_stream(mean="abc"), "mean of a stream"),
+    "mean of two numbers": (_stream(mean=[0.5, 0.5]), "three: red, green and blue"),
+    "seconds of audio": (_audio(seconds=80_000.0, rate=1_000_000), "would read"),
+    "steps of audio": (_audio(hop=1_000_000), "would read"),
+    "filters of audio": (_audio(fft=1_000_000), "would read"),
     "window": (lambda c: c["spec"].update(window_s=0.0), "window_s must be"),
     "endless window": (lambda c: c["spec"].update(window_s=1e12), "window_s must be"),
     "source": (_stream(source="/etc/passwd"), "no source"),

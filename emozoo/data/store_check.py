@@ -125,7 +125,8 @@ def line(found: Any, classes: int) -> None:
         _need(fits, f"its {key} must be {length} numbers")
     extra = row["extra"]
     _need(isinstance(extra, dict) and all(map(_is_any_text, extra.values())), "its extra columns are no text")
-    labels, error = found.get("labels"), found.get("error")
+    _need({"labels", "error"} <= set(found), "it lacks labels or error")
+    labels, error = found["labels"], found["error"]
     _need(labels is None or (_is_text(labels) and _LABELS.fullmatch(labels) is not None), "its labels are no file name")
     _need(_is_text(found.get("sha256")), "it has no sha256")
     _need(error is None or isinstance(error, dict), "its error is no table")

@@ -216,7 +216,7 @@ def test_a_table_holds_what_a_store_writes(copy: Path, name: str) -> None:
 
 
 def test_tables_are_files_of_a_bounded_size(copy: Path) -> None:
-    """Protects memory from a hole of a terabyte, a run from a pipe that nobody writes to, and both from two readings."""
+    """Protects memory from a hole of a terabyte, a run from a pipe that nobody writes to."""
     for name, said in ((store.META, "more than any store needs"), (store.ROWS, "line 1: it has more than")):
         text = (copy / name).read_text()
         os.truncate(copy / name, 0)
