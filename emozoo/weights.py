@@ -147,10 +147,7 @@ def check_folder(folder: Path, name: str | None, wiring: str | None, size: str |
 
 def _checked_config(folder: Path) -> dict[str, Any]:
     """The config of a folder that may be a stranger's. Its files are its own: none is a link to another place."""
-    root = folder.parents[1] if hub.published_as(folder) else folder  # the hub's client has links to its contents
-    for name in (hub.CONFIG, hub.WEIGHTS):
-        if not files.lies_inside(folder / name, root):
-            raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
+    hub.check_links(folder)
     config = hub.read_config(folder)
     check = weights_config.check_keys if _is_encoder(config) else weights_config.check
     check(folder / hub.CONFIG, config)

@@ -334,6 +334,36 @@ def test_a_folder_of_weights_reads_its_own_files_alone(folder: Path, tmp_path: P
         load(folder)
 
 
+def test_shared_files_and_cards_are_no_links(folder: Path, tmp_path: Path) -> None:
+    """What is published is in the folder: no other file of this machine goes along as a card or as a shared part."""
+    (tmp_path / "secret").write_text("secret")
+    (folder / hub.CARD).unlink()
+    (folder / hub.CARD).symlink_to(tmp_path / "secret")
+    with pytest.raises(WeightsError, match=r"README\.md: is a link out of its folder"):
+        hub.push(folder, "org/name", token="hf_x")
+    (folder / hub.CARD).unlink()
+    config = hub.read_config(folder)
+    config["parts"] = {"backbone": {"weights": "a.b", "part": "backbone", "sha256": "0" * 64}}
+    (folder / hub.CONFIG).write_text(json.dumps(config))
+    (folder / "a.b.safetensors").symlink_to(tmp_path / "secret")
+    with pytest.raises(WeightsError, match=r"a\.b\.safetensors: is a link out of its folder"):
+        load(folder)
+
+
+def test_a_folder_named_as_one_of_the_hub_is_not_from_there(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unpacked archive may be called as the hub's client calls its folders: it has no address in any report."""
+    from emozoo import weights
+
+    inside = ("models--org--name", "snapshots", "0" * 40)
+    folder = Path(shutil.copytree(made, tmp_path.joinpath(*inside)))
+    assert weights.read(weights.Source(folder)).name == str(folder)
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home"))
+    cached = Path(shutil.copytree(made, tmp_path.joinpath("home", "hub", *inside)))
+    assert weights.read(weights.Source(cached)).name == f"hf://org/name@{'0' * 40}"
+
+
 @pytest.mark.parametrize("name", ["../../../x.png", "/tmp/x.png", "a/b.png", ".png", "x.exe"])
 def test_names_in_annotations_are_no_paths(tmp_path: Path, name: str) -> None:
     """Protects files beside the data: images are written under the names of FER+'s table, which must be names."""
