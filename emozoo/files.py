@@ -29,7 +29,7 @@ def cache_folder() -> Path:
     An account without a home folder, as containers have them, gets one in the folder for temporary files.
     """
     if chosen := os.environ.get("EMOZOO_HOME"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     try:
         return Path.home() / ".cache" / "emozoo"
     except RuntimeError:

@@ -299,13 +299,6 @@ def prepare(
         "part_rows": size,
         "rows_sha256": _rows_digest(manifest.rows),
     }
-    work = folder / WORK
-    _agree(folder, plan)
-    if (folder / store.META).is_file():
-        if rank:
-            return None
-        shutil.rmtree(work, ignore_errors=True)
-        return _result(folder, out)
     names = [os.path.relpath(r.path, manifest.root).replace(os.sep, "/") for r in manifest.rows]
     numbered = list(zip(manifest.rows, names, strict=True))
     for row, name in numbered:
@@ -314,6 +307,13 @@ def prepare(
             store_check.line(line, len(manifest.classes))
         except ValueError as error:
             raise DatasetError(f"{one_line(name)}: cannot be put into a store: {error}") from error
+    work = folder / WORK
+    _agree(folder, plan)
+    if (folder / store.META).is_file():
+        if rank:
+            return None
+        shutil.rmtree(work, ignore_errors=True)
+        return _result(folder, out)
     parts = [
         _Part(n, tuple(numbered[at : at + size]), cover, str(work))
         for n, at in enumerate(range(0, len(numbered), size))

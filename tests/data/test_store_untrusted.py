@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trees
 from pickles import Evil
 
 from emozoo import registry
@@ -240,6 +241,18 @@ def test_the_reason_of_a_stored_error_is_one_line(copy: Path) -> None:
     with pytest.raises(VideoError) as error:
         Store(copy).open(0, SPEC)
     assert error.value.reason == r"a\n\x1b[2Jb"
+
+
+def test_odd_names_are_stored_or_refused_before_the_work(tmp_path: Path) -> None:
+    """A separator of lines in a file's name does not cut the table; what would not be read again is not prepared."""
+    for number, name in enumerate(("a\u2028b", "a\u0085b", "c")):
+        trees.image(tmp_path / str(number) / name / "0.png")
+    cover = Cover.of([SPEC])
+    assert prepare("folder", tmp_path / "0", tmp_path / "out0", cover=cover, workers=1)
+    assert len(Store(tmp_path / "out0").manifest) == 1
+    with pytest.raises(DatasetError, match=r"0\.png: cannot be put into a store"):
+        prepare("folder", tmp_path / "1", tmp_path / "out1", cover=cover, workers=1)
+    assert not (tmp_path / "out1").exists()
 
 
 def test_a_number_that_the_store_does_not_have(made: Path) -> None:
