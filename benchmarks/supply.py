@@ -59,7 +59,10 @@ def licence_of(name: str) -> str:
 def page() -> str:
     """The page of licences."""
     tables = []
-    for title, extras in (("Always installed", ()), ("With an extra", ("heic", "speech", "experiments"))):
+    for title, extras in (
+        ("Always installed", ()),
+        ("With an extra", ("heic", "onnx", "parquet", "speech", "demo", "experiments")),
+    ):
         rows = [
             [name, str(need.specifier) or "any", licence_of(name)]
             for name, need in requirements(*extras).items()

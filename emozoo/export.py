@@ -160,7 +160,7 @@ def describe(graph: Graph, int8: bool = False) -> dict[str, Any]:
         "int8": int8,
         "licence": module.config.get("licence", ""),
         "trained_on": module.config.get("trained_on", ""),
-        "limits": list(module.config.get("limits", ())),
+        "limits": list(module.config.get("limits") or ()),
         "versions": files.versions(),
     }
 
@@ -175,7 +175,8 @@ def difference(graph: Graph, file: Path, batches: Iterable[Sequence[Tensor]]) ->
         with torch.inference_mode():
             wanted = graph(*tensors)
         given = session.run(list(graph.outputs), {n: x.numpy() for n, x in zip(graph.inputs, tensors, strict=True)})
-        found = max([found, *(float(np.abs(w.numpy() - g).max()) for w, g in zip(wanted, given, strict=True))])
+        each = [np.abs(w.numpy() - g).max() for w, g in zip(wanted, given, strict=True)]
+        found = float(np.max([found, *each]))  # NaN, where one is
     return found
 
 

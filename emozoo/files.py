@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -28,7 +29,7 @@ def cache_folder() -> Path:
     An account without a home folder, as containers have them, gets one in the folder for temporary files.
     """
     if chosen := os.environ.get("EMOZOO_HOME"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     try:
         return Path.home() / ".cache" / "emozoo"
     except RuntimeError:
@@ -129,6 +130,11 @@ def parse_json(text: str | bytes) -> Any:
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError("a number that is too large")
     return found
+
+
+def has_controls(text: str) -> bool:
+    """Whether a text holds what is neither printed nor a line break: escapes of terminals, half characters."""
+    return any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emozoo import files, moved, registry, weights_file
 from emozoo.errors import EmozooError, UsageError, WeightsError
-from emozoo.files import cache_folder, sha256_of, write_atomic
+from emozoo.files import cache_folder, lies_inside, sha256_of, write_atomic
+from emozoo.hub_errors import client_errors, failure_reason
 
 if TYPE_CHECKING:  # fetching files needs no torch
     from torch import Tensor
@@ -63,6 +64,9 @@ class Access(NamedTuple):
     force: bool = False
 
 
+_other_caches: set[Path] = set()  # that weights were fetched into, besides the one below EMOZOO_HOME
+
+
 def fetch(address: str, sha256: str | None = None, access: Access = Access()) -> Path:  # noqa: B008  # immutable
     """The folder with the files of ``hf://ORG/NAME@REVISION``, fetched once by huggingface_hub's own client.
 
@@ -79,6 +83,8 @@ def fetch(address: str, sha256: str | None = None, access: Access = Access()) ->
         WeightsError: the files cannot be fetched (why, and what to do), or are not those that they should be.
     """
     repo, revision = _parse(address)
+    if access.cache is not None:
+        _other_caches.add(access.cache)
     if _COMMIT.fullmatch(revision):
         return _verified(repo, revision, sha256, access)
     try:
@@ -119,11 +125,33 @@ def _verified(repo: str, commit: str, sha256: str | None, access: Access) -> Pat
 
 
 def published_as(folder: Path) -> str | None:
-    """``hf://ORG/NAME@COMMIT`` of a folder in the hub client's cache (``models--ORG--NAME/snapshots/COMMIT``)."""
-    *_, repo, snapshots, commit = ("", "", "", *folder.parts)
-    if snapshots != "snapshots" or not repo.startswith("models--") or not _COMMIT.fullmatch(commit):
+    """``hf://ORG/NAME@COMMIT`` of a folder that this process finds in a cache of the hub's client; None for others."""
+    folder = folder.absolute()
+    if not _is_snapshot(folder) or folder.parents[2].resolve() not in {p.resolve() for p in (_cache(), *_other_caches)}:
         return None
-    return f"{SCHEME}{repo.removeprefix('models--').replace('--', '/')}@{commit}"
+    return f"{SCHEME}{folder.parts[-3].removeprefix('models--').replace('--', '/')}@{folder.name}"
+
+
+def _is_snapshot(folder: Path) -> bool:
+    """Whether a folder is named as one of the hub client's: ``models--ORG--NAME/snapshots/COMMIT``."""
+    *_, repo, snapshots, commit = ("", "", "", *folder.absolute().parts)
+    return snapshots == "snapshots" and repo.startswith("models--") and _COMMIT.fullmatch(commit) is not None
+
+
+def check_links(folder: Path) -> None:
+    """Raises WeightsError where a file of a weights folder is a link to another place.
+
+    In a cache of the hub's client they are links to the contents beside their folder.
+    """
+    roots = [folder, folder.absolute().parents[1] / "blobs"] if _is_snapshot(folder) else [folder]
+
+    def check(name: str) -> None:
+        if not any(lies_inside(folder / name, root) for root in roots):
+            raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
+
+    check(CONFIG)
+    for name in _files(folder):
+        check(name)
 
 
 def push(
@@ -141,6 +169,7 @@ def push(
     repo, _ = _parse(f"{SCHEME}{repo}@main")
     if folder.is_file():
         raise UsageError(f"{folder} is a file: a weights folder is published, with its {WEIGHTS}, {CONFIG} and {CARD}")
+    check_links(folder)
     config = read_config(folder)
     if (problem := _damage(folder, None)) is not None:
         raise WeightsError(f"{folder / WEIGHTS}: {problem}; not published")
@@ -151,7 +180,7 @@ def push(
     if (token or get_token()) is None:
         raise WeightsError(f"{repo}: no hub token: set HF_TOKEN to one that may write, or run `hf auth login`")
     config["revision"] = None  # a commit cannot hold its own name
-    files = {
+    contents = {
         CONFIG: (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(),
         CARD: (folder / CARD).read_bytes(),
         WEIGHTS: (folder / WEIGHTS).read_bytes(),
@@ -159,7 +188,7 @@ def push(
     }
     api = HfApi(library_name="emozoo", token=token)
     try:
-        card = ModelCard(files[CARD].decode())
+        card = ModelCard(contents[CARD].decode())
         if not card.data.get("license"):
             raise WeightsError(f"{folder / CARD}: names no licence (`license: apache-2.0` between two lines of ---)")
         card.validate()  # a card that the hub refuses leaves no empty repository
@@ -169,7 +198,7 @@ def push(
             raise UsageError(f"{repo} is there already and public: make it private on its page, or take another name")
         old = _published(api, repo, there.sha)
         for tag in (old.get("tag"), config.get("tag")):
-            if old and tag and any(old.get(k) != config.get(k) for k in _MEANING):
+            if old and tag and not same_meaning(old, config):
                 raise UsageError(
                     f"{repo} holds other weights, and the tag '{tag}' is immutable: raise its version, "
                     "or publish under another name"
@@ -177,7 +206,7 @@ def push(
         what = f"{config['arch']}.{config['tag']}" if config.get("tag") else config["arch"]
         done = api.create_commit(
             repo,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()],
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in contents.items()],
             commit_message=message or f"{what}, sha256 {config['sha256'][:12]}",
             parent_commit=there.sha,
         )
@@ -191,8 +220,14 @@ def push(
 # What predictions depend on: under one tag none of it changes.
 _MEANING = (
     "arch", "tag", "sha256", "classes", "wiring", "size", "options", "spec", "tau", "flips", "log_prior", "temperature",
-    "parts",
+    "parts", "prior",
 )  # fmt: skip
+
+
+def same_meaning(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configs describe the same weights, used in the same way."""
+    one, other = ({"prior": "train", **config} for config in (one, other))
+    return all(one.get(k) == other.get(k) for k in _MEANING)
 
 
 def _published(api: Any, repo: str, commit: str | None) -> dict[str, Any]:
@@ -201,7 +236,7 @@ def _published(api: Any, repo: str, commit: str | None) -> dict[str, Any]:
 
     try:
         path = api.hf_hub_download(repo, CONFIG, revision=commit, cache_dir=_cache())
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = files.parse_json(Path(path).read_bytes())
     except EntryNotFoundError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -285,13 +320,6 @@ def _download(repo: str, commit: str, access: Access) -> Path:
     return folder
 
 
-def client_errors() -> tuple[type[Exception], ...]:
-    """What the client raises; the transfer of large files (Xet) raises bare RuntimeErrors."""
-    from huggingface_hub.errors import HTTPError
-
-    return HTTPError, OSError, RuntimeError, ValueError
-
-
 def _failed(error: Exception, repo: str, revision: str) -> WeightsError:
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
@@ -299,41 +327,6 @@ def _failed(error: Exception, repo: str, revision: str) -> WeightsError:
     silent = isinstance(error, (HTTPError, OfflineModeIsEnabled, ConnectionError, RuntimeError))
     down = silent if status is None else status >= 500 or status in (408, 429)
     return (_Unreachable if down else WeightsError)(f"{SCHEME}{repo}@{revision}: {failure_reason(error, revision)}")
-
-
-def failure_reason(error: BaseException, revision: str) -> str:
-    """The reason of a failed request and what to do, in our own words.
-
-    The server's may repeat the token that it was sent: errors are raised from None, so that no traceback shows them.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub import errors as e
-
-    host = re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)  # without a password that somebody wrote into it
-    if isinstance(error.__cause__, e.HTTPError) and not isinstance(error, (e.HTTPError, ValueError)):
-        error = error.__cause__  # the client's "not found here either", or "while uploading"
-    if isinstance(error, e.OfflineModeIsEnabled):
-        return f"not in the cache ({_cache()}), and HF_HUB_OFFLINE is set; unset it once to fetch it"
-    if isinstance(error, e.GatedRepoError):
-        return f"{host} gives it to some accounts only; ask for access on its page, then set HF_TOKEN"
-    if isinstance(error, e.RevisionNotFoundError):
-        return f"{host} has no revision '{revision}' of it"
-    if isinstance(error, e.RepositoryNotFoundError):
-        return f"{host} has no such repository, or it is private; set HF_TOKEN or run `hf auth login`"
-    if isinstance(error, e.EntryNotFoundError) and isinstance(error, e.HfHubHTTPError):
-        return f"it holds no {CONFIG} and {WEIGHTS}, so it is no weights repository of this zoo"
-    if isinstance(error, e.HfHubHTTPError):
-        status = error.response.status_code
-        if status in (401, 403):
-            return f"{host} does not allow it ({status}); give HF_TOKEN a token that may"
-        return f"{host} answered {status}; try again later"
-    if isinstance(error, e.HTTPError):
-        return f"{host} does not answer ({type(error).__name__}); try again when it does"
-    if isinstance(error, UnicodeError):
-        return "HF_TOKEN holds a character that no token has"
-    if isinstance(error, RuntimeError):
-        return "the transfer of its files broke off; try again, with HF_HUB_DISABLE_XET=1 by plain HTTP"
-    return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
 
 
 def _damage(folder: Path, sha256: str | None) -> str | None:

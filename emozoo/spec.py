@@ -176,6 +176,8 @@ class StreamSpec:
         _whole("frames of a stream", self.frames, 1, MOST_NUMBERS)
         _numbers("mean of a stream", self.mean)
         _numbers("std of a stream", self.std)
+        if self.kind.is_image and not {len(self.mean), len(self.std)} <= {1, 3}:
+            raise UsageError("mean and std of a stream of images have one number, or three: red, green and blue")
         if 0 in self.std:
             raise UsageError("std of a stream must not be 0: inputs are divided by it")
         if self.kind.needs_audio != (self.audio is not None):
@@ -194,6 +196,16 @@ class StreamSpec:
                 "(emozoo.data.streams.register)"
             )
         return KINDS[self.source]
+
+    def numbers(self) -> int:
+        """How many numbers one clip of it has at most while it is made, so that a spec asks for no endless memory."""
+        found = self.frames * math.prod((3, *self.size))
+        if self.audio is None or self.audio.kind == "waveform":
+            return found
+        a, (mels, steps) = self.audio, self.size
+        samples = max(round(a.seconds * a.rate), steps * a.hop)
+        bins = a.fft // 2 + 1
+        return max(found, samples, (samples // a.hop + 1) * bins, mels * bins)
 
 
 @dataclass(frozen=True)
@@ -240,7 +252,7 @@ class ClipSpec:
             raise UsageError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}")
         if not isinstance(self.detector, str) or not isinstance(self.align, bool):
             raise UsageError("a ClipSpec has the name of a detector, and align true or false")
-        wanted = sum(self.clips * s.frames * math.prod((3, *s.size)) for s in self.streams.values())
+        wanted = sum(self.clips * s.numbers() for s in self.streams.values())
         if wanted > MOST_NUMBERS:
             raise UsageError(
                 f"one prediction would read {wanted:,} numbers ({self.clips} clips); at most {MOST_NUMBERS:,} are read"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor, nn
 
-from emozoo import files, hub, registry, weights_config
+from emozoo import files, hub, registry, weights_config, weights_file
 from emozoo.errors import UnknownModelError, UsageError, WeightsError
 from emozoo.files import resolve_path
 from emozoo.labels import canonical
@@ -91,7 +91,7 @@ def read(source: Source, entry: registry.Weights | None = None) -> Found:
         return Found({**config, "sha256": digest}, state, str(file), file, known, source)
     tagged = f"{config['arch']}.{config['tag']}" if config.get("tag") else ""
     released = registry.weights().get(tagged)
-    own = bool(tagged) and (released is None or released.sha256 == config["sha256"])
+    own = bool(tagged) and (released is None or hub.same_meaning(released.config, config))
     name = (entry is None and hub.published_as(folder)) or (tagged if own else str(folder))
     return Found(config, state, name, folder / hub.WEIGHTS, True, source)
 
@@ -110,7 +110,7 @@ def source_of(name: str | Path) -> Source | None:
                 return None
     if path.is_dir():
         return Source(path)
-    if path.is_file() or path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl"):
+    if path.is_file() or path.suffix in (".safetensors", *weights_file.PICKLES):
         if path.suffix != ".safetensors" or not path.is_file():
             hub.read_weights(path, None)  # raises the error that says what is wrong with the file
         folder = folder_of(path)
@@ -147,10 +147,7 @@ def check_folder(folder: Path, name: str | None, wiring: str | None, size: str |
 
 def _checked_config(folder: Path) -> dict[str, Any]:
     """The config of a folder that may be a stranger's. Its files are its own: none is a link to another place."""
-    root = folder.parents[1] if hub.published_as(folder) else folder  # the hub's client has links to its contents
-    for name in (hub.CONFIG, hub.WEIGHTS):
-        if not files.lies_inside(folder / name, root):
-            raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
+    hub.check_links(folder)
     config = hub.read_config(folder)
     check = weights_config.check_keys if _is_encoder(config) else weights_config.check
     check(folder / hub.CONFIG, config)

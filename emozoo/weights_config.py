@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emozoo import hub, registry
+from emozoo import files, hub, registry
 from emozoo.errors import EmozooError, UsageError, WeightsError
 from emozoo.spec import ClipSpec
 
@@ -19,7 +17,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MOST_TEXT and not _has_controls(value)
+    return isinstance(value, str) and len(value) <= MOST_TEXT and not files.has_controls(value)
 
 
 def _name(value: Any) -> bool:
@@ -143,11 +141,11 @@ def _check_options(arch: str, options: Mapping[str, Any]) -> None:
             todo += value
             fits = len(value) <= MOST_LIST
         elif isinstance(value, str):
-            fits = len(value) <= 200 and not _has_controls(value) and not value.startswith("hf:")
+            fits = len(value) <= 200 and not files.has_controls(value) and not value.startswith("hf:")
         elif isinstance(value, bool) or value is None:
             fits = True
         else:
-            fits = math.isfinite(value) and abs(value) <= MOST_SIDE
+            fits = abs(value) <= MOST_SIDE  # NaN is not
         if not fits:
             raise UsageError(f"{str(value)[:60]!a} in its options is too large, or names a file")
 
@@ -176,8 +174,3 @@ def check_fits(path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple
             f"{path}: does not fit {config['arch']} ({config['wiring']}, {config['size']}); first keys: "
             f"{', '.join(odd[:5])}"
         )
-
-
-def _has_controls(text: str) -> bool:
-    """Whether a text holds what is neither printed nor a line break: escapes of terminals, half characters."""
-    return any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text)

@@ -21,8 +21,8 @@ MOST_TENSORS = 100_000
 BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar")
-_PICKLED = re.compile(rb"PK|\x80[\x02-\x05]")
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar")
+_PICKLED = re.compile(rb"PK|\x80[\x02-\x05]")  # of which no start is the length of a header that is read
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -43,7 +43,7 @@ def read(path: Path) -> bytes:
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
-    if path.suffix.lower() in _PICKLES:
+    if path.suffix.lower() in PICKLES:
         raise WeightsError(
             f"{path}: pickled checkpoints can run code and are never opened; convert it to model.safetensors "
             "(safetensors)"
@@ -62,9 +62,9 @@ def _head(path: Path, file: BinaryIO) -> bytes:
     """The checked header, with the eight bytes of its length."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
-    if _PICKLED.match(start):
-        raise WeightsError(f"{path}: is a pickled checkpoint under another name; only safetensors files are opened")
     length = int.from_bytes(start, "little")
+    if length > MOST_HEADER and _PICKLED.match(start):
+        raise WeightsError(f"{path}: is a pickled checkpoint under another name; only safetensors files are opened")
     if len(start) < 8 or length > size - 8:
         raise _unfit(path, f"it has {size:,} bytes, too few for its header: cut off, or another format")
     if length > MOST_HEADER or size > MOST_BYTES:
@@ -97,7 +97,10 @@ def check(path: Path, header: bytes, size: int) -> dict[str, Entry]:
             raise _unfit(path, f"the bytes of '{name}' {'overlap' if entry.begin < end else 'lie apart from'} others")
         end = entry.end
     if end != size:
-        raise _unfit(path, f"its tensors need {end:,} bytes and it holds {size:,}: cut off, or not all of it is told")
+        raise _unfit(
+            path,
+            f"its tensors need {end:,} bytes and it holds {size:,}: cut off, or bytes of no tensor",
+        )
     return entries
 
 
@@ -105,7 +108,7 @@ def _entry(path: Path, name: str, value: Any) -> Entry:
     if not 0 < len(name) <= 500 or _UNPRINTABLE.search(name) or not _is_text(name):
         raise _unfit(path, f"{name[:60]!a} is no name of a tensor")
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise _unfit(path, f"'{name}' is not told by dtype, shape and data_offsets")
+        raise _unfit(path, f"'{name}' needs dtype, shape and data_offsets, and nothing else")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BYTES:
         raise _unfit(path, f"'{name}' has the type {str(dtype)[:20]!r}; known are {', '.join(BYTES)}")

@@ -19,6 +19,7 @@ import onnxruntime
 
 from emozoo.data import faces
 from emozoo.data.clips import to_arrays
+from emozoo.errors import UsageError
 from emozoo.opened import OpenFile, ReadError, Task, open_file
 from emozoo.prediction import Prediction
 from emozoo.spec import ClipSpec
@@ -31,7 +32,10 @@ EVERY = 1.0  # seconds between entries of the timeline of a clip that is longer 
 def load(file: str) -> tuple[onnxruntime.InferenceSession, dict]:
     """The network, and the description of its input and classes."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return session, json.loads(session.get_modelmeta().custom_metadata_map["emozoo"])
+    found = session.get_modelmeta().custom_metadata_map.get("emozoo")
+    if found is None:
+        sys.exit(f"error: {file}: was not written by `emozoo export`: it has no metadata 'emozoo'")
+    return session, json.loads(found)
 
 
 def run(session: onnxruntime.InferenceSession, clip: OpenFile, tasks: list[Task]) -> None:
@@ -75,3 +79,5 @@ if __name__ == "__main__":
         print(predict(sys.argv[1], *load(sys.argv[2])).summary())
     except ReadError as error:
         sys.exit(f"error: {sys.argv[1]}: {error}")
+    except UsageError as error:
+        sys.exit(f"error: {sys.argv[2]}: {error}")

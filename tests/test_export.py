@@ -169,6 +169,27 @@ def test_a_file_that_computes_something_else_is_not_written(existing, monkeypatc
         export(small("emotion_fan"), existing, int8=int8)
 
 
+def test_an_output_that_is_no_number_differs(tmp_path):
+    """Protects from files that give NaN: it differs from every number, also beside outputs that are right."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    class Twice(torch.nn.Module):
+        inputs, outputs = ("x",), ("same", "root")
+
+        def forward(self, x):
+            return x, x
+
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["B"]) for n in ("x", "same", "root")]
+    nodes = [helper.make_node("Identity", ["x"], ["same"]), helper.make_node("Sqrt", ["x"], ["root"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 20)]
+    )
+    model.ir_version = 10
+    onnx.save(model, tmp_path / "net.onnx")
+    assert np.isnan(exporting.difference(Twice(), tmp_path / "net.onnx", [(torch.tensor([-1.0]),)]))
+
+
 def test_a_network_that_cannot_be_traced_is_named(existing, monkeypatch):
     """Protects authors of networks of their own: one line that names the network, no trace of torch's exporter."""
     module = small("emotion_fan")

@@ -135,6 +135,8 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
         if marker == 0xFF:  # filling
             at += 1
             continue
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # has no length, and stands nowhere before the pixels
+            return None
         length = (data[at + 2] << 8) + data[at + 3]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             frame = data[at + 5 : at + 10]

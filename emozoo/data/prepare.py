@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from emozoo import files, hub, registry
-from emozoo.data import datasets, faces, store
+from emozoo.data import datasets, faces, store, store_check
+from emozoo.data.find import one_line
 from emozoo.data.manifest import Row
 from emozoo.data.pack import pack
 from emozoo.data.store import Cover
@@ -96,6 +97,14 @@ def _open_writer(folder: Path) -> Any:
     return Writer(str(folder), chunk_bytes=CHUNK_BYTES)
 
 
+def _line_of(row: Row, file: str) -> dict[str, Any]:
+    """What the table of the store says of a row before it is read."""
+    extra = {k: v for k, v in row.extra.items() if k not in ("va_file", "sound")}  # they come along beside it
+    found: dict[str, Any] = {"row": {**asdict(row), "extra": extra}, "file": file, "labels": None}
+    del found["row"]["path"]
+    return found
+
+
 def _write_part(part: _Part) -> int:
     """Writes one part unless it is there; returns its number."""
     if part.folder.is_dir():
@@ -106,10 +115,7 @@ def _write_part(part: _Part) -> int:
     lines = []
     for n, (row, file) in enumerate(part.rows):
         part.at_work.write_text(str(n))
-        line: dict[str, Any] = {"row": {**asdict(row), "extra": dict(row.extra)}, "file": file, "labels": None}
-        del line["row"]["path"]
-        sidecar = line["row"]["extra"].pop("va_file", None)
-        line["row"]["extra"].pop("sound", None)  # comes along in the item
+        line, sidecar = _line_of(row, file), row.extra.get("va_file")
         item = dict.fromkeys(store.LEAVES, b"")
         error = None
         try:
@@ -293,6 +299,14 @@ def prepare(
         "part_rows": size,
         "rows_sha256": _rows_digest(manifest.rows),
     }
+    names = [os.path.relpath(r.path, manifest.root).replace(os.sep, "/") for r in manifest.rows]
+    numbered = list(zip(manifest.rows, names, strict=True))
+    for row, name in numbered:
+        try:  # as the finished store will be read
+            line = json.loads(json.dumps({**_line_of(row, name), "sha256": "", "error": None}))
+            store_check.line(line, len(manifest.classes))
+        except ValueError as error:
+            raise DatasetError(f"{one_line(name)}: cannot be put into a store: {error}") from error
     work = folder / WORK
     _agree(folder, plan)
     if (folder / store.META).is_file():
@@ -300,8 +314,6 @@ def prepare(
             return None
         shutil.rmtree(work, ignore_errors=True)
         return _result(folder, out)
-    names = [os.path.relpath(r.path, manifest.root).replace(os.sep, "/") for r in manifest.rows]
-    numbered = list(zip(manifest.rows, names, strict=True))
     parts = [
         _Part(n, tuple(numbered[at : at + size]), cover, str(work))
         for n, at in enumerate(range(0, len(numbered), size))
@@ -406,7 +418,7 @@ def _join(folder: Path, plan: dict[str, Any], parts: Sequence[_Part], source: st
             chunks.append({**chunk, "filename": name})
         for labels in sorted((part.folder / store.LABELS).glob("*")):
             _move(labels, folder / store.LABELS / labels.name)
-        lines += (part.folder / store.ROWS).read_text(encoding="utf-8").splitlines()
+        lines += (part.folder / store.ROWS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # not at U+2028
     files.write_atomic(folder / store.ROWS, ("\n".join(lines) + "\n").encode())
     files.write_atomic(folder / store.INDEX, json.dumps({"chunks": chunks, "config": config}).encode())
     rows = [json.loads(line) for line in lines]

@@ -13,7 +13,6 @@ Legend: N = frames of the file, n = frames stored, T = detections of the track.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from emozoo import files
 from emozoo.data import store_check, views
 from emozoo.data.cover import Cover
 from emozoo.data.faces import Track
+from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA, Manifest, Row
 from emozoo.data.media import Warn
 from emozoo.data.store_check import LEAVES
@@ -96,9 +96,17 @@ class StoredShot(views.Shot):
     def __init__(self, read: Callable[[int], np.ndarray | None], size: tuple[int, int], box: Any, cover: Cover) -> None:
         self._read, self._size, self._box, self._cover = read, size, box, cover
 
+    def _needed(self, part: int) -> np.ndarray:
+        """Raises VideoError where it is missing, as it is in no store that was made here."""
+        image = self._read(part)
+        if image is None:
+            what = "face" if part == CROP else "whole image"
+            raise VideoError("an item of a store", f"is damaged: it has no {what} of a frame", "broken")
+        return image
+
     def frame(self, size: tuple[int, int], interpolation: str) -> np.ndarray:
         parts = (CROP, WHOLE) if self._box is None else (WHOLE,)
-        found = [p for p in map(self._read, parts) if p is not None]
+        found = [p for p in map(self._read, parts) if p is not None] or [self._needed(WHOLE)]
         exact = [p for p in found if p.shape[:2] == size]
         return views.resize(exact[0] if exact else max(found, key=lambda p: p.size), size, interpolation)
 
@@ -110,8 +118,7 @@ class StoredShot(views.Shot):
         interpolation: str,
         points: np.ndarray | None = None,
     ) -> np.ndarray:
-        crop = self._read(CROP)  # aligned already where it was to be
-        assert crop is not None
+        crop = self._needed(CROP)  # aligned already where it was to be
         if margin < self._cover.margin and not views.covers(box, *self._size):
             left, top, side = views.square(box, self._cover.margin)
             inner_left, inner_top, inner = views.square(box, margin)
@@ -121,8 +128,7 @@ class StoredShot(views.Shot):
         return views.resize(crop, size, interpolation)
 
     def context(self, box: np.ndarray | None, size: tuple[int, int], interpolation: str) -> np.ndarray:
-        image = self._read(WHOLE)
-        assert image is not None
+        image = self._needed(WHOLE)
         if box is not None:  # rounded outwards to whole pixels of the stored image, so that no part of the face is seen
             by = np.array(image.shape[1::-1]) / self._size
             first, last = np.floor(box[:2]) * by, (np.ceil(box[2:]) + 1) * by - 1
@@ -170,8 +176,11 @@ class StoredFrames:
         data, face = self._item["pictures"][start:end], self._cover.face or 0
         try:
             # A frame without a face is stored once, at the size of the crop or of the whole image.
-            store_check.jpeg(data, max((face, face), self._cover.frame or (0, 0), key=math.prod))
-            return _decode(data)
+            size = store_check.jpeg(data, max((face, face), self._cover.frame or (0, 0), key=math.prod))
+            image = _decode(data)
+            if image.shape[:2] != size:
+                raise ValueError("it has another size than its header says")
+            return image
         except (ValueError, cv2.error) as error:
             raise VideoError("an image in a store", f"is damaged ({error})", "broken") from error
 
@@ -210,6 +219,8 @@ class StoredAudio:
             if at.rate == rate:
                 break
             start += 4 * at.samples
+        else:
+            raise VideoError("an item of a store", f"is damaged: it has no audio at {rate} Hz", "broken")
         self.rate, self.offset, self.duration, self._first = rate, at.offset, at.duration, at.first
         self._samples = np.frombuffer(item["sound"][start : start + 4 * at.samples], np.float32)
         self.warnings = [Warn(*w) for w in head["sound_warnings"]]
@@ -264,9 +275,9 @@ class Store:
 
     def _checked_meta(self) -> dict[str, Any]:
         try:
-            found = files.parse_json((self.folder / META).read_bytes())
+            found = store_check.read_json(self.folder, META, store_check.MOST_META)
             if isinstance(found, dict) and found.get("schema") == SCHEMA:
-                store_check.links(self.folder, (META, ROWS, INDEX))
+                store_check.own_files(self.folder, (ROWS, INDEX))
                 store_check.meta(found)
         except (OSError, ValueError) as error:
             raise self._unfinished(error) from error
@@ -278,15 +289,11 @@ class Store:
         return found
 
     def _checked_lines(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
         try:
-            with (self.folder / ROWS).open(encoding="utf-8") as file:
-                for text in file:
-                    line = json.loads(text)
-                    store_check.line(line, len(self.meta["classes"]))
-                    found.append(line)
-        except (OSError, ValueError, RecursionError) as error:
-            raise self._unfinished(f"{ROWS}, line {len(found) + 1}: {error}") from error
+            found = store_check.read_lines(self.folder, ROWS, len(self.meta["classes"]))
+            store_check.own_files(self.folder, {f"{LABELS}/{line['labels']}" for line in found if line["labels"]})
+        except (OSError, ValueError) as error:
+            raise self._unfinished(error) from error
         return found
 
     def _unfinished(self, why: object) -> DatasetError:
@@ -321,9 +328,10 @@ class Store:
         found = StreamingDataset(self.root, cache_dir=cache, drop_last=False)
         folder = Path(str(found.input_dir.path))  # of the index that it has read, for an address in the cache
         try:
-            names = store_check.index(files.parse_json((folder / INDEX).read_bytes()), len(self.lines))
+            index = store_check.read_json(folder, INDEX, store_check.MOST_INDEX)
+            names = store_check.index(index, len(self.lines))
             if not is_url(self.root):
-                store_check.links(folder, names)
+                store_check.own_files(folder, names)
         except (OSError, ValueError) as error:
             raise self._unfinished(f"{INDEX}: {error}") from error
         return found
@@ -331,7 +339,7 @@ class Store:
     def item(self, number: int) -> Item:
         """The parts of an item, as they were written.
 
-        Raises VideoError where the store is damaged, DatasetError where its index is none of a store.
+        Raises VideoError where the store is damaged, DatasetError where its index is not that of a store.
         """
         try:
             with self._one_at_a_time:
@@ -360,7 +368,7 @@ class Store:
         self.require(spec)
         line = self.lines[number]
         if line["error"]:
-            raise VideoError(line["file"], line["error"]["reason"], line["error"]["code"])
+            raise VideoError(line["file"], one_line(line["error"]["reason"]), line["error"]["code"])
         item = self.item(number)
         try:
             head = store_check.head(item)
@@ -406,32 +414,34 @@ def _provider(url: str) -> Any:
 
 
 def _fetch(url: str, folder: Path) -> None:
-    """The small files of a store: everything but its chunks, which litdata fetches when they are read."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The small files of a store: everything but its chunks, which litdata fetches when they are read.
+
+    Other processes may fetch the same at this moment: each file gets its name when it is complete.
+    """
+
+    def get(name: str) -> None:
+        with files.replacing(folder / name) as part:
+            provider.download_file(f"{url}/{name}", str(part))
+
     try:
         provider = _provider(url)
-        for name in (META, ROWS):
-            provider.download_file(f"{url}/{name}", str(folder / f".{name}"))
-            os.replace(folder / f".{name}", folder / name)
-        with (folder / ROWS).open(encoding="utf-8") as file:
-            lines = [json.loads(text) for text in file]
-        classes = len(files.parse_json((folder / META).read_bytes())["classes"])
-        for line in lines:  # before a name in it becomes that of a file here
-            store_check.line(line, classes)
-        names = [line["labels"] for line in lines if line["labels"]]
-        (folder / LABELS).mkdir(exist_ok=True)
-        for name in names:
-            provider.download_file(f"{url}/{LABELS}/{name}", str(folder / LABELS / name))
+        get(META)
+        get(ROWS)
+        classes = len(store_check.read_json(folder, META, store_check.MOST_META)["classes"])
+        # Each line is checked before a name in it becomes that of a file here.
+        for line in store_check.read_lines(folder, ROWS, classes):
+            if line["labels"]:
+                get(f"{LABELS}/{line['labels']}")
     except Exception as error:  # each provider has errors of its own
         raise DatasetError(f"{url}: no store can be fetched there ({type(error).__name__}: {error})") from error
 
 
 def upload(folder: Path, url: str) -> None:
     """Copies a finished store to object storage, ``store.json`` last. Raises DatasetError."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != META)
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != META)
     try:
         provider = _provider(url)
-        for file in [*files, folder / META]:
+        for file in [*found, folder / META]:
             provider.upload_file(str(file), f"{clean(url)}/{file.relative_to(folder).as_posix()}")
     except Exception as error:
         raise DatasetError(f"{url}: the store cannot be written there ({type(error).__name__}: {error})") from error

@@ -8,9 +8,8 @@ each other. Each check raises ValueError with what is wrong; :mod:`emozoo.data.s
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from emozoo.spec import INTERPOLATIONS
 # The parts of an item, all bytes: what litdata stores, and what its hash goes over, in this order.
 LEAVES = ("head", "stamps", "kept", "track_times", "track_boxes", "spans", "pictures", "sound")
 MOST_SIDE, MOST_RATE = 16_384, 1_000_000
+MOST_META, MOST_INDEX, MOST_LINE = 4 << 20, 256 << 20, 16 << 20  # bytes: of store.json, index.json, a line of the table
 _CHUNK = re.compile(r"[\w-][\w.-]*\.bin")
 _LABELS = re.compile(r"[\w-][\w.-]*\.csv")
 _ROW = {f.name for f in fields(Row)} - {"path"}
@@ -37,7 +37,7 @@ def _need(good: bool, what: str) -> None:
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300
 
 
 def _is_whole(x: Any, least: int, most: int) -> bool:
@@ -45,13 +45,43 @@ def _is_whole(x: Any, least: int, most: int) -> bool:
 
 
 def _is_text(x: Any) -> bool:
-    return isinstance(x, str) and len(x) <= 10_000
+    return isinstance(x, str) and len(x) <= 10_000 and not files.has_controls(x)
 
 
-def links(folder: Path, names: Sequence[str]) -> None:
-    """No file of a store is a link that leads out of it; the folder itself may be one."""
+def _is_any_text(x: Any) -> bool:
+    """A text that may be long, or hold what is not printed, as names of files do: to be shown with care."""
+    return isinstance(x, str)
+
+
+def own_files(folder: Path, names: Iterable[str]) -> None:
+    """No file of a store is a link that leads out of it, or a device; the folder itself may be a link."""
     for name in names:
-        _need(files.lies_inside(folder / name, folder), f"{name} is a link out of it: put the file itself there")
+        path = folder / name
+        _need(files.lies_inside(path, folder), f"{name} is a link out of it: put the file itself there")
+        _need(path.is_file() or not path.exists(), f"{name} is no file")
+
+
+def read_json(folder: Path, name: str, most: int) -> Any:
+    """The JSON in a file of a store. Raises OSError where it cannot be read."""
+    own_files(folder, [name])
+    size = (folder / name).stat().st_size
+    _need(size <= most, f"{name} has {size:,} bytes, more than any store needs")
+    return files.parse_json((folder / name).read_bytes())
+
+
+def read_lines(folder: Path, name: str, classes: int) -> list[dict[str, Any]]:
+    """The lines of ``rows.jsonl``, each checked, with the labels that they name. Raises OSError."""
+    own_files(folder, [name])
+    found = []
+    with (folder / name).open("rb") as file:
+        for number, text in enumerate(iter(lambda: file.readline(MOST_LINE + 1), b""), 1):
+            try:
+                _need(len(text) <= MOST_LINE, f"it has more than {MOST_LINE:,} bytes")
+                found.append(files.parse_json(text))
+                line(found[-1], classes)
+            except ValueError as error:
+                raise ValueError(f"{name}, line {number}: {error}") from error
+    return found
 
 
 def meta(found: Any) -> None:
@@ -83,7 +113,7 @@ def line(found: Any, classes: int) -> None:
     _need(isinstance(found, dict) and isinstance(found.get("row"), dict), "holds no row")
     row = found["row"]
     _need(set(row) == _ROW, "its row has other columns than a manifest's")
-    _need(_is_text(row["id"]) and _is_text(found.get("file")), "its id or file is no text")
+    _need(_is_text(row["id"]) and _is_any_text(found.get("file")), "its id or file is no text")
     for key in ("label", "split", "group"):
         _need(row[key] is None or _is_text(row[key]), f"its {key} is no text")
     for key in ("valence", "arousal", "start", "end"):
@@ -94,19 +124,24 @@ def line(found: Any, classes: int) -> None:
         fits = values is None or (isinstance(values, list) and len(values) == length and all(map(_is_number, values)))
         _need(fits, f"its {key} must be {length} numbers")
     extra = row["extra"]
-    _need(isinstance(extra, dict) and all(map(_is_text, extra.values())), "its extra columns are no text")
-    labels, error = found.get("labels"), found.get("error")
+    _need(isinstance(extra, dict) and all(map(_is_any_text, extra.values())), "its extra columns are no text")
+    _need({"labels", "error"} <= set(found), "it lacks labels or error")
+    labels, error = found["labels"], found["error"]
     _need(labels is None or (_is_text(labels) and _LABELS.fullmatch(labels) is not None), "its labels are no file name")
     _need(_is_text(found.get("sha256")), "it has no sha256")
-    good = error is None or (isinstance(error, dict) and _is_text(error.get("code")) and _is_text(error.get("reason")))
-    _need(good, "its error has no code and reason")
+    _need(error is None or isinstance(error, dict), "its error is no table")
+    if error is not None:
+        _need(_is_text(error.get("code")) and _is_any_text(error.get("reason")), "its error has no code and reason")
 
 
 def index(found: Any, items: int) -> list[str]:
     """The content of ``index.json`` of a store with that many items; returns the names of its chunks."""
     _need(isinstance(found, dict) and isinstance(found.get("chunks"), list), "it lists no chunks")
     config = found.get("config")
-    _need(isinstance(config, dict) and set(found) <= {"chunks", "config", "updated_at"}, "it is none of a store")
+    _need(
+        isinstance(config, dict) and set(found) <= {"chunks", "config", "updated_at"},
+        "it has keys of no store",
+    )
     _need(config.get("data_format") == ["bytes"] * len(LEAVES), "its items are not plain bytes")
     for key in ("compression", "compression_level", "compression_batch_size", "encryption", "ipc_compression"):
         _need(config.get(key) is None, f"its items have {key}")
@@ -162,6 +197,7 @@ def _frames(item: Mapping[str, Any]) -> None:
     _need(len(spans) == len(kept), "it has not one pair of images for each frame")
     inside = (spans[..., 0] >= 0) & (spans[..., 0] <= spans[..., 1]) & (spans[..., 1] <= len(item["pictures"]))
     _need(bool(inside.all()), "an image lies outside its images")
+    _need(bool((spans[..., 0] < spans[..., 1]).any(1).all()), "a frame has no image")
     times = np.frombuffer(item["track_times"], np.float64)
     boxes = np.frombuffer(item["track_boxes"], np.float32).reshape(-1, 4)
     _need(len(times) == len(boxes), "its track has not one box for each time")
@@ -170,19 +206,21 @@ def _frames(item: Mapping[str, Any]) -> None:
 
 
 def _audio(spans: Any, size: int) -> None:
-    _need(isinstance(spans, list), "its audio is not told")
+    _need(isinstance(spans, list), "its audio has no list of spans")
     samples = 0
     for span in spans:
         good = isinstance(span, list) and len(span) == 5 and all(map(_is_number, span))
-        _need(good and _is_whole(span[0], 1, MOST_RATE) and _is_whole(span[2], 0, 1 << 40), "its audio is not told")
-        _need(isinstance(span[1], int) and abs(span[3]) < 1e9 and 0 <= span[4] < 1e9, "its audio is not told")
+        good = good and _is_whole(span[0], 1, MOST_RATE) and _is_whole(span[2], 0, 1 << 40)
+        good = good and _is_whole(span[1], -(1 << 50), 1 << 50) and abs(span[3]) < 1e9 and 0 <= span[4] < 1e9
+        _need(good, "its audio has a span that is none")
         samples += span[2]
     _need(4 * samples == size, "its audio is cut off")
 
 
-def jpeg(data: Any, most: tuple[int, int]) -> None:
-    """An image of an item: a JPEG of at most as many pixels as the store's own, ``most`` = (H, W)."""
+def jpeg(data: Any, most: tuple[int, int]) -> tuple[int, int]:
+    """The size (H, W) of an item's image: a JPEG of at most as many pixels as the store's own, ``most`` = (H, W)."""
     found = jpeg_header(data) if bytes(data[:2]) == b"\xff\xd8" else None
     _need(found is not None, "an image is no JPEG")
     assert found is not None
     _need(0 < found.width * found.height <= most[0] * most[1], f"an image has {found.width} x {found.height} pixels")
+    return found.height, found.width

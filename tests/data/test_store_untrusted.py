@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import trees
 from pickles import Evil
 
 from emozoo import registry
@@ -123,10 +125,13 @@ def test_columns_of_a_row_open_no_file(copy: Path) -> None:
     assert {k: v for k, v in extra.items() if k != "source"} == {"a": "b"}
 
 
-@pytest.mark.parametrize("name", [store.META, store.ROWS, store.INDEX, "chunk-0-0.bin"])
+@pytest.mark.parametrize("name", [store.META, store.ROWS, store.INDEX, "chunk-0-0.bin", "labels/x.csv", "labels"])
 def test_links_out_of_a_store_are_not_followed(copy: Path, tmp_path: Path, name: str) -> None:
     """A store that was fetched reads its own files; a store that is itself behind a link is read."""
     (tmp_path / "link").symlink_to(copy)
+    if name.startswith("labels"):
+        (copy / "labels" / "x.csv").write_text("valence,arousal\n0,0\n")
+        edit(copy / store.ROWS, lambda line: line.update(labels="x.csv"))
     assert Store(tmp_path / "link").item(0)
     shutil.move(copy / name, tmp_path / "elsewhere")
     (copy / name).symlink_to(tmp_path / "elsewhere")
@@ -135,7 +140,7 @@ def test_links_out_of_a_store_are_not_followed(copy: Path, tmp_path: Path, name:
 
 
 def test_an_image_larger_than_the_store_says_is_not_decoded(made: Path) -> None:
-    """Protects memory from a picture of 60,000 pixels a side in a store of small faces."""
+    """Protects memory from an image of 60,000 pixels a side in a store of small faces."""
     opened = Store(made)
     item = {k: bytes(v) for k, v in opened.item(0).items()}
     at = item["pictures"].index(b"\xff\xc0") + 5
@@ -144,6 +149,110 @@ def test_an_image_larger_than_the_store_says_is_not_decoded(made: Path) -> None:
     assert images is not None
     with pytest.raises(VideoError, match="60000 x 60000 pixels"):
         list(images.frames(images.stored[:1]))
+
+
+@pytest.mark.parametrize("marker", [b"\xff\x01", b"\xff\xd0", b"\xff\xd8", b"\xff\x00"])
+def test_a_header_behind_a_marker_without_a_length_is_not_believed(made: Path, marker: bytes) -> None:
+    """Decoders skip such markers alone: a reader that skips a length, too, finds another header than theirs."""
+    opened = Store(made)
+    item = _one_item(opened)
+    image = item["pictures"]
+    span = np.array([[[0, len(image) + 4], [0, len(image) + 4]]], np.int64)
+    item |= {"pictures": image[:2] + marker + b"\0\2" + image[2:], "spans": span.tobytes()}
+    images, _ = store.images_of(item, opened.cover)
+    assert images is not None
+    with pytest.raises(VideoError, match="no JPEG"):
+        list(images.frames(images.stored[:1]))
+
+
+def _one_item(opened: Store, **parts: bytes) -> dict[str, bytes]:
+    return {k: bytes(v) for k, v in opened.item(0).items()} | parts
+
+
+def test_a_frame_has_an_image(made: Path) -> None:
+    """An item without the image that is asked for is damaged, whichever it is: one line, no crash of a worker."""
+    opened = Store(made)
+    there = np.frombuffer(opened.item(0)["spans"], np.int64).reshape(-1, 2, 2)
+    with pytest.raises(VideoError, match="a frame has no image"):
+        store.images_of(_one_item(opened, spans=np.zeros_like(there).tobytes()), opened.cover)
+    for part, what in ((store.CROP, "no face"), (store.WHOLE, "no whole image")):
+        spans = np.zeros_like(there)
+        spans[:, 1 - part] = there.max(1)
+        images, _ = store.images_of(_one_item(opened, spans=spans.tobytes()), opened.cover)
+        assert images is not None
+        shot = next(iter(images.shots(images.stored[:1])))
+        with pytest.raises(VideoError, match=what):
+            _ = (
+                shot.face(np.zeros(4), (8, 8), 0.0, "area")
+                if part == store.CROP
+                else shot.context(None, (8, 8), "area")
+            )
+
+
+def test_audio_at_another_rate_is_not_silence(made: Path) -> None:
+    """A store that promises audio at a rate and has it at another is damaged: nothing is predicted of silence."""
+    item = _one_item(Store(made), sound=bytes(32))
+    head = {"sound": [[8000, 0, 8, 0.0, 1.0]], "sound_warnings": []}
+    assert len(store.StoredAudio(item, head, 8000).read(0.0, 1.0)) == 8000
+    with pytest.raises(VideoError, match="no audio at 16000 Hz"):
+        store.StoredAudio(item, head, 16000)
+
+
+BAD_TABLES: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "margin": (store.META, lambda m: m["covers"].update(margin=10**400), "covers.margin"),
+    "valence": (store.ROWS, lambda line: line["row"].update(valence=10**400), "its valence is no number"),
+    "escape": (store.ROWS, lambda line: line["row"].update(id="\x1b[2J"), "its id or file is no text"),
+    "class": (store.META, lambda m: m.update(classes=["a", "\x1b]0;x\x07"]), "classes is no list of names"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_table_holds_what_a_store_writes(copy: Path, name: str) -> None:
+    """Protects arithmetic from numbers of 400 digits, and terminals from names with escapes."""
+    file, change, said = BAD_TABLES[name]
+    edit(copy / file, change)
+    with pytest.raises(DatasetError) as error:
+        Store(copy)
+    assert said in str(error.value)
+
+
+def test_tables_are_files_of_a_bounded_size(copy: Path) -> None:
+    """Protects memory from a hole of a terabyte, a run from a pipe that nobody writes to."""
+    for name, said in ((store.META, "more than any store needs"), (store.ROWS, "line 1: it has more than")):
+        text = (copy / name).read_text()
+        os.truncate(copy / name, 0)
+        os.truncate(copy / name, 1 << 40)
+        with pytest.raises(DatasetError, match=said):
+            Store(copy)
+        (copy / name).unlink()
+        os.mkfifo(copy / name)
+        with pytest.raises(DatasetError, match="is no file"):
+            Store(copy)
+        (copy / name).unlink()
+        (copy / name).write_text(text)
+    (copy / store.ROWS).write_text(text.rstrip()[:-1] + ', "file": "b"}\n')
+    with pytest.raises(DatasetError, match="stands twice"):
+        Store(copy)
+
+
+def test_the_reason_of_a_stored_error_is_one_line(copy: Path) -> None:
+    """Reasons may quote what a decoder said: they are shown without escapes of terminals or line breaks."""
+    edit(copy / store.ROWS, lambda line: line.update(error={"code": "broken", "reason": "a\n\x1b[2Jb"}))
+    with pytest.raises(VideoError) as error:
+        Store(copy).open(0, SPEC)
+    assert error.value.reason == r"a\n\x1b[2Jb"
+
+
+def test_odd_names_are_stored_or_refused_before_the_work(tmp_path: Path) -> None:
+    """A separator of lines in a file's name does not cut the table; what would not be read again is not prepared."""
+    for number, name in enumerate(("a\u2028b", "a\u0085b", "c")):
+        trees.image(tmp_path / str(number) / name / "0.png")
+    cover = Cover.of([SPEC])
+    assert prepare("folder", tmp_path / "0", tmp_path / "out0", cover=cover, workers=1)
+    assert len(Store(tmp_path / "out0").manifest) == 1
+    with pytest.raises(DatasetError, match=r"0\.png: cannot be put into a store"):
+        prepare("folder", tmp_path / "1", tmp_path / "out1", cover=cover, workers=1)
+    assert not (tmp_path / "out1").exists()
 
 
 def test_a_number_that_the_store_does_not_have(made: Path) -> None:
