@@ -7,7 +7,7 @@ STAMP := $(VENV)/.emozoo-setup
 export NO_ALBUMENTATIONS_UPDATE = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo web test test-threads test-slow soak test-floors lint docs tables bench suite wheel licences sbom audit
+.PHONY: setup demo web test test-threads test-slow soak test-floors test-newest lint docs tables bench suite wheel licences sbom audit
 
 setup: $(STAMP)
 
@@ -43,13 +43,16 @@ soak: setup
 		$(BIN)/python -m pytest -q -n auto --maxschedchunk 1 --durations=20 -m soak; code=$$?; \
 		cat benchmarks/results/soak.csv; $(BIN)/python benchmarks/tables.py; exit $$code
 
-# The oldest versions that pyproject.toml promises, in an environment of their own (7 GB), removed afterwards.
-test-floors: setup
-	$(BIN)/python benchmarks/supply.py floors > $(VENV)/floors.txt
-	$(PYTHON) -m venv .venv-floors
-	.venv-floors/bin/python -m pip install --quiet -c $(VENV)/floors.txt -e ".[dev]"
-	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -q -n auto --dist worksteal -m "not slow and not soak"
-	rm -rf .venv-floors
+# The oldest versions that pyproject.toml takes, and the newest ones, whatever constraints.txt says: each in an environment
+# of its own (7 GB), removed afterwards.
+test-floors: VERSIONS = lowest-direct
+test-newest: VERSIONS = highest
+test-floors test-newest:
+	$(PYTHON) -m venv .venv-versions
+	.venv-versions/bin/python -m pip install --quiet uv
+	.venv-versions/bin/uv pip install --quiet --python .venv-versions --resolution $(VERSIONS) -e ".[dev]"
+	OMP_NUM_THREADS=1 .venv-versions/bin/python -m pytest -q -n auto --dist worksteal -m "not slow and not soak"
+	rm -rf .venv-versions
 
 lint: setup
 	$(BIN)/ruff check .

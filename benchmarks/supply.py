@@ -1,8 +1,7 @@
-"""What this package is made of: licences, the bill of materials, and the oldest versions that it promises to run with.
+"""What this package is made of: licences and the bill of materials.
 
     python benchmarks/supply.py licences     writes docs/licences.md
     python benchmarks/supply.py sbom         prints a bill of materials (CycloneDX 1.6, JSON)
-    python benchmarks/supply.py floors       prints a constraints file with the floor of every dependency
 
 Names, versions and licences are those of the installed distributions; weights say their own in ``config.json``.
 """
@@ -120,23 +119,11 @@ def sbom() -> dict[str, Any]:
     return {**head, "components": parts}
 
 
-def floors() -> list[str]:
-    """``name==version`` of the oldest version of each dependency that ``pyproject.toml`` takes."""
-    lines = []
-    for need in requirements("dev", "heic", "experiments").values():
-        lowest = [s.version for s in need.specifier if s.operator in (">=", "==")]
-        if lowest and (need.marker is None or need.marker.evaluate()):
-            lines.append(f"{need.name}=={lowest[0]}")
-    return sorted(lines, key=str.lower)
-
-
 def main(argv: list[str]) -> int:
     if argv == ["licences"]:
         PAGE.write_text(page(), encoding="utf-8")
     elif argv == ["sbom"]:
         print(json.dumps(sbom(), indent=1))
-    elif argv == ["floors"]:
-        print("\n".join(floors()))
     else:
         sys.exit(__doc__)
     return 0

@@ -422,6 +422,12 @@ def test_a_dead_worker(warm: Warm, commands: dict[str, Command]) -> None:
     assert ended.code == 3
 
 
+def first_epoch(whole: Undisturbed) -> int:
+    """The moment at which the checkpoint of the first epoch gets its name."""
+    touched = [Path(n).name for n in whole.ended.touched]
+    return touched.index("last.ckpt", touched.index(".saving")) + 1
+
+
 @pytest.mark.parametrize("name", ["predict", "train", pytest.param("finetune", marks=pytest.mark.soak(5))])
 def test_ended_by_a_scheduler(
     name: str, warm: Warm, commands: dict[str, Command], undisturbed: Callable[[str], Undisturbed]
@@ -431,8 +437,7 @@ def test_ended_by_a_scheduler(
     whole, command = undisturbed(name), commands[name]
     shutil.rmtree(command.out, ignore_errors=True)
     # When the first epoch is stored, and half of the files.
-    touched = [Path(n).name for n in whole.ended.touched]
-    moment = len(touched) // 2 if name == "predict" else touched.index("last.ckpt") + 1
+    moment = len(whole.ended.touched) // 2 if name == "predict" else first_epoch(whole)
     ended = command.run(warm, moment=moment, sent=signal.SIGTERM)
     assert ended.code == (-signal.SIGTERM if name == "predict" else 143), ended
     if name != "predict":
@@ -450,8 +455,7 @@ def test_ctrl_c(name: str, warm: Warm, commands: dict[str, Command], undisturbed
     """Protects a training from Ctrl-C: no success and no traceback, and the next run goes on to the same results."""
     whole, command = undisturbed(name), commands[name]
     shutil.rmtree(command.out, ignore_errors=True)
-    moment = [Path(n).name for n in whole.ended.touched].index("last.ckpt") + 1
-    ended = command.run(warm, moment=moment, sent=signal.SIGINT)
+    ended = command.run(warm, moment=first_epoch(whole), sent=signal.SIGINT)
     assert ended.code == 130, ended
     assert ended.err.splitlines()[-1] == "interrupted", ended
     assert "Traceback" not in ended.err, ended
