@@ -43,6 +43,8 @@ app.command("synth")(data.synth)
 app.command("download")(hub.download)
 app.command("push")(hub.push)
 
+SHOW = ("list", "info", "leaderboard")  # commands that print and do nothing else
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -94,6 +96,8 @@ def main() -> int:
         if not isinstance(error.__context__, BrokenPipeError):
             raise
         _discard_stdout()  # Typer's end of a command whose output nobody reads
+        if arguments[0] in SHOW or {"-h", "--help"} & set(arguments):
+            return 0
         return fail("the reader of the output has gone, and the command ended before it was done", 3)
     except Exception as error:
         if debug:
