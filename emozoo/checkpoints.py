@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakSet
 
 import lightning as L
 import torch
@@ -28,8 +29,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def __init__(self) -> None:
         self._locks: dict[Path, IO[bytes]] = {}  # by folder
-        if hasattr(os, "register_at_fork"):  # a process that reads data may outlive us for seconds: it holds no lock
-            os.register_at_fork(after_in_child=self.teardown)
+        _WRITERS.add(self)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         if "://" in str(path):
@@ -55,6 +55,18 @@ class WholeCheckpoints(TorchCheckpointIO):
     def teardown(self) -> None:
         while self._locks:
             self._locks.popitem()[1].close()
+
+
+_WRITERS: WeakSet[WholeCheckpoints] = WeakSet()
+
+
+def _let_go() -> None:
+    for writer in _WRITERS:
+        writer.teardown()
+
+
+if hasattr(os, "register_at_fork"):  # a process that reads data may outlive its training for seconds: it holds no lock
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class _EndProgressLine(L.Callback):
