@@ -53,8 +53,11 @@ class Running:
 
     def kill(self) -> None:
         """Ends the command and all processes that it started, as ``kill -9`` does."""
-        with suppress(ProcessLookupError):
+        try:
             os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it was forked at this moment and has no group of its own yet, or it has ended
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def alive(self) -> bool:
         """Whether the command itself is still at work."""
