@@ -19,6 +19,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from emozoo.errors import EmozooError, Terminated
 from emozoo.journal import locked
 
+_LOCK = ".training"  # there while a training writes into its folder
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its own name, then renames. One training at a time writes into a folder.
@@ -44,7 +46,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.parent not in self._locks:
-                self._locks[path.parent] = locked(path.with_name(".training"), "another training")
+                self._locks[path.parent] = locked(path.with_name(_LOCK), "another training")
             part.write_bytes(data.getbuffer())
             os.replace(part, path)
         except OSError as error:
@@ -53,6 +55,13 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise EmozooError(f"{path}: this checkpoint was not written ({error.strerror or error})") from error
 
     def teardown(self) -> None:
+        for folder in self._locks:
+            with suppress(OSError):
+                (folder / _LOCK).unlink()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Closes the locks of this process; where it is forked, the other one still holds them."""
         while self._locks:
             self._locks.popitem()[1].close()
 
@@ -62,7 +71,7 @@ _WRITERS: WeakSet[WholeCheckpoints] = WeakSet()
 
 def _let_go() -> None:
     for writer in _WRITERS:
-        writer.teardown()
+        writer.let_go()
 
 
 if hasattr(os, "register_at_fork"):  # a process that reads data may outlive its training for seconds: it holds no lock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,20 +138,16 @@ def _is_snapshot(folder: Path) -> bool:
     return snapshots == "snapshots" and repo.startswith("models--") and _COMMIT.fullmatch(commit) is not None
 
 
-def check_links(folder: Path) -> None:
-    """Raises WeightsError where a file of a weights folder is a link to another place.
+def check_links(folder: Path, names: Iterable[str]) -> None:
+    """Raises WeightsError where one of these files of a weights folder is a link to another place.
 
     In a cache of the hub's client they are links to the contents beside their folder.
     """
     roots = [folder, folder.absolute().parents[1] / "blobs"] if _is_snapshot(folder) else [folder]
 
-    def check(name: str) -> None:
+    for name in names:
         if not any(lies_inside(folder / name, root) for root in roots):
             raise WeightsError(f"{folder / name}: is a link out of its folder: put the file itself there")
-
-    check(CONFIG)
-    for name in _files(folder):
-        check(name)
 
 
 def push(
@@ -169,7 +165,8 @@ def push(
     repo, _ = _parse(f"{SCHEME}{repo}@main")
     if folder.is_file():
         raise UsageError(f"{folder} is a file: a weights folder is published, with its {WEIGHTS}, {CONFIG} and {CARD}")
-    check_links(folder)
+    check_links(folder, [CONFIG])
+    check_links(folder, files_of(folder))
     config = read_config(folder)
     if (problem := _damage(folder, None)) is not None:
         raise WeightsError(f"{folder / WEIGHTS}: {problem}; not published")
@@ -272,7 +269,7 @@ def _cached(repo: str, revision: str, access: Access) -> Path | None:
     get = partial(snapshot_download, repo, revision=revision, cache_dir=_cache(access), local_files_only=True)
     try:
         folder = Path(get(allow_patterns=[CONFIG, WEIGHTS]))
-        return folder if all((folder / name).is_file() for name in _files(folder) if name != CARD) else None
+        return folder if all((folder / name).is_file() for name in files_of(folder) if name != CARD) else None
     except LocalEntryNotFoundError:
         return None
     except WeightsError:  # its config is damaged or missing
@@ -312,7 +309,7 @@ def _download(repo: str, commit: str, access: Access) -> Path:
         folder = Path(get(allow_patterns=[CONFIG]))
         if "sha256" not in read_config(folder):
             raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
-        get(allow_patterns=_files(folder))
+        get(allow_patterns=files_of(folder))
     except EmozooError:
         raise
     except client_errors() as error:
@@ -354,7 +351,7 @@ def _forget(folder: Path) -> None:
     Files are links to contents where the system has links; the content of a config may be that of other commits too.
     """
     try:
-        names = _files(folder)
+        names = files_of(folder)
         damaged = [n for n in names if n not in (CARD, CONFIG)]
     except WeightsError:
         names = damaged = [WEIGHTS, CONFIG]
@@ -384,7 +381,7 @@ def _beside(part: Mapping[str, str]) -> str:
     return f"{part['weights']}.safetensors"
 
 
-def _files(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
     """Names of the files of published weights: card, config, weights, and what these share with others."""
     return [CARD, CONFIG, WEIGHTS, *dict.fromkeys(map(_beside, parts(read_config(folder)).values()))]
 

@@ -168,14 +168,18 @@ class BucketJournal(Journal):
 
 def locked(path: Path, who: str) -> IO[bytes]:
     """The file, open to append, and locked until it is closed. Raises UsageError where another process locked it."""
-    file = path.open("ab")
-    try:
-        import fcntl
+    while True:
+        file = path.open("ab")
+        try:
+            import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UsageError(f"{path}: {who} is at work at this moment: wait for it, or end it") from None
-    except (ImportError, OSError):  # Windows, and file systems without locks: nobody is kept out
-        pass
-    return file
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UsageError(f"{path}: {who} is at work at this moment: wait for it, or end it") from None
+        except (ImportError, OSError):  # Windows, and file systems without locks: nobody is kept out
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # whoever held it has just removed it

@@ -147,10 +147,11 @@ def check_folder(folder: Path, name: str | None, wiring: str | None, size: str |
 
 def _checked_config(folder: Path) -> dict[str, Any]:
     """The config of a folder that may be a stranger's. Its files are its own: none is a link to another place."""
-    hub.check_links(folder)
+    hub.check_links(folder, [hub.CONFIG])
     config = hub.read_config(folder)
     check = weights_config.check_keys if _is_encoder(config) else weights_config.check
     check(folder / hub.CONFIG, config)
+    hub.check_links(folder, hub.files_of(folder))
     return config
 
 

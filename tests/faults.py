@@ -182,6 +182,7 @@ def _run(job: dict[str, Any]) -> None:
     for number, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(Path(job["log"]).with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background ignore it
     os.environ.clear()
     os.environ.update(job["environment"])
     os.chdir(job["cwd"])

@@ -81,9 +81,11 @@ def test_a_bug_in_a_lightning_module_is_one_line_and_the_other_files_are_answere
 
 
 def test_debug_shows_where_a_bug_in_a_lightning_module_is(run, asked, tmp_path):
-    """Protects the search for a bug: with --debug it is raised as it is."""
-    with pytest.raises(KeyError, match="my_new_head"):
-        run(tmp_path, "--debug")
+    """Protects the search for a bug: with --debug its traceback is shown, and the exit code stays."""
+    code, _, err = run(tmp_path, "--debug")
+    assert code == 3
+    assert err[0].startswith("Traceback")
+    assert any(line.startswith("KeyError: ") and "my_new_head" in line for line in err)
     assert asked == ["a.png", "b.png"]
 
 

@@ -381,12 +381,14 @@ def test_a_second_signal_ends_a_server_that_waits():
     """Protects from a Ctrl-C that seems to do nothing while a model is downloaded: the second one ends it at once."""
     at_work = threading.Lock()
     at_work.acquire()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     with until_interrupted(signal.SIGINT, signal.SIGTERM) as stopped:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopped.wait(10)
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             at_work.acquire(timeout=10)
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_gradio_that_reads_uploads_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
