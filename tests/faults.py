@@ -75,11 +75,16 @@ class Running:
             answer = self.warm.answer(LIMIT_S)
             assert answer is not None
         seconds, seen = time.monotonic() - self.since, self.log.with_suffix(".json")
-        touched, opened = json.loads(seen.read_text()) if seen.is_file() else ([], [])
+        touched, opened = json.loads(_text(seen) or "[[], []]")
         return Ended(
-            answer["code"], *(p.read_text(errors="replace") for p in (self.log, self.log.with_suffix(".err"))), seconds,
+            answer["code"], _text(self.log), _text(self.log.with_suffix(".err")), seconds,
             answer["peak_mib"], tuple(touched), frozenset(opened), hung,
         )  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    """What a command has printed; nothing where it was killed before it began."""
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 class Warm:
