@@ -36,6 +36,11 @@ class Terminated(EmozooError):
     exit_code = 143  # 128 + 15, as of a process that the signal itself has ended
 
 
+def _in_one_line(reason: str) -> str:
+    """What a cell of a table or a library's error holds may have several lines."""
+    return r"\n".join(filter(None, map(str.strip, reason.splitlines())))
+
+
 class VideoError(EmozooError, OSError):
     """A media file that cannot be read, or lacks the images or audio that a model needs.
 
@@ -44,8 +49,8 @@ class VideoError(EmozooError, OSError):
     """
 
     def __init__(self, path: str | PathLike[str], reason: str, code: str = "unreadable") -> None:
-        self.path, self.reason, self.code = str(path), reason, code
-        super().__init__(f"{self.path}: {reason}")
+        self.path, self.reason, self.code = str(path), _in_one_line(reason), code
+        super().__init__(f"{self.path}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str]]:  # crosses worker processes
         return (type(self), (self.path, self.reason, self.code))
@@ -63,8 +68,8 @@ class ManifestError(DatasetError):
     """A manifest line that cannot be used; ``line`` counts from 1, the header included."""
 
     def __init__(self, path: str | PathLike[str], line: int, reason: str) -> None:
-        self.path, self.line, self.reason = str(path), line, reason
-        super().__init__(f"{self.path}, line {line}: {reason}")
+        self.path, self.line, self.reason = str(path), line, _in_one_line(reason)
+        super().__init__(f"{self.path}, line {line}: {self.reason}")
 
     def __reduce__(self) -> tuple[type[ManifestError], tuple[str, int, str]]:
         return (type(self), (self.path, self.line, self.reason))

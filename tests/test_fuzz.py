@@ -105,6 +105,7 @@ def manifest(folder: Path, data: bytes) -> None:
 @example(data=b"path,label\n" + b"a" * 5000 + b".mp4,x\n")
 @example(data=b"path,label\n~nobody/x,a\n")
 @example(data=b'path,label\n"' + b"x" * 200_000 + b'",a\n')
+@example(data=b'\n",\na')
 def test_a_manifest_is_read_or_refused(scratch: Path, data: bytes) -> None:
     """Tables of users in any spelling, with any cell, and what is no table at all."""
     manifest(scratch, data)
@@ -182,6 +183,7 @@ def annotations(root: Path, found: list[Path], name: str, changes: list[tuple[in
 @pytest.mark.parametrize("name", BUILT)
 @quick
 @given(changes=edits)
+@example(changes=[(1, 0.5, 35, b""), (0, 0.0, 0, b""), (0, 0.328125, 0, b'"')])
 def test_annotations_are_read_or_refused(
     trees_of: Callable[[str], tuple[Path, list[Path]]], name: str, changes: list[tuple[int, float, int, bytes]]
 ) -> None:
@@ -350,6 +352,7 @@ def an_item(stored: dict[str, Any], changes: list[tuple[int, float, int, bytes]]
 
 @quick
 @given(changes=edits)
+@example(changes=[(6, 0.75, 0, b"\x00")])
 def test_an_item_of_a_store_is_read_or_refused(
     stored: dict[str, Any], changes: list[tuple[int, float, int, bytes]]
 ) -> None:

@@ -21,7 +21,8 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     for file, name in named:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         assert any(isinstance(x, ast.FunctionDef) and x.name == name for x in tree.body), f"{file}::{name}"
-    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
+    promises = text.partition("<!-- /generated -->")[2]
+    rows = [line for line in promises.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
     assert all("::test_" in row for row in rows)
 
 
