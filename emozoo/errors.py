@@ -37,7 +37,7 @@ class Terminated(EmozooError):
 
 
 def _in_one_line(reason: str) -> str:
-    """What a cell of a table or a library's error holds may have several lines."""
+    """A reason without line breaks: it may quote a cell of a table or a library's error, which have several lines."""
     return r"\n".join(filter(None, map(str.strip, reason.splitlines())))
 
 
