@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -80,28 +81,29 @@ def page() -> str:
     return "\n".join([*head, *tables])
 
 
-def closure(names: list[str]) -> list[str]:
-    """The installed distributions that these need, and those that these need, without extras."""
-    found: dict[str, None] = {}
-    todo = list(names)
+def closure(needs: Iterable[Requirement]) -> list[str]:
+    """The installed distributions that these need, and those that these need, with the extras asked for."""
+    found: dict[str, set[str]] = {}
+    todo = list(needs)
     while todo:
-        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
-        if name in found:
+        need = todo.pop()
+        name = re.sub(r"[-_.]+", "-", need.name).lower()
+        extras = {"", *need.extras} - found.get(name, set())
+        if not extras:
             continue
         try:
-            needs = metadata.requires(name) or []
+            further = [Requirement(line) for line in metadata.requires(name) or []]
         except metadata.PackageNotFoundError:
             continue
-        found[name] = None
-        parsed = map(Requirement, needs)
-        todo += [r.name for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
+        found.setdefault(name, set()).update(extras)
+        todo += [r for r in further if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in extras)]
     return sorted(found)
 
 
 def sbom() -> dict[str, Any]:
     """The bill of materials of this environment: the package, its weights and all that it needs."""
     parts: list[dict[str, Any]] = []
-    for name in closure(list(requirements())):
+    for name in closure(requirements().values()):
         version = metadata.version(name)
         licence = {"licenses": [{"license": {"name": licence_of(name)}}]}
         about = {"name": name, "version": version, "purl": f"pkg:pypi/{name}@{version}"}

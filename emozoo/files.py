@@ -11,10 +11,11 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -26,14 +27,28 @@ from emozoo.errors import EmozooError, UsageError
 def cache_folder() -> Path:
     """The only folder outside a chosen output that the zoo writes to: ``EMOZOO_HOME``, else ``~/.cache/emozoo``.
 
-    An account without a home folder, as containers have them, gets one in the folder for temporary files.
+    An account without a home folder, as containers have them, gets one in the folder for temporary files. Raises
+    :class:`EmozooError` where another account has put something in its place.
     """
     if chosen := os.environ.get("EMOZOO_HOME"):
         return Path(chosen).expanduser()
     try:
         return Path.home() / ".cache" / "emozoo"
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"emozoo-{os.getuid()}"
+        return _own_folder(Path(tempfile.gettempdir()) / f"emozoo-{os.getuid()}")
+
+
+def _own_folder(path: Path) -> Path:
+    """Makes a folder that nobody else can write to, in one where everybody can; it may be there from an earlier run."""
+    with suppress(OSError):  # it is there, or the disk is read only: nothing can be put there then
+        path.mkdir(mode=0o700)
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+            raise EmozooError(
+                f"{path}: not a folder of this account alone; weights in it could be anybody's. Set EMOZOO_HOME"
+            )
+    return path
 
 
 def sha256_of(data: bytes) -> str:
@@ -86,15 +101,15 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def check_writable(out: Path) -> None:
-    """Tries to write into the folder of ``--out`` before hours of work for it. Raises EmozooError if that fails."""
+    """Tries to write into the folder of results before hours of work for them. Raises EmozooError if that fails."""
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; give a folder")
+        raise UsageError(f"{out}: is a file; give a folder for the results")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as file:
             file.write(bytes(2**16))
     except OSError as error:
-        raise EmozooError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
+        raise EmozooError(f"{out}: no results can be written to this folder ({error.strerror or error})") from error
 
 
 def lies_inside(path: Path, root: Path) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 
+from emozoo import files
 from emozoo.errors import (
     DatasetError,
     EmozooError,
@@ -43,3 +45,11 @@ def test_errors_cross_processes(error: EmozooError) -> None:
         assert (type(again), str(again), again.exit_code) == (type(error), str(error), error.exit_code)
         for word in ("path", "reason", "code", "line"):
             assert getattr(again, word, None) == getattr(error, word, None)
+
+
+def test_a_file_in_place_of_a_folder_is_named_without_options(tmp_path: Path) -> None:
+    """Protects whoever calls ``finetune(out=...)`` from Python: the line speaks of the path, not of ``--out``."""
+    (tmp_path / "out").touch()
+    with pytest.raises(UsageError, match=r"out: is a file; give a folder") as caught:
+        files.check_writable(tmp_path / "out")
+    assert str(caught.value).startswith(str(tmp_path))

@@ -46,3 +46,4 @@ def test_the_bill_of_materials_is_whole() -> None:
     for name, found in registry.weights().items():
         assert parts[name.replace("_", "-")]["hashes"][0]["content"] == found.sha256
     assert "://" not in str(bill)
+    assert "docstring-parser" in parts, "what an extra of a dependency brings: jsonargparse[signatures]"

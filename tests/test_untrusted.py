@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import pickle
 import shutil
 import socket
@@ -444,3 +445,32 @@ def test_no_test_reaches_another_machine() -> None:
         other.connect_ex(("192.0.2.1", 80))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows gives every account a home folder")
+def test_a_cache_in_a_folder_of_all_belongs_to_this_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects an account without a home folder: nobody else can have put weights where its cache is."""
+
+    def homeless() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("EMOZOO_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache = files.cache_folder()
+    assert files.cache_folder() == cache
+    assert cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o777)
+    with pytest.raises(EmozooError, match="not a folder of this account alone") as open_to_all:
+        files.cache_folder()
+    one_line(open_to_all)
+    cache.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    cache.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EmozooError, match="Set EMOZOO_HOME"):
+        files.cache_folder()
+    cache.unlink()
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    (tmp_path / "emozoo-54321").mkdir(mode=0o700)
+    with pytest.raises(EmozooError, match="weights in it could be anybody's"):
+        files.cache_folder()
