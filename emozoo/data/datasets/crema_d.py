@@ -66,7 +66,7 @@ def _votes(root: Path, view: str) -> Mapping[str, tuple[float, ...]]:
         raise DatasetError(f"{path}: crema_d:{view} needs this table of the repository; put it there, or take crema_d")
     found = {}
     with path.open(newline="", encoding="utf-8-sig") as f:
-        for number, cells in enumerate(csv.DictReader(f), 2):
+        for number, cells in enumerate(csv.DictReader(f, restval=""), 2):
             try:
                 if cells[""].startswith(VIEWS[view]):
                     found[cells["fileName"]] = tuple(float(cells[c]) for c in "ADFHNS")

@@ -103,7 +103,7 @@ def _fer2013(root: Path) -> Manifest:
                 split, label = SPLITS[line["Usage"].strip().lower()], int(line["emotion"])
                 if not 0 <= label < len(FER2013):
                     raise ValueError(f"no emotion {label}")
-            except (KeyError, ValueError, AttributeError, TypeError) as e:
+            except (KeyError, ValueError) as e:
                 raise ManifestError(table, number + 2, f"not a line of FER2013 ({e})") from None
             line["Image name"] = f"fer{number:07d}.png"  # the names that FER+ gives: the number of the line
             item = f"{FOLDERS[split]}/{line['Image name']}"
@@ -128,7 +128,7 @@ def _fer2013(root: Path) -> Manifest:
 def _cells(path: Path, needed: set[str]) -> Iterator[dict[str, str]]:
     """The lines of a table whose header may have spaces behind its commas, as one of Kaggle's copies has."""
     with path.open(newline="", encoding="utf-8-sig") as f:
-        reader = csv.DictReader(f, skipinitialspace=True)
+        reader = csv.DictReader(f, skipinitialspace=True, restval="")  # a line that is cut has empty cells
         if missing := needed - set(reader.fieldnames or ()):
             raise ManifestError(path, 1, f"the header lacks {', '.join(sorted(missing))}")
         yield from reader
@@ -151,14 +151,14 @@ def _from_original(root: Path) -> Iterator[tuple[Row, dict[str, float]]]:
     path = root / "fer2013new.csv"
     lines = list(_cells(path, {"Usage", "Image name", *FERPLUS8}))
     for number, cells in enumerate(lines, 2):  # images are written under these names
-        name = (cells["Image name"] or "").strip()
+        name = cells["Image name"].strip()
         if name and not re.fullmatch(r"[\w-][\w.-]*\.png", name, re.ASCII):
             raise ManifestError(path, number, f"{name[:60]!a} is no name of an image of FER+, such as fer0000000.png")
     pixels = root / "fer2013.csv"
     images = _extract(pixels, path, lines) if pixels.is_file() else root
     seen = set()
     for number, cells in enumerate(lines, 2):
-        name = (cells["Image name"] or "").strip()
+        name = cells["Image name"].strip()
         if not name or name in seen:  # four images are named twice
             continue
         seen.add(name)
@@ -201,10 +201,14 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
             continue
         written.add(name)
         try:
+            folder = draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]]
+        except KeyError:
+            raise ManifestError(pixels, number, f"{cells['Usage'][:60]!a} is no part of FER2013") from None
+        try:
             image = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
-        except (ValueError, OverflowError, AttributeError):
+        except (ValueError, OverflowError):
             raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels of 0 to 255") from None
-        cv2.imwrite(str(draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]] / name), image)
+        cv2.imwrite(str(folder / name), image)
     if count < len(lines):
         raise ManifestError(
             pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} images: it is cut"
