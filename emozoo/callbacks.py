@@ -103,6 +103,10 @@ class SaveWeights(Callback):
                 raise UsageError(
                     f"{folder} is there already, and tags are immutable: raise its version, or move it away"
                 )
+        if stage == "fit" and trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
+            root = Path(trainer.default_root_dir)
+            for folder in [self._folder(str(pl_module.arch), root), *([] if self.folder else [root / "best"])]:
+                hub.check_replaceable(folder)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.timer.on_train_start(trainer, pl_module)
@@ -135,11 +139,15 @@ class SaveWeights(Callback):
             last = torch.load(go_on, map_location="cpu", weights_only=True)["state_dict"]
             self._write_all(trainer, pl_module, last)
 
+    def _folder(self, arch: str, root: Path) -> Path:
+        """Where the last epoch is written; ``root``: of the trainer."""
+        folder = self.folder or root / "last"
+        return folder / f"{arch}.{self.tag}" if self.tag else folder
+
     def _write_all(self, trainer: L.Trainer, module: EmotionModule, last: Mapping[str, Any]) -> None:
         """Writes the folder of the last epoch and, where there is one, of the epoch that was chosen."""
         root = Path(trainer.default_root_dir)
-        folder = self.folder or root / "last"
-        folder = folder / f"{module.arch}.{self.tag}" if self.tag else folder
+        folder = self._folder(str(module.arch), root)
         self._write(trainer, module, folder, last, "last epoch")
         chosen = _chosen(trainer)
         if not self.folder and chosen is not None:

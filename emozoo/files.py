@@ -55,6 +55,12 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sha256_of_file(path: Path) -> str:
+    """The same of a file, of which little is in memory at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def resolve_path(path: str | Path) -> Path:
     """A path in which ``$EMOZOO_SHARED`` stands for the shared material (default ``../shared``).
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import lightning as L
 import numpy as np
@@ -18,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from emozoo import files, finetune_report
+from emozoo import files, finetune_report, hub
 from emozoo.callbacks import SaveWeights
 from emozoo.card import private
 from emozoo.checkpoints import interruptible, protect
@@ -69,11 +67,11 @@ class _FitOrigin(Callback):
         try:
             stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
             states, epochs = stored["callbacks"], stored["epoch"] + 1
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
+            ours = [s for s in states.values() if isinstance(s, dict) and "origin" in s and "unreadable" in s]
+        except Exception as error:  # cut off, damaged, or of another program: torch says it in many ways
             _log.warning("%s cannot be read (%s)", checkpoint, str(error).splitlines()[0] if str(error) else "cut off")
             return None
-        ours = [s for s in states.values() if isinstance(s, dict)]
-        state = next((s for s in ours if "origin" in s and "unreadable" in s), {"origin": "", "unreadable": []})
+        state = ours[0] if ours else {"origin": "", "unreadable": []}
         return state | {"epochs": epochs}
 
 
@@ -154,8 +152,11 @@ def checks(manifest: Manifest, dm: EmotionDataModule) -> list[Finding]:
 
 
 def _same_classes(classes: Sequence[str]) -> Iterator[Finding]:
-    for a, b in combinations(classes, 2):
-        if plain_name(canonical(a)) == plain_name(canonical(b)):
+    of_one = defaultdict[str, list[str]](list)
+    for name in classes:
+        of_one[plain_name(canonical(name))].append(name)
+    for names in of_one.values():
+        for a, b in pairwise(names):
             text = f"the classes '{a}' and '{b}' have two names of one emotion"
             yield Finding("same_class", f"{a}, {b}", text, "put their items under one name, if they mean the same")
 
@@ -276,6 +277,7 @@ def finetune(
             "or begin anew with --no-resume"
         )
     files.check_writable(out)
+    hub.check_replaceable(out)
     stills = all(is_image(r.path) for r in manifest.rows)
     augment = {
         s: dict(STILL_AUGMENT if stills else CLIP_AUGMENT) for s, x in start.spec.streams.items() if x.kind.needs_images

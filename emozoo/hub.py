@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emozoo import files, moved, registry, weights_file
 from emozoo.errors import EmozooError, UsageError, WeightsError
-from emozoo.files import cache_folder, lies_inside, sha256_of, write_atomic
-from emozoo.hub_errors import client_errors, failure_reason
+from emozoo.files import cache_folder, lies_inside, sha256_of, sha256_of_file, write_atomic
+from emozoo.hub_errors import bounded, client_errors, failure_reason
 
 if TYPE_CHECKING:  # fetching files needs no torch
     from torch import Tensor
@@ -36,7 +36,7 @@ def locate(entry: registry.Weights) -> Path:
     cached = cache_folder() / "weights" / entry.name
     for folder in (Path(str(files.packaged("checkpoints") / entry.name)), cached):
         if (folder / WEIGHTS).is_file():
-            if sha256_of((folder / WEIGHTS).read_bytes()) == entry.sha256:
+            if sha256_of_file(folder / WEIGHTS) == entry.sha256:
                 return folder
             _log.warning("%s: damaged, or not the weights of %s: passed over", folder / WEIGHTS, entry.name)
     if registry.HUB_REPO is None or entry.revision is None:
@@ -305,11 +305,12 @@ def _download(repo: str, commit: str, access: Access) -> Path:
     _commit_of(repo, commit, access)
     # One worker: files come one after the other, so that what a killed download had complete stays.
     get = partial(snapshot_download, repo, revision=commit, cache_dir=_cache(access), token=access.token, max_workers=1)
+    where = f"{SCHEME}{repo}@{commit}"
     try:
-        folder = Path(get(allow_patterns=[CONFIG]))
+        folder = Path(get(allow_patterns=[CONFIG], tqdm_class=bounded(where, MOST_CONFIG)))
         if "sha256" not in read_config(folder):
-            raise WeightsError(f"{SCHEME}{repo}@{commit}: its {CONFIG} is not one of this zoo; nothing was fetched")
-        get(allow_patterns=files_of(folder))
+            raise WeightsError(f"{where}: its {CONFIG} is not one of this zoo; nothing was fetched")
+        get(allow_patterns=files_of(folder), tqdm_class=bounded(where, weights_file.MOST_BYTES))
     except EmozooError:
         raise
     except client_errors() as error:
@@ -331,9 +332,9 @@ def _damage(folder: Path, sha256: str | None) -> str | None:
     try:
         config = read_config(folder)
         own = str(config["sha256"])
-        found = sha256_of((folder / WEIGHTS).read_bytes())
+        found = sha256_of_file(folder / WEIGHTS)
         for part in parts(config).values():
-            if sha256_of(_part_file(folder, part).read_bytes()) != part["sha256"]:
+            if sha256_of_file(_part_file(folder, part)) != part["sha256"]:
                 return f"the part that it shares with {part['weights']} has another sha256 than its config says"
     except (WeightsError, KeyError, FileNotFoundError) as error:
         why = error if isinstance(error, WeightsError) else type(error).__name__
@@ -456,6 +457,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: not a config of this zoo (a {type(found).__name__} where an object should be)")
     return found
+
+
+_OURS = re.compile(r"---\n(?:[^\n]*\n){0,9}?library_name: emozoo\n")  # the beginning of a card of this zoo
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises UsageError where writing weights into a folder would replace files that are not those of weights."""
+    there = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).exists()]
+    try:
+        ours = {"arch", "classes", "spec"} <= read_config(folder).keys()
+    except WeightsError:  # a run that was killed may have written the card alone
+        ours = there == [CARD] and bool(_OURS.match((folder / CARD).read_text(encoding="utf-8", errors="replace")))
+    if there and not ours:
+        raise UsageError(
+            f"{folder / there[0]} does not belong to weights of this zoo, and would be replaced: move it, or choose "
+            "another folder"
+        )
 
 
 def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], card: str, *, half: bool) -> str:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+from emozoo.errors import WeightsError
 from emozoo.files import cache_folder
+
+SPARE = 1 << 20  # bytes that a file may have beyond what was announced: servers that pack texts announce other sizes
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the client raises; the transfer of large files (Xet) raises bare RuntimeErrors."""
+    """What the client raises: bare RuntimeErrors of large files (Xet), and what it makes of JSON of another shape."""
     from huggingface_hub.errors import HTTPError
 
-    return HTTPError, OSError, RuntimeError, ValueError
+    return HTTPError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError
+
+
+def bounded(where: str, most: int) -> type[Any]:
+    """A progress bar for the client that ends a download of more bytes than were announced, or than ``most``."""
+    from huggingface_hub.utils import tqdm
+
+    class Bounded(tqdm):
+        given = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.given += int(n or 0)
+            if self.given > min(most, int(self.total or 0) + SPARE):
+                raise WeightsError(f"{where}: the endpoint sends more than it announced or than weights have")
+            return super().update(n)
+
+    return Bounded
 
 
 def failure_reason(error: BaseException, revision: str) -> str:
@@ -44,6 +64,8 @@ def failure_reason(error: BaseException, revision: str) -> str:
         return f"{host} does not answer ({type(error).__name__}); try again when it does"
     if isinstance(error, UnicodeError):
         return "HF_TOKEN holds a character that no token has"
+    if isinstance(error, (TypeError, KeyError, AttributeError)):
+        return f"{host} does not answer as a hub does ({type(error).__name__}); is it one, without a proxy in between?"
     if isinstance(error, RuntimeError):
         return "the transfer of its files broke off; try again, with HF_HUB_DISABLE_XET=1 by plain HTTP"
     return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"

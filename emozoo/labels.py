@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from emozoo import files
 from emozoo.errors import UsageError
 from emozoo.moved import names_of
 
@@ -59,6 +60,39 @@ def canonical(name: str) -> str:
     """
     name = name.strip().lower()
     return SYNONYMS.get(name, name)
+
+
+MOST_CLASSES, MOST_NAME = 1000, 200
+# Columns of the tables of predictions, which have a column for each class, too.
+COLUMNS = frozenset({
+    "file", "model", "track", "start_s", "end_s", "label", "valence", "arousal", "x1", "y1", "x2", "y2", "faces",
+    "duration_s", "warnings", "error", "tracks", "id", "fold", "group", "predicted", "time", "true_valence",
+    "true_arousal",
+})  # fmt: skip
+
+
+def class_fault(names: Iterable[object]) -> str | None:
+    """Why these cannot be the names of classes, of which weights, tables and pages are made; None where they can.
+
+    >>> class_fault(["calm", "label"])
+    "'label' is a column of the tables that have a column for each class"
+    """
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            return f"{name!a} is no name"
+        if len(name) > MOST_NAME:
+            return f"{name[:40]!a}… has {len(name)} characters, more than {MOST_NAME}"
+        if files.has_controls(name) or set(name) & set("\n\t"):
+            return f"{name!a} is not one line of text"
+        if name in seen:
+            return f"{name!a} stands twice"
+        seen.add(name)
+    if len(seen) > MOST_CLASSES:
+        return f"{len(seen)} are more than {MOST_CLASSES}"
+    if taken := sorted(c for c in seen if c in COLUMNS or (c.startswith("time_") and c[5:] in seen)):
+        return f"{taken[0]!a} is a column of the tables that have a column for each class"
+    return None
 
 
 def circumplex_point(name: str) -> tuple[float, float] | None:

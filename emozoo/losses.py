@@ -32,11 +32,16 @@ class LossSettings(TypedDict, total=False):
 
 
 def loss_settings(given: Mapping[str, float] | LossSettings | None) -> dict[str, float]:
-    """All of :class:`LossSettings`, the given ones and the defaults. Raises UsageError for unknown names."""
+    """All of :class:`LossSettings`, the given ones and the defaults.
+
+    Raises UsageError for unknown names, and for a ``tau`` that is not from 0 to 10: weights with it are not loaded.
+    """
     defaults = {"tau": 0.0, "smoothing": 0.0, "flood": 0.0, "va_weight": 1.0}
     found: dict[str, Any] = {**defaults, **(given or {})}
     if unknown := sorted(found.keys() - defaults.keys()):
         raise UsageError(f"loss has no {', '.join(unknown)}; it takes {', '.join(defaults)}")
+    if not 0 <= found["tau"] <= 10:
+        raise UsageError(f"loss: tau is {found['tau']}: give a factor from 0 (no adjustment) to 10")
     return found
 
 

@@ -128,12 +128,15 @@ class Pretrained(ModelHubMixin, Recognizer):
         others config and card say that the training was not recorded; :class:`emozoo.callbacks.SaveWeights` records it.
 
         Args:
-            folder: what to write; files in it with the same names are replaced.
+            folder: what to write; weights of this zoo in it are replaced.
             trained_on: one line about the data, which opens the card.
             licence: of the weights; default: that of the weights that these were loaded from, else Apache-2.0.
             half: store float16, half the size, at the cost of digits.
+
+        Raises UsageError where the folder holds other files of these names.
         """
         folder = Path(folder)
+        hub.check_replaceable(folder)
         state = {k: v.detach().float() if v.is_floating_point() else v for k, v in self.net.state_dict().items()}
         known = dict(self.config) if self._is_as_loaded() else {}
         known = {k: v for k, v in known.items() if k not in ("parts", "revision", "sha256")}

@@ -14,7 +14,7 @@ from typing import Any, Self, overload
 import torch
 from torch import Tensor, nn
 
-from emozoo import hub, losses, registry, weights
+from emozoo import hub, labels, losses, registry, weights
 from emozoo.batch import Batch, check_inputs, mirrored
 from emozoo.errors import UsageError, WeightsError
 from emozoo.losses import LossSettings
@@ -69,6 +69,8 @@ class Recognizer(nn.Module):
         entry = registry.model(model)
         self.arch, self.wiring, self.size = model, wiring, size
         self.classes: tuple[str, ...] = tuple(classes if classes is not None else entry.classes)
+        if fault := labels.class_fault(self.classes):
+            raise UsageError(f"these cannot be the classes of a network: {fault}; rename it in the data")
         self.options: dict[str, Any] = options or {}
         self.spec = registry.clip_spec(model, size, spec)
         self.flips = flips

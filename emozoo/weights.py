@@ -77,13 +77,16 @@ def read(source: Source, entry: registry.Weights | None = None) -> Found:
         config = dict(entry.config)
         state = hub.read_state(folder, entry.sha256)
     else:
-        config = _checked_config(folder)
+        config, where = _checked_config(folder), file or folder / hub.WEIGHTS
+        needed = None if _is_encoder(config) else weights_config.network_shapes(where, config)
+        if needed is not None:
+            weights_config.check_sizes([where, *hub.shared_files(folder).values()], needed)
         state = hub.read_state(folder, file=file)
-        if not _is_encoder(config):
+        if needed is not None:
             shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-            weights_config.check_fits(file or folder / hub.WEIGHTS, config, shapes)
+            weights_config.check_fits(where, config, needed, shapes)
     if file is not None:
-        digest = files.sha256_of(file.read_bytes())
+        digest = files.sha256_of_file(file)
         known = digest == config["sha256"]
         if not known:
             config = {k: v for k, v in config.items() if k in _NETWORK}
@@ -129,7 +132,7 @@ def folder_of(file: Path) -> Path | None:
     """
     found = [f for f in dict.fromkeys((file.parent, file.resolve().parent)) if (f / hub.CONFIG).is_file()]
     if len(found) > 1:
-        digest = files.sha256_of(file.read_bytes())
+        digest = files.sha256_of_file(file)
         found.sort(key=lambda f: hub.read_config(f).get("sha256") != digest)
     return found[0] if found else None
 
@@ -157,7 +160,8 @@ def _checked_config(folder: Path) -> dict[str, Any]:
 
 def _is_encoder(config: Mapping[str, Any]) -> bool:
     """Whether a config describes weights of an encoder alone, which training starts from and ``load`` refuses."""
-    return "spec" not in config and config.get("arch") not in registry.MODELS
+    arch = config.get("arch")
+    return "spec" not in config and not (isinstance(arch, str) and arch in registry.MODELS)
 
 
 def no_such_folder(path: Path) -> NoReturn:

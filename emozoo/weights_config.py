@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emozoo import files, hub, registry
+from emozoo import files, hub, labels, registry, weights_file
 from emozoo.errors import EmozooError, UsageError, WeightsError
 from emozoo.spec import ClipSpec
 
-MOST_CLASSES, MOST_TEXT, MOST_SIDE, MOST_LIST = 1000, 10_000, 65_536, 256
+MOST_TEXT, MOST_SIDE, MOST_LIST = 10_000, 65_536, 256
+MOST_TAU, MOST_TEMPERATURE = 10.0, 1000.0  # more than training makes (emozoo.losses), less than float32 overflows at
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -26,16 +28,20 @@ def _name(value: Any) -> bool:
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= MOST_CLASSES and all(map(_text, value))
+    return isinstance(value, list) and len(value) <= labels.MOST_CLASSES and all(map(_text, value))
 
 
 def _classes(value: Any) -> bool:
-    lines = _texts(value) and all(0 < len(c) <= 200 and not re.search(r"[\n\t]", c) for c in value)
-    return lines and len(set(value)) == len(value)
+    return isinstance(value, list) and labels.class_fault(value) is None
 
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _log_share(value: Any) -> bool:
+    """The logarithm of a share of the items, times a factor of 10 at most, which calibration puts on it."""
+    return _finite(value) and abs(value) <= 1000
 
 
 def _count(value: Any) -> bool:
@@ -58,14 +64,23 @@ def _or_none(kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
 KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "schema": (lambda v: v == 1 and not isinstance(v, bool), "1"),
     **dict.fromkeys(("arch", "wiring", "size", "tag"), (_name, "a name")),
-    "classes": (_classes, f"a list of at most {MOST_CLASSES} different names of one line"),
+    "classes": (
+        _classes,
+        f"a list of at most {labels.MOST_CLASSES} different names of one line, none a column of our tables",
+    ),
     "tasks": (lambda v: _texts(v) and set(v) <= {"emotion", "va"}, "a list of 'emotion' and 'va'"),
     "options": (_table, "a table"),
     "spec": (_table, "a table"),
-    "tau": (_finite, "a number"),
+    "tau": (lambda v: _finite(v) and 0 <= v <= MOST_TAU, f"a number from 0 to {MOST_TAU:g}"),
     "flips": (_flag, "true or false"),
-    "log_prior": (lambda v: isinstance(v, list) and len(v) <= MOST_CLASSES and all(map(_finite, v)), "numbers"),
-    "temperature": (lambda v: _finite(v) and v > 0, "a number above 0"),
+    "log_prior": (
+        lambda v: isinstance(v, list) and len(v) <= labels.MOST_CLASSES and all(map(_log_share, v)),
+        "logarithms",
+    ),
+    "temperature": (
+        lambda v: _finite(v) and 1 / MOST_TEMPERATURE <= v <= MOST_TEMPERATURE,
+        f"a number from {1 / MOST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}",
+    ),
     "prior": (lambda v: v in ("train", "uniform"), "'train' or 'uniform'"),
     "sha256": (lambda v: isinstance(v, str) and _SHA256.fullmatch(v) is not None, "64 hexadecimal digits"),
     "parts": (_table, "a table"),
@@ -150,11 +165,10 @@ def _check_options(arch: str, options: Mapping[str, Any]) -> None:
             raise UsageError(f"{str(value)[:60]!a} in its options is too large, or names a file")
 
 
-def check_fits(path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises WeightsError where the network that a config describes has other parameters than its file.
+def network_shapes(path: Path, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters, by name, of the network that a config describes; it is built without memory.
 
-    ``shapes``: of the tensors by name. The network is built without memory, so that a config cannot ask for more than
-    its file holds.
+    Raises WeightsError where none can be built.
     """
     import torch
 
@@ -168,7 +182,21 @@ def check_fits(path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple
     except Exception as error:  # what a network does with options that nobody tried
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise WeightsError(f"{path}: no {config['arch']} can be built from it ({why})") from error
-    own = {k: tuple(v.shape) for k, v in net.state_dict().items()}
+    return {k: tuple(v.shape) for k, v in net.state_dict().items()}
+
+
+def check_sizes(paths: Iterable[Path], own: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises WeightsError, before they are read, for files that are larger than a network with these parameters."""
+    most = weights_file.MOST_HEADER + 8 * sum(map(math.prod, own.values()))
+    for path in paths:
+        if path.is_file() and path.stat().st_size > most:
+            raise WeightsError(f"{path}: {path.stat().st_size:,} bytes; the network of its config has {most:,} at most")
+
+
+def check_fits(
+    path: Path, config: Mapping[str, Any], own: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises WeightsError where a network, its parameters of shapes ``own``, has others than its file, ``shapes``."""
     if odd := sorted(k for k in own.keys() | shapes.keys() if own.get(k) != shapes.get(k)):
         raise WeightsError(
             f"{path}: does not fit {config['arch']} ({config['wiring']}, {config['size']}); first keys: "

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -48,6 +49,8 @@ class Hub:
     ``requests`` has every request as ``METHOD path``; ``ranges`` what was asked of large files. ``cut`` = bytes of a
     large file after which the connection breaks, once; ``stall`` = bytes after which it stands still until
     ``release``; ``spoil`` changes one byte of every large file; ``status`` answers everything with that status.
+    ``answer`` = the JSON that every question about a repository gets; ``endless`` = the bytes that are sent of a small
+    file, however few were announced.
     """
 
     def __init__(self) -> None:
@@ -61,6 +64,8 @@ class Hub:
         self.stalled, self.release = threading.Event(), threading.Event()
         self.spoil = False
         self.status: int | None = None
+        self.answer: object = None
+        self.endless = 0
         hub = self
 
         class Handler(_Handler):
@@ -133,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.token_is_right = self.headers["Authorization"] == f"Bearer {TOKEN}"
         if hub.status is not None:
             return self._send(hub.status)
+        if hub.answer is not None and path.startswith("/api/"):
+            return self._json(hub.answer)
         for pattern, answer in (
             (r"/api/repos/create", self._create),
             (r"/api/validate-yaml", self._validate),
@@ -247,6 +254,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound")
         data = tree[path]
         if not path.endswith(".safetensors"):
+            if self.server_hub.endless and self.command == "GET":
+                return self._pour(self.server_hub.endless)
             return self._send(200, data, X_Repo_Commit=commit, ETag=f'"{_git(data)}"')
         oid = _sha256(data)
         self.server_hub.large.setdefault(oid, data)
@@ -257,6 +266,16 @@ class _Handler(BaseHTTPRequestHandler):
             X_Linked_Etag=f'"{oid}"',
             X_Linked_Size=str(len(data)),
         )
+
+    def _pour(self, size: int) -> None:
+        """So many spaces, which no length announces."""
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        with suppress(ConnectionError):
+            for _ in range(size >> 20):
+                self.wfile.write(b" " * (1 << 20))
 
     def _store(self, body: bytes, oid: str) -> None:
         """Where large files lie: addressed by their hash, on another host than the hub."""

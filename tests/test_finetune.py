@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,6 +234,36 @@ def test_what_was_read_otherwise_is_said(data: Path, tmp_path: Path, caplog: pyt
     assert (found["classes"], found["n_train"], found["n_val"]) == (["angry", "calm"], 6, 3)
     assert "'Calm'" in caplog.text
     assert "1 of 10 rows have no label" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_files_of_somebody_else_are_not_replaced(data: Path, tmp_path: Path, name: str) -> None:
+    """Protects a repository that is given as the output folder: its own files stay, said before training."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / name).write_text('{"mine": 1}')
+    with pytest.raises(UsageError, match=f"{name} does not belong to weights of this zoo"):
+        fit(data / "own.csv", tmp_path / "own")
+    with pytest.raises(UsageError, match=f"{name} does not belong to weights of this zoo"):
+        EmotionModule("ceflnet", size="lite", options={"backbone": "vgg_tiny"}).save(tmp_path / "own")
+    assert (tmp_path / "own" / name).read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("stored", [[1, 2], {"callbacks": 3, "epoch": 1}, {"callbacks": {}, "epoch": "x"}, "text"])
+def test_a_checkpoint_of_another_program_is_named(
+    tmp_path: Path, stored: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Protects from a traceback where something else lies under the name of our checkpoint."""
+    torch.save(stored, tmp_path / "last.ckpt")
+    assert finetuning._FitOrigin.of(tmp_path / "last.ckpt") is None
+    assert "last.ckpt cannot be read" in caplog.text
+
+
+def test_many_classes_are_compared_at_once() -> None:
+    """Protects data with a class for each item: names are not compared two by two."""
+    start = time.monotonic()
+    found = list(finetuning._same_classes([*(f"class {i}" for i in range(20_000)), "Angry", "anger"]))
+    assert [f.item for f in found] == ["Angry, anger"]
+    assert time.monotonic() - start < 5
 
 
 def test_unknown_split_is_refused(data: Path, tmp_path: Path) -> None:

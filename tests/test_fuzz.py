@@ -247,6 +247,7 @@ def config(small: tuple[Path, dict[str, Any]], changes: list[tuple[int, str, Any
 
 @quick
 @given(changes=changes_of_json)
+@example(changes=[(3198, "put", {"": None}), (8405, "drop", None)])  # no spec, and a table where the name should be
 def test_a_config_is_read_or_refused(small: tuple[Path, dict[str, Any]], changes: list[tuple[int, str, Any]]) -> None:
     """Configs beside weights, with any value at any place."""
     config(small, changes)

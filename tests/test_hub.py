@@ -390,6 +390,28 @@ def test_what_is_not_of_this_zoo_is_not_fetched(endpoint: Hub, zoo: Zoo) -> None
     assert not [r for r in endpoint.requests if hub.WEIGHTS in r]
 
 
+def test_a_file_that_does_not_end_is_not_fetched(endpoint: Hub, zoo: Zoo, tmp_path: Path) -> None:
+    """Protects disks from an endpoint that announces a small config and sends on and on."""
+    address = publish(endpoint, large(1000))
+    endpoint.endless = 200 << 20
+    done = zoo("download", address)
+    assert done.returncode == 3
+    assert "the endpoint sends more than it announced" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(path.stat().st_size for path in (tmp_path / "home").rglob("*") if path.is_file()) < 30 << 20
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"sha": 1, "siblings": 3}, "x"])
+def test_what_answers_otherwise_than_a_hub_is_named(endpoint: Hub, zoo: Zoo, answer: object) -> None:
+    """Protects people behind a proxy that answers everything: a line, whatever its JSON holds."""
+    address = publish(endpoint, large(1000))
+    endpoint.answer = answer
+    done = zoo("download", address)
+    assert done.returncode == 3
+    assert done.stderr.count("error: ") == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_private_is_never_published_in_public(endpoint: Hub, zoo: Zoo, folder: Path) -> None:
     """A repository that exists and is public takes nothing that was meant to be private."""
     publish(endpoint, {"hello.txt": b"hello"}, "acme/open")

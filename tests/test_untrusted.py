@@ -12,15 +12,17 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import polars
 import pytest
 import torch
 import trees
 from pickles import Evil
 from safetensors.torch import save_file
 
-from emozoo import files, hub, registry
+from emozoo import files, hub, labels, registry, summary
 from emozoo.benchmark import prediction_files
 from emozoo.benchmark.formatting import markdown_table
 from emozoo.benchmark.records import Result
@@ -106,6 +108,16 @@ def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path: Path, name: st
     with pytest.raises(WeightsError) as error:
         hub.read_weights(path, None)
     assert said in one_line(error)
+
+
+def test_a_file_larger_than_its_network_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects memory: what the network of the config cannot need is refused by its size, whatever its header says."""
+    with (folder / hub.WEIGHTS).open("r+b") as file:
+        file.truncate(200 << 20)
+    monkeypatch.setattr(hub, "read_state", None)
+    with pytest.raises(WeightsError, match="the network of its config has") as error:
+        load(folder)
+    one_line(error)
 
 
 def test_a_file_larger_than_any_network_is_not_read(tmp_path: Path) -> None:
@@ -240,7 +252,13 @@ BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another hash": (_put("sha256", "0" * 64), "sha256 is"),
     "temperature 0": (_put("temperature", 0.0), "temperature must be"),
     "prior": (_put("prior", "mine"), "prior must be"),
+    "hardly a temperature": (_put("temperature", 1e-300), "temperature must be"),
+    "huge temperature": (_put("temperature", 1e29), "temperature must be"),
     "tau of text": (_put("tau", "1"), "tau must be"),
+    "huge tau": (_put("tau", 1e29), "tau must be"),
+    "huge prior": (_put("log_prior", [-1e29] * 7), "log_prior must be"),
+    "class of a column": (_put("classes", ["label", *"abcdef"]), "classes must be"),
+    "class of a time": (_put("classes", ["a", "time_a", *"bcdef"]), "classes must be"),
     "one prior": (_put("log_prior", [0.0]), "7 classes, but 1 priors"),
     "parts": (_put("parts", {"backbone": {"weights": "../../x", "part": "a", "sha256": "0" * 64}}), "'parts'"),
     "no parts": (_put("parts", {"backbone": 3}), "'parts'"),
@@ -388,6 +406,36 @@ def test_a_cell_comes_back_as_it_was(text: str) -> None:
     assert cell[:1] not in "=+@\t\r＝" or text in ("", "+1e-3")
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["label", "a"], ["a", "a"], ["a", "time_a"], ["x" * 221, "a"], ["a\nb", "c"], ["a", ""], ["\x1b[31m", "a"],
+        [f"c{i}" for i in range(1001)],
+    ],
+)  # fmt: skip
+def test_classes_that_weights_cannot_name_are_refused_before_training(classes: list[str]) -> None:
+    """Protects trainings: what ``load`` would refuse afterwards, and what tables would mix up, is refused at once."""
+    with pytest.raises(UsageError, match="these cannot be the classes of a network") as error:
+        EmotionModule("ceflnet", size="lite", classes=classes, options=OPTIONS)
+    one_line(error)
+
+
+def test_no_class_has_the_name_of_a_column(tmp_path: Path) -> None:
+    """Protects tables with a column for each class: every other column is a name that no class may have."""
+    nothing = Prediction("a.mp4", "m", "", None, [])
+    nothing.to_csv(tmp_path / "one.csv")
+    lines: Any = [SimpleNamespace(text=nothing.to_json)]
+    summary.write_csv(tmp_path / "all.csv", lines)
+    summary.write_parquet(tmp_path / "all.parquet", lines)
+    columns = [
+        *(tmp_path / "one.csv").read_text().splitlines()[0].split(","),
+        *(tmp_path / "all.csv").read_text().splitlines()[0].split(","),
+        *polars.read_parquet_schema(tmp_path / "all.parquet"),
+        *prediction_files.FIRST, *prediction_files.LAST,
+    ]  # fmt: skip
+    assert set(columns) == labels.COLUMNS
+
+
 def test_every_table_is_safe_to_open(tmp_path: Path) -> None:
     """Names of files, classes, people and models are text in a spreadsheet, in each kind of table that is written."""
     moment = Moment(0.0, 1.0, {"=b": 1.0})
@@ -409,6 +457,19 @@ def test_every_table_is_safe_to_open(tmp_path: Path) -> None:
         assert not [c for c in cells if c[:1] in ("=", "+", "@")], table
     back = prediction_files.read(next(t for t in tables if t.name.startswith("x")))
     assert (back.ids, back.groups, back.outcome.classes) == (["=i"], ["+p x"], ("=b",))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("runs/fold 1", "runs/fold_1"), (f"{'x' * 300}a", f"{'x' * 300}b"), ("é" * 150, "e")]
+)
+def test_files_of_predictions_have_names_of_their_own(a: str, b: str, tmp_path: Path) -> None:
+    """Protects hours of measuring from the path of a folder of weights: no name is too long, and no two are alike."""
+    other = dict.fromkeys(("dataset", "protocol", "split", "fold", "prior", "control", "detector"), "x")
+    names = [prediction_files.file_name({**other, "model": model}) for model in (a, b)]
+    assert names[0] != names[1]
+    for name in names:
+        files.write_atomic(tmp_path / name, b"x")
+    assert prediction_files.file_name({**other, "model": "ceflnet.faces7_v4"}) == "ceflnet.faces7_v4__x.csv"
 
 
 def test_pages_and_cards_hold_text(made: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from emozoo import files
 from emozoo.benchmark import compare, prediction_files, report, run, suite, verify
 from emozoo.benchmark.formatting import comparison_lines
 from emozoo.benchmark.markdown import markdown
@@ -41,6 +42,7 @@ def measure(
     ``sources``: name and root of each data set. A run that was killed continues from its last batch when it is started
     again; one that ended measures anew. Processes of a launcher share the items; the first one writes and prints.
     """
+    check_outputs(json_file, out)
     unfinished, team = UnfinishedRun(), Team.of_launcher()
     if team.rank:
         logging.getLogger("emozoo").setLevel(logging.ERROR)
@@ -85,6 +87,15 @@ def _one(score: Callable[[Sequence[str]], Result], name: str, sources: Sequence[
     if len(sources) > 1:
         raise UsageError("--compare takes one --dataset")
     return score([name])
+
+
+def check_outputs(json_file: Path | None, out: Path | None) -> None:
+    """Raises EmozooError before hours of measuring where what they give cannot be written."""
+    if json_file is not None and json_file.is_dir():
+        raise UsageError(f"{json_file}: is a folder; give the name of a file")
+    for folder in (out, json_file and json_file.parent):
+        if folder is not None:
+            files.check_writable(folder)
 
 
 def write(result: Result, comparisons: Sequence[dict[str, Any]], json_file: Path | None, out: Path | None) -> None:

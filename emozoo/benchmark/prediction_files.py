@@ -25,14 +25,23 @@ from emozoo.labels import canonical
 from emozoo.metrics import concordance_sums
 
 FIRST = ("id", "fold", "group", "label", "predicted")
+MOST_NAME = 200  # bytes, before the suffix; file systems take 255, and a temporary name is longer
 LAST = ("time", "valence", "arousal", "true_valence", "true_arousal")
 
 
 def file_name(record: Mapping[str, Any]) -> str:
-    """The file name of a record's predictions: weights, data, protocol, split, fold, prior, control."""
+    """The file name of a record's predictions: weights, data, protocol, split, fold, prior, control.
+
+    A name that is too long, or has characters that paths do not take, is cut and ends in a hash of the whole one.
+    """
     parts = [record[k] for k in ("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector")]
     kept = [str(p) for p in dict.fromkeys(parts) if p not in (None, "")]
-    return re.sub(r"[^\w.+-]+", "_", "__".join(kept)) + ".csv"
+    whole = "__".join(kept)
+    name = re.sub(r"[^\w.+-]+", "_", whole)
+    if name != whole or len(name.encode()) > MOST_NAME:
+        cut = name.encode()[: MOST_NAME - 9].decode(errors="ignore")
+        name = f"{cut}_{files.sha256_of(whole.encode(errors='surrogatepass'))[:8]}"
+    return f"{name}.csv"
 
 
 def write(result: Result, folder: Path) -> None:

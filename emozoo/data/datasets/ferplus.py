@@ -201,14 +201,14 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
             continue
         written.add(name)
         try:
-            folder = draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]]
+            place = draft / FOLDERS[SPLITS[cells["Usage"].strip().lower()]]
         except KeyError:
             raise ManifestError(pixels, number, f"{cells['Usage'][:60]!a} is no part of FER2013") from None
         try:
             image = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
         except (ValueError, OverflowError):
             raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels of 0 to 255") from None
-        cv2.imwrite(str(folder / name), image)
+        cv2.imwrite(str(place / name), image)
     if count < len(lines):
         raise ManifestError(
             pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} images: it is cut"
