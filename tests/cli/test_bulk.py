@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from faults import Running, Warm
 from PIL import Image
 
-from emozoo import launch
 from emozoo.data import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,29 +232,6 @@ def test_several_processes_need_a_folder(run: Run, images: Path, weights: Path) 
     code, out, err = run(images, "--model", weights, RANK=0, WORLD_SIZE=2)
     assert (code, out) == (2, "")
     assert err == "error: 2 processes share their work through the folder of results: give it with --out DIR\n"
-
-
-def test_an_interactive_job_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects `srun --pty bash`: what is typed there does not wait for processes that nobody started."""
-    for name in launch._HINTS:
-        monkeypatch.delenv(name, raising=False)
-    assert launch.launched() == (0, 1)
-    for name, value in (("SLURM_NTASKS", "2"), ("SLURM_PROCID", "1"), ("SLURM_JOB_NAME", "emozoo")):
-        monkeypatch.setenv(name, value)
-    assert launch.launched() == (1, 2)
-    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
-    assert launch.launched() == (0, 1)
-
-
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects machines with several GPUs: `--device cuda` is another one for each process, not the first for all."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    for name in launch._HINTS:
-        monkeypatch.delenv(name, raising=False)
-    assert launch.own_device("cuda") == "cuda"
-    for name, value in (("SLURM_NTASKS", "16"), ("SLURM_PROCID", "9"), ("SLURM_LOCALID", "1")):
-        monkeypatch.setenv(name, value)
-    assert [launch.own_device(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
 
 
 def test_two_runs_at_once_are_refused(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
