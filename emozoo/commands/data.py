@@ -12,6 +12,7 @@ import typer
 
 from emozoo.commands.shared import DETECTOR_HELP, AsJson, check_name, note, print_json, progress_bar
 from emozoo.errors import UsageError
+from emozoo.launch import unshared
 
 if TYPE_CHECKING:
     from emozoo.data.manifest import Row
@@ -64,6 +65,8 @@ def prepare(
 
     Example: emozoo prepare folder --root my_clips --spec ceflnet
     """
+    if alone := unshared():
+        note(f"note: {alone}")
     for name in spec or []:
         check_name(name)
     from emozoo.data.prepare import cover_of
