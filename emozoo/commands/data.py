@@ -31,8 +31,10 @@ def check(
     Example: emozoo check folder --root my_clips --html report.html
     """
     from emozoo.data import doctor
-    from emozoo.files import write_atomic
+    from emozoo.files import check_file, write_atomic
 
+    if html is not None:
+        check_file(html)
     report = doctor.check(target, root)
     if html is not None:
         write_atomic(html, report.to_html().encode())
