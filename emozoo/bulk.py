@@ -10,7 +10,9 @@ Results may also lie in object storage: then a journal is a row of objects, each
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -72,16 +74,25 @@ def find_sources(paths: Sequence[Path], out: Path | None = None) -> list[Source]
     found: list[Source] = []
     for path in paths:
         if str(path) == "-":
-            given = find.read_list(sys.stdin.buffer)
-            if not given:
-                raise UsageError("-: no path on stdin: give one on each line, as `ls clips/*.mp4` does")
-            found += [source for one in given for source in _sources(one, out)]
+            found += [source for one in _list_on_stdin() for source in _sources(one, out)]
         elif not store.is_url(path) and find.is_pattern(path):
             found += [Source(str(p), str(inner), p) for p, inner in find.matching(path)]
         else:
             found += _sources(path, out)
     names = find.unique_names([Path(source.name) for source in found])
     return [source._replace(name=name) for source, name in zip(found, names, strict=True)]
+
+
+def _list_on_stdin() -> list[Path]:
+    """The paths on stdin; a list that Windows wrote has a mark at its beginning. Raises UsageError without any."""
+    if sys.stdin is None:
+        raise UsageError("-: stdin is closed: give a list of paths on it, as `ls clips/*.mp4 | emozoo predict -` does")
+    data = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", errors="replace").encode()
+    if found := find.read_list(io.BytesIO(data)):
+        return found
+    raise UsageError("-: no path on stdin: give one on each line, as `ls clips/*.mp4` does")
 
 
 def _sources(path: Path, out: Path | None) -> list[Source]:
@@ -373,8 +384,8 @@ class Job:
     def wait(self, progress: Callable[[int], None], say: Callable[[str], None] = lambda text: None) -> list[Source]:
         """Waits until there is a line about every file; those that the first process has to try again itself.
 
-        ``say`` gets a line about whom it waits for, from time to time. The others wait for nobody. Raises EmozooError where nothing comes from the other processes any more, and where
-        lines of this one could not be written.
+        ``say`` gets a line about whom it waits for, from time to time. The others wait for nobody. Raises EmozooError
+        where nothing comes from the other processes any more, and where lines of this one could not be written.
         """
         if self.late:
             return []

@@ -152,7 +152,7 @@ def predict(
         if rank == 0 and job.earlier:
             note(f"{job.earlier} of {len(sources)} files were predicted before; going on with the rest")
         if rank == 0 and (damaged := job.journal.damaged):
-            note(f"note: {damaged} damaged lines in {bulk.WORK} were left out: their files are predicted again")
+            note(f"note: left out of {bulk.WORK}: {damaged} damaged line(s); what they were about is predicted again")
         try:
             run.predict(job.mine, update)
         except KeyboardInterrupt:

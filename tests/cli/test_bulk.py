@@ -248,11 +248,12 @@ def test_two_runs_at_once_are_refused(run: Run, images: Path, weights: Path, tmp
 
 def test_a_lost_process_is_an_error(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects from waiting without end: where a process is lost, the first one says what to do."""
-    code = f"from emozoo import bulk, cli; import sys; bulk.SILENT_S = 1; sys.argv = {['emozoo', 'predict']!r} + sys.argv[1:]; sys.exit(cli.main())"  # noqa: E501
+    code = f"from emozoo import bulk, cli; import sys; bulk.SILENT_S, bulk.TELL_S = 1, 0; sys.argv = {['emozoo', 'predict']!r} + sys.argv[1:]; sys.exit(cli.main())"  # noqa: E501
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RANK": "0", "WORLD_SIZE": "2"}
     command = [sys.executable, "-c", code, str(images), "--model", str(weights), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 3
+    assert "waiting for 6 files of processes 1 (ranks from 0 to 1) since " in done.stderr
     assert "files of other processes did not come" in done.stderr
     assert "run the same command again" in done.stderr
     assert len(list((tmp_path / "out").rglob("*.json"))) == COUNT // 2
