@@ -323,6 +323,7 @@ class Job:
         self.before: set[str] = set()
         self._lines: dict[str, Line] = {}
         self._ahead: dict[str, float] = {}  # times of lines about a file, by clocks that are ahead of ours
+        self._noted: set[str] = set()  # by this process, in this run
         self._doubtful: set[str] = set()  # failed before this run began
         self.late = rank > 0 and not results.at_work() and results.changed(self._table(".jsonl")) >= STARTED
         if self.late:  # the others found everything done, and have left
@@ -380,6 +381,7 @@ class Job:
             source.file, source.name, source.seen(), written or (), failure, prediction.to_json(),
             after=self._ahead.get(source.name, 0.0),
         )  # fmt: skip
+        self._noted.add(source.name)
 
     def wait(self, progress: Callable[[int], None], say: Callable[[str], None] = lambda text: None) -> list[Source]:
         """Waits until there is a line about every file; those that the first process has to try again itself.
@@ -391,7 +393,8 @@ class Job:
             return []
         self._update()
         own = {source.name for source in self.mine}
-        if lost := len(own - self._lines.keys()):
+        noted = self._noted if self.rank else set()  # of others the first process may have removed the lines
+        if lost := len(own - self._lines.keys() - noted):
             raise EmozooError(
                 f"{lost} files could not be noted as done in {self.results.root / WORK}: run the same command again "
                 "when there is space on the disk"

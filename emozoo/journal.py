@@ -76,7 +76,7 @@ class Journal:
         found = []
         for path in sorted(self.folder.glob("*.jsonl")):
             at = self._read.get(path, 0)
-            with path.open("rb") as file:
+            with suppress(FileNotFoundError), path.open("rb") as file:  # the first process ends the job at this moment
                 file.seek(at)
                 for raw in file:
                     if not raw.endswith(b"\n"):

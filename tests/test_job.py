@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,3 +177,17 @@ def test_nothing_is_said_of_a_short_wait(start: Open) -> None:
     work(job, [])
     job.wait(lambda done: None, said.append)
     assert said == []
+
+
+def test_the_first_process_may_end_before_the_others_look(start: Open, tmp_path: Path) -> None:
+    """Protects the last process from an error: what it has noted is done, though the first has removed the journals."""
+    job = start(1, 2)
+    work(job, [])
+    shutil.rmtree(tmp_path / "out" / bulk.WORK)
+    assert job.wait(lambda done: None) == []
+
+
+def test_a_journal_that_is_removed_at_this_moment(tmp_path: Path) -> None:
+    """Protects a process from the end of the job: a journal that was listed may be gone when it is opened."""
+    (tmp_path / "00000.jsonl").symlink_to(tmp_path / "gone")
+    assert Journal(tmp_path).read() == []
