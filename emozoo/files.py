@@ -96,8 +96,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="emozoo-") as folder:
             part = Path(folder, path.name)
             yield part
-            with part.open("rb") as whole, path.open("ab") as out:
-                shutil.copyfileobj(whole, out)
+            try:
+                with part.open("rb") as whole, path.open("ab") as out:
+                    shutil.copyfileobj(whole, out)
+            except BrokenPipeError:
+                raise EmozooError(f"{path}: its reader has gone before all was written") from None
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     start = f".{path.stem[:40]}."  # a name may be as long as the file system allows

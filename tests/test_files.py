@@ -32,6 +32,18 @@ def test_a_pipe_gets_the_content_and_stays(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["pipe.html"]
 
 
+def test_a_pipe_whose_reader_goes_is_an_error(tmp_path: Path) -> None:
+    """Protects from a success that nobody has: the command line takes a broken pipe for the end of its own output."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    goes = threading.Timer(0.05, os.close, [reader])
+    goes.start()
+    with pytest.raises(EmozooError, match="pipe: its reader has gone"):
+        files.write_atomic(pipe, bytes(2**20))  # more than a pipe holds
+    goes.join()
+
+
 def test_a_device_stays_a_device(tmp_path: Path) -> None:
     """Protects /dev/null of a machine on which root writes an output there."""
     device = tmp_path / "null"

@@ -132,10 +132,12 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
     """Protects results from what libraries print: with stdout and stderr closed no file gets their numbers."""
     read, write = os.pipe()
     if not (child := os.fork()):
-        os.closerange(0, 3)
-        cli._hold_closed_streams()
-        os.write(write, b"%d" % os.open(tmp_path / "result", os.O_CREAT | os.O_WRONLY))
-        os._exit(0)
+        try:
+            os.closerange(0, 3)
+            cli._hold_closed_streams()
+            os.write(write, b"%d" % os.open(tmp_path / "result", os.O_CREAT | os.O_WRONLY))
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     assert int(os.read(read, 9)) > 2
     os.close(read)
