@@ -10,7 +10,9 @@ Results may also lie in object storage: then a journal is a row of objects, each
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -34,6 +36,7 @@ from emozoo.launch import SILENT_S, STARTED
 
 WORK = ".predict"  # hidden folder of the results, there until the job is done
 NOT_WRITTEN = "not_written"
+TELL_S, AGAIN_S = 10.0, 600.0  # waiting for other processes is said after so long, and then so often
 _WAIT_S = 0.5
 
 
@@ -71,16 +74,25 @@ def find_sources(paths: Sequence[Path], out: Path | None = None) -> list[Source]
     found: list[Source] = []
     for path in paths:
         if str(path) == "-":
-            given = find.read_list(sys.stdin.buffer)
-            if not given:
-                raise UsageError("-: no path on stdin: give one on each line, as `ls clips/*.mp4` does")
-            found += [source for one in given for source in _sources(one, out)]
+            found += [source for one in _list_on_stdin() for source in _sources(one, out)]
         elif not store.is_url(path) and find.is_pattern(path):
             found += [Source(str(p), str(inner), p) for p, inner in find.matching(path)]
         else:
             found += _sources(path, out)
     names = find.unique_names([Path(source.name) for source in found])
     return [source._replace(name=name) for source, name in zip(found, names, strict=True)]
+
+
+def _list_on_stdin() -> list[Path]:
+    """The paths on stdin; a list that Windows wrote has a mark at its beginning. Raises UsageError without any."""
+    if sys.stdin is None:
+        raise UsageError("-: stdin is closed: give a list of paths on it, as `ls clips/*.mp4 | emozoo predict -` does")
+    data = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", errors="replace").encode()
+    if found := find.read_list(io.BytesIO(data)):
+        return found
+    raise UsageError("-: no path on stdin: give one on each line, as `ls clips/*.mp4` does")
 
 
 def _sources(path: Path, out: Path | None) -> list[Source]:
@@ -310,6 +322,8 @@ class Job:
         self.mine = sources[rank::world]
         self.before: set[str] = set()
         self._lines: dict[str, Line] = {}
+        self._ahead: dict[str, float] = {}  # times of lines about a file, by clocks that are ahead of ours
+        self._noted: set[str] = set()  # by this process, in this run
         self._doubtful: set[str] = set()  # failed before this run began
         self.late = rank > 0 and not results.at_work() and results.changed(self._table(".jsonl")) >= STARTED
         if self.late:  # the others found everything done, and have left
@@ -330,7 +344,7 @@ class Job:
             if same and line.failure is None and all(map(results.exists, line.written)):
                 self.before.add(source.name)
             elif same and line.failure is not None:
-                if line.when < STARTED:
+                if line.when < STARTED or line.name in self._ahead:
                     self._doubtful.add(source.name)
             else:
                 del self._lines[source.name]
@@ -363,40 +377,59 @@ class Job:
     def note(self, source: Source, prediction: Prediction, written: Sequence[str] | None) -> None:
         """Notes that a file is done, with the names of its results; None: they could not be written."""
         failure = prediction.error["code"] if prediction.error else None if written is not None else NOT_WRITTEN
-        self.journal.append(source.file, source.name, source.seen(), written or (), failure, prediction.to_json())
+        self.journal.append(
+            source.file, source.name, source.seen(), written or (), failure, prediction.to_json(),
+            after=self._ahead.get(source.name, 0.0),
+        )  # fmt: skip
+        self._noted.add(source.name)
 
-    def wait(self, progress: Callable[[int], None]) -> list[Source]:
+    def wait(self, progress: Callable[[int], None], say: Callable[[str], None] = lambda text: None) -> list[Source]:
         """Waits until there is a line about every file; those that the first process has to try again itself.
 
-        The others wait for nobody. Raises EmozooError where nothing comes from the other processes any more, and where
-        lines of this one could not be written.
+        ``say`` gets a line about whom it waits for, from time to time. The others wait for nobody. Raises EmozooError
+        where nothing comes from the other processes any more, and where lines of this one could not be written.
         """
         if self.late:
             return []
         self._update()
         own = {source.name for source in self.mine}
-        if lost := len(own - self._lines.keys()):
+        noted = self._noted if self.rank else set()  # of others the first process may have removed the lines
+        if lost := len(own - self._lines.keys() - noted):
             raise EmozooError(
                 f"{lost} files could not be noted as done in {self.results.root / WORK}: run the same command again "
                 "when there is space on the disk"
             )
         if self.rank:
             return []
-        last, since = None, time.monotonic()
+        last, began = None, time.time()
+        since, heard, tell = time.monotonic(), began, time.monotonic() + TELL_S
         while True:
             self._update()
-            missing = sum(source.name not in self._lines for source in self.sources)
+            missing = [i for i, source in enumerate(self.sources) if source.name not in self._lines]
             if not missing:
                 return [s for s in self.sources if s.name in self._doubtful and s.name not in own]
             if (pulse := self.journal.pulse()) != last:
-                last, since = pulse, time.monotonic()
-                progress(len(self.sources) - missing)
+                last, since, heard = pulse, time.monotonic(), time.time()
+                progress(len(self.sources) - len(missing))
+            if time.monotonic() > tell:
+                tell = time.monotonic() + AGAIN_S
+                say(self._waits_for(missing, began, heard))
             if time.monotonic() - since > SILENT_S:
                 raise EmozooError(
-                    f"{missing} files of other processes did not come for {SILENT_S / 60:.0f} minutes: run the same "
-                    "command again, it goes on where it stopped"
+                    f"{len(missing)} files of other processes did not come for {SILENT_S / 60:.0f} minutes: run the "
+                    "same command again, it goes on where it stopped"
                 )
             time.sleep(_WAIT_S)
+
+    def _waits_for(self, missing: Sequence[int], began: float, heard: float) -> str:
+        """A line about the processes whose files are missing, by their numbers in the list."""
+        ranks = sorted({number % self.world for number in missing})
+        who = ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
+        began_at, heard_at = (time.strftime("%H:%M:%S", time.localtime(t)) for t in (began, heard))
+        return (
+            f"waiting for {len(missing)} files of processes {who} (ranks from 0 to {self.world - 1}) since {began_at}, "
+            f"no sign of life since {heard_at}; without one for {SILENT_S / 60:.0f} minutes this is an error"
+        )
 
     def finish(self, parquet: bool = False, about: Mapping[str, Any] | None = None) -> bool:
         """Writes the tables and removes the journals; returns whether every file was predicted and written.
@@ -420,9 +453,12 @@ class Job:
                 self._lock.close()
 
     def _update(self) -> None:
+        """Reads what is new: of the lines about a file the last one of a process counts, among processes the newest."""
         for line in self.journal.read():
             there = self._lines.get(line.name)
-            if there is None or line.when >= there.when:
+            if line.when > time.time():
+                self._ahead[line.name] = max(line.when, self._ahead.get(line.name, 0.0))
+            if there is None or line.when >= there.when or line.rank == there.rank:
                 self._lines[line.name] = line
                 self._doubtful.discard(line.name)
 

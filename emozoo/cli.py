@@ -70,6 +70,9 @@ def _common(
 def main() -> int:
     """Runs one command; returns its exit code."""
     debug = "--debug" in sys.argv
+    _hold_closed_streams()
+    if sys.stdout is None:
+        return fail("stdout is closed: let it lead somewhere, as > /dev/null does", 3)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names may not be text
     if debug:
         logging.basicConfig(format="%(message)s")
@@ -77,8 +80,8 @@ def main() -> int:
     elif not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of libraries; ours are part of results
     try:
-        arguments = [a for a in sys.argv[1:] if a != "--debug"]
-        code = app(arguments or ["--help"], prog_name="emozoo", standalone_mode=False, obj=debug)
+        arguments = [a for a in sys.argv[1:] if a != "--debug"] or ["--help"]
+        code = app(arguments, prog_name="emozoo", standalone_mode=False, obj=debug)
         if code == 130:  # Typer's, for Ctrl-C
             raise KeyboardInterrupt
         sys.stdout.flush()
@@ -105,6 +108,15 @@ def main() -> int:
         if isinstance(error, EmozooError):
             return fail(str(error), error.exit_code)
         return fail(disk_text(error) if isinstance(error, OSError) else bug_text(error), 3)
+
+
+def _hold_closed_streams() -> None:
+    """Keeps files from the numbers of closed streams, where libraries print, and notes out of stdout (``2>&-``)."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", errors="backslashreplace")
 
 
 def _discard_stdout() -> None:

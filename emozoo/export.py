@@ -99,7 +99,8 @@ def export(
         int8: weights of convolutions and matrices are stored as int8 (:func:`quantize`).
 
     Raises:
-        UsageError: another format or prior, or errors of :func:`emozoo.predict` for the model.
+        UsageError: another format or prior, a folder in place of the file, or errors of :func:`emozoo.predict` for the
+            model.
         EmozooError: the extra ``onnx`` is not installed, torch cannot export the network, or onnxruntime's outputs
             differ by more than 1e-4, with ``int8`` by more than 0.05. Nothing is written then.
     """
@@ -108,6 +109,7 @@ def export(
         raise UsageError(f"prior must be 'train' or 'uniform', got '{prior}'")
     module = ready(model, "cpu").float()
     path = Path(out) if out is not None else Path(f"{Path(module.name).name}.onnx")
+    files.check_file(path)
     graph = Graph(module, prior or module.prior).eval().requires_grad_(False)
     about, int8_difference = describe(graph, int8), None
     (clip, windows), noise = _windows(module.spec), [_random(graph, batch) for batch in BATCHES]
@@ -120,7 +122,8 @@ def export(
             quantize(plain, part)
             int8_difference = difference(graph, part, windows or noise)
             _check_difference(f"{module.name} with int8 weights", int8_difference, INT8_TOLERANCE)
-    return Exported(path, path.stat().st_size, found, int8_difference, clip, about)
+        size = part.stat().st_size
+    return Exported(path, size, found, int8_difference, clip, about)
 
 
 def check_format(format: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -28,10 +29,14 @@ def cache_folder() -> Path:
     """The only folder outside a chosen output that the zoo writes to: ``EMOZOO_HOME``, else ``~/.cache/emozoo``.
 
     An account without a home folder, as containers have them, gets one in the folder for temporary files. Raises
-    :class:`EmozooError` where another account has put something in its place.
+    :class:`EmozooError` where another account has put something in its place, :class:`UsageError` for the home of
+    nobody.
     """
     if chosen := os.environ.get("EMOZOO_HOME"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:
+            raise UsageError(f"EMOZOO_HOME={chosen}: nobody has this home folder; give the whole path") from None
     try:
         return Path.home() / ".cache" / "emozoo"
     except RuntimeError:
@@ -86,7 +91,23 @@ def packaged(name: str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path``, which replaces it if the block ends without an exception, else is deleted."""
+    """A temporary file beside ``path``, which replaces it if the block ends without an exception, else is deleted.
+
+    A link is replaced itself: what it leads to may be anybody's data. What cannot be replaced (a device, a pipe, an
+    open file such as /dev/stdout) stays and gets the content, once it is whole. Raises UsageError for a folder.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file")
+    if _is_special(path):
+        with tempfile.TemporaryDirectory(prefix="emozoo-") as folder:
+            part = Path(folder, path.name)
+            yield part
+            try:
+                with part.open("rb") as whole, path.open("ab") as out:
+                    shutil.copyfileobj(whole, out)
+            except BrokenPipeError:
+                raise EmozooError(f"{path}: its reader has gone before all was written") from None
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     start = f".{path.stem[:40]}."  # a name may be as long as the file system allows
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=path.suffix)
@@ -100,10 +121,38 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def _is_special(path: Path) -> bool:
+    """Whether something is there that is no regular file, or that stands for one which is open, as /dev/stdout does."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    while not str(path.parent.resolve()).startswith(("/proc/", "/dev/fd")):
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return True
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes to a temporary name in the same folder, then renames: a killed run leaves no half file."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def check_file(path: Path) -> None:
+    """Finds out whether a file can be written, before minutes of work for it. Raises EmozooError if not."""
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder; give the name of a file")
+        if _is_special(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+    except OSError as error:
+        raise EmozooError(f"{path}: cannot be written ({error.strerror or error})") from error
+    check_writable(path.parent)
 
 
 def check_writable(out: Path) -> None:

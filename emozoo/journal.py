@@ -1,14 +1,17 @@
 """Journals of a job on many files: one line for each file that is done, in a file for each process.
 
-A line is a head (what is known of the file), a tab, and the prediction as JSON. Lines are only ever appended, so a kill
-costs at most the last one. In object storage, where nothing can be appended, new lines become a numbered object.
+A line is a head (what is known of the file, with a checksum), a tab, and the prediction as JSON. Lines are only ever
+appended, so a kill costs at most the last one; those that a disk damaged are left out. In object storage, where nothing
+can be appended, new lines become a numbered object.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -37,6 +40,11 @@ class Line(NamedTuple):
     start: int
     size: int
 
+    @property
+    def rank(self) -> str:
+        """The process that wrote it, in this run or an earlier one: its lines are read in the order of writing."""
+        return self.journal.name[:5]
+
     def text(self) -> str:
         """The prediction as JSON on one line."""
         with self.journal.open("rb") as file:
@@ -45,10 +53,13 @@ class Line(NamedTuple):
 
 
 class Journal:
-    """The journals of all processes in one folder, of which this one appends to its own."""
+    """The journals of all processes in one folder, of which this one appends to its own.
+
+    ``damaged``: how many lines were left out because they are not what was once written.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.damaged = folder, 0
         self._own: IO[bytes] | None = None
         self._read: dict[Path, int] = {}
         self._alive = time.monotonic()
@@ -61,34 +72,39 @@ class Journal:
             self._own.write(b"\n")  # ends a line that a kill cut off
 
     def read(self) -> list[Line]:
-        """What was appended since the last call, by any process. Lines that are cut off are left out."""
+        """What was appended since the last call, by any process. Lines that are cut off or damaged are left out."""
         found = []
         for path in sorted(self.folder.glob("*.jsonl")):
             at = self._read.get(path, 0)
-            with path.open("rb") as file:
+            with suppress(FileNotFoundError), path.open("rb") as file:  # the first process ends the job at this moment
                 file.seek(at)
                 for raw in file:
                     if not raw.endswith(b"\n"):
                         break
-                    head, tab, text = raw.rstrip(b"\n").partition(b"\t")
-                    with suppress(ValueError, KeyError, TypeError):
-                        line = json.loads(head)
-                        if line.pop("size") == len(text):
-                            found.append(Line(**line, journal=path, start=at + len(head + tab), size=len(text)))
+                    try:
+                        if line := _line(raw[:-1], path, at):
+                            found.append(line)
+                    except (ValueError, KeyError, TypeError):
+                        self.damaged += 1
                     at += len(raw)
             self._read[path] = at
         return found
 
     def append(
-        self, file: str, name: str, state: Sequence[Any], written: Sequence[str], failure: str | None, text: str
-    ) -> None:
-        """Adds a line, whose fields are those of :class:`Line`; ``text``: the prediction as JSON."""
+        self, file: str, name: str, state: Sequence[Any], written: Sequence[str], failure: str | None, text: str,
+        after: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Adds a line, whose fields are those of :class:`Line`; ``text``: the prediction as JSON.
+
+        ``after``: the line is later than this, whatever the clock says.
+        """
         assert self._own is not None
         data = text.encode()
         head = {
             "file": file, "name": name, "state": list(state), "written": list(written), "failure": failure,
-            "when": time.time(), "size": len(data),
+            "when": max(time.time(), math.nextafter(after, math.inf)), "size": len(data),
         }  # fmt: skip
+        head["crc"] = _checksum(head, data)
         self._own.write(json.dumps(head).encode() + b"\t" + data + b"\n")
         self._own.flush()
         self.alive()
@@ -113,6 +129,34 @@ class Journal:
         if self._own is not None:
             self._own.close()
             self._own = None
+
+
+def _line(raw: bytes, journal: Path, at: int) -> Line | None:
+    """The line that begins at byte ``at``; None for one that a kill cut off, and for what ends it.
+
+    Raises ValueError, KeyError or TypeError for a damaged one.
+    """
+    head, tab, text = raw.partition(b"\t")
+    if not tab and (not head or head.startswith(b"{")):
+        return None
+    said = json.loads(head)
+    if not isinstance(said, dict):
+        raise ValueError("a head is an object")
+    checksum, size = said.pop("crc", None), said["size"]
+    if len(text) < size:
+        return None
+    if checksum is None:  # of an earlier version
+        whole = isinstance(json.loads(text.decode()), dict) and isinstance(said["name"], str)
+        whole &= isinstance(said["when"], float) and isinstance(said["written"], list)
+    else:
+        whole = checksum == _checksum(said, text)
+    if not whole or len(text) > size:
+        raise ValueError("not what was written")
+    return Line(**said, journal=journal, start=at + len(head + tab))
+
+
+def _checksum(head: dict[str, Any], text: bytes) -> int:
+    return zlib.crc32(text, zlib.crc32(json.dumps(head).encode()))
 
 
 class BucketJournal(Journal):

@@ -40,11 +40,18 @@ _NOWHERE = Track(np.array([-math.inf]), np.zeros((1, 4)), 0.0)  # stands for no 
 
 
 def is_camera(path: Path) -> bool:
-    """Whether a path stands for a camera: a number, where no file is called so, or a device such as /dev/video0."""
+    """Whether a path stands for a camera: a device such as /dev/video0, or a number where no file is called so.
+
+    Cameras have small numbers: one of five digits or more is the name of a file that is not there.
+    """
     try:
         return stat.S_ISCHR(os.stat(path).st_mode) and path.name.startswith("video")
     except (OSError, ValueError):
-        return str(path).isdecimal()
+        return _is_number(str(path))
+
+
+def _is_number(name: str) -> bool:
+    return name.isdecimal() and len(name) < 5
 
 
 def predict(
@@ -210,7 +217,7 @@ def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.n
     recording = os.environ.get("EMOZOO_CAMERA")
     source = recording or camera
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its errors are ours to tell
-    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    capture = cv2.VideoCapture(int(source) if _is_number(source) else source)
     what = f"EMOZOO_CAMERA={recording}" if recording else f"camera {camera}"
     if not capture.isOpened():
         capture.release()

@@ -8,6 +8,7 @@ This file imports no torch.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from emozoo.data.find import one_line
 from emozoo.errors import EmozooError, VideoError
 from emozoo.evidence import Best
 from emozoo.inputs import Frames
-from emozoo.prediction import Prediction
+from emozoo.prediction import Moment, Prediction
 from emozoo.spec import ClipSpec
 from emozoo.timeline import (
     Window,
@@ -185,9 +186,10 @@ class OpenFile:
                 raise face.failure
 
     def finish(self, result: Prediction, min_confidence: float, smooth: float = 0.0) -> None:
-        """Writes what the network predicted for the faces into ``result``. Raises the ReadError of :meth:`check`.
+        """Writes what the network predicted for the faces into ``result``.
 
-        ``smooth``: seconds over which a timeline is averaged (:func:`emozoo.timeline.smoothed`).
+        ``smooth``: seconds over which a timeline is averaged (:func:`emozoo.timeline.smoothed`). Raises the ReadError
+        of :meth:`check`, and one for numbers that are not finite.
         """
         self.check()
         result.duration_s = float(self.reader.duration)
@@ -201,6 +203,7 @@ class OpenFile:
                     min_confidence=min_confidence,
                 )
             ]  # fmt: skip
+            _check_finite(moments)
             if moments and smooth:
                 moments = smoothed(moments, smooth)
             if moments:
@@ -275,6 +278,13 @@ class OpenFile:
             assert reader.images is not None
             return look(list(reader.images.frames(whole[at])))
         return None
+
+
+def _check_finite(moments: Sequence[Moment]) -> None:
+    """Raises ReadError where the network gave NaN or infinity: that is no prediction."""
+    numbers = [x for m in moments for x in (*m.scores.values(), m.valence, m.arousal) if x is not None]
+    if not all(map(math.isfinite, numbers)):
+        raise ReadError("not_finite", "the network's outputs are no finite numbers: there is no prediction")
 
 
 def _summarize(result: Prediction, min_confidence: float) -> None:

@@ -216,6 +216,14 @@ def test_wrong_requests_are_errors_of_usage(existing):
         export("ceflnet", existing, prior="none")
 
 
+def test_a_folder_in_place_of_the_file_is_refused_first(tmp_path, monkeypatch):
+    """Protects half a minute of work: that the file cannot be written is known before the network is written."""
+    monkeypatch.setattr(exporting, "describe", lambda *_: pytest.fail("work before the check"))
+    with pytest.raises(UsageError, match="is a folder; give the name of a file"):
+        export(small("emotion_fan"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_int8_weights_keep_what_the_default_weights_can():
     """Protects `--int8` with numbers: on the measured items no default loses more than a point, or the label of one
     item where so few were measured that one is more."""

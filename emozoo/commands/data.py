@@ -12,6 +12,7 @@ import typer
 
 from emozoo.commands.shared import DETECTOR_HELP, AsJson, check_name, note, print_json, progress_bar
 from emozoo.errors import UsageError
+from emozoo.launch import unshared
 
 if TYPE_CHECKING:
     from emozoo.data.manifest import Row
@@ -30,8 +31,10 @@ def check(
     Example: emozoo check folder --root my_clips --html report.html
     """
     from emozoo.data import doctor
-    from emozoo.files import write_atomic
+    from emozoo.files import check_file, write_atomic
 
+    if html is not None:
+        check_file(html)
     report = doctor.check(target, root)
     if html is not None:
         write_atomic(html, report.to_html().encode())
@@ -64,6 +67,8 @@ def prepare(
 
     Example: emozoo prepare folder --root my_clips --spec ceflnet
     """
+    if alone := unshared():
+        note(f"note: {alone}")
     for name in spec or []:
         check_name(name)
     from emozoo.data.prepare import cover_of

@@ -15,7 +15,7 @@ from emozoo import files
 from emozoo.commands.predict_output import Kinds, note_long_name, write_results
 from emozoo.commands.shared import DETECTOR_HELP, DEVICE_HELP, Prior, bug_text, check_name, note, progress_bar
 from emozoo.errors import EmozooError, UsageError
-from emozoo.launch import launched, own_device
+from emozoo.launch import launched, own_device, unshared
 
 if TYPE_CHECKING:
     from emozoo.bulk import Job, Results, Source
@@ -114,6 +114,8 @@ def predict(
         raise UsageError(f"{world} processes share their work through the folder of results: give it with --out DIR")
     if world > 1 and Path("-") in paths:
         raise UsageError(f"- is a list on stdin, which not all of {world} processes can read: name files or a folder")
+    if alone := unshared():
+        note(f"note: {alone}")
     check_name(model)
     from emozoo.data.store import is_url
 
@@ -149,13 +151,15 @@ def predict(
             return 0 if run.predict(sources, update) else 1
         if rank == 0 and job.earlier:
             note(f"{job.earlier} of {len(sources)} files were predicted before; going on with the rest")
+        if rank == 0 and (damaged := job.journal.damaged):
+            note(f"note: left out of {bulk.WORK}: {damaged} damaged line(s); what they were about is predicted again")
         try:
             run.predict(job.mine, update)
         except KeyboardInterrupt:
             note(f"{job.done} of {len(sources)} files are done: run the same command again to go on with the rest")
             raise
         update(total=len(sources), description="waiting for the other processes")
-        again = job.wait(lambda done: update(completed=done))
+        again = job.wait(lambda done: update(completed=done), note)
         if rank:
             return 0  # the first process counts the failures of all; launchers end all when one reports a failure
         run.predict(again, update)

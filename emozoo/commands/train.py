@@ -53,8 +53,11 @@ def finetune(
     if export is not None:
         from emozoo.export import check_format
         from emozoo.export import export as write
+        from emozoo.files import check_file
 
         check_format(export)  # before hours of training
+        if (file := out / f"model.{export}").exists():
+            check_file(file)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its list of devices, and its tips
     with redirect_stdout(sys.stderr):  # progress of Lightning
         made = run(name, data, out, epochs=epochs, batch_size=batch_size, seed=seed, device=device, resume=resume)

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from faults import Running, Warm
 from PIL import Image
 
-from emozoo import launch
 from emozoo.data import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,29 +234,6 @@ def test_several_processes_need_a_folder(run: Run, images: Path, weights: Path) 
     assert err == "error: 2 processes share their work through the folder of results: give it with --out DIR\n"
 
 
-def test_an_interactive_job_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects `srun --pty bash`: what is typed there does not wait for processes that nobody started."""
-    for name in launch._HINTS:
-        monkeypatch.delenv(name, raising=False)
-    assert launch.launched() == (0, 1)
-    for name, value in (("SLURM_NTASKS", "2"), ("SLURM_PROCID", "1"), ("SLURM_JOB_NAME", "emozoo")):
-        monkeypatch.setenv(name, value)
-    assert launch.launched() == (1, 2)
-    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
-    assert launch.launched() == (0, 1)
-
-
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects machines with several GPUs: `--device cuda` is another one for each process, not the first for all."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    for name in launch._HINTS:
-        monkeypatch.delenv(name, raising=False)
-    assert launch.own_device("cuda") == "cuda"
-    for name, value in (("SLURM_NTASKS", "16"), ("SLURM_PROCID", "9"), ("SLURM_LOCALID", "1")):
-        monkeypatch.setenv(name, value)
-    assert [launch.own_device(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
-
-
 def test_two_runs_at_once_are_refused(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects results from two runs that write the same folder: the second one says so and ends."""
     import fcntl
@@ -273,11 +248,12 @@ def test_two_runs_at_once_are_refused(run: Run, images: Path, weights: Path, tmp
 
 def test_a_lost_process_is_an_error(run: Run, images: Path, weights: Path, tmp_path: Path) -> None:
     """Protects from waiting without end: where a process is lost, the first one says what to do."""
-    code = f"from emozoo import bulk, cli; import sys; bulk.SILENT_S = 1; sys.argv = {['emozoo', 'predict']!r} + sys.argv[1:]; sys.exit(cli.main())"  # noqa: E501
+    code = f"from emozoo import bulk, cli; import sys; bulk.SILENT_S, bulk.TELL_S = 1, 0; sys.argv = {['emozoo', 'predict']!r} + sys.argv[1:]; sys.exit(cli.main())"  # noqa: E501
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RANK": "0", "WORLD_SIZE": "2"}
     command = [sys.executable, "-c", code, str(images), "--model", str(weights), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 3
+    assert "waiting for 6 files of processes 1 (ranks from 0 to 1) since " in done.stderr
     assert "files of other processes did not come" in done.stderr
     assert "run the same command again" in done.stderr
     assert len(list((tmp_path / "out").rglob("*.json"))) == COUNT // 2

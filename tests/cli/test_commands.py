@@ -104,20 +104,62 @@ def test_debug_shows_where_and_keeps_the_exit_code(emozoo):
 
 
 @pytest.mark.parametrize(
-    ("command", "buffering", "code"), [("predict", 1, 3), ("list", 1, 0), ("list", -1, 0)],
-    ids=["at work", "a list", "all done"],
+    ("command", "buffering", "code"), [("predict", 1, 3), ("list", 1, 0), ("list", -1, 0), ("", 1, 0)],
+    ids=["at work", "a list", "all done", "help"],
 )  # fmt: skip
 def test_nobody_reads_the_output(command: str, buffering: int, code: int, folder_of, monkeypatch, capsys):
     """Protects `emozoo ... | head`: no traceback; that a command was ended before it was done is said."""
     more = ["nowhere.png", "--json", "--model", str(folder_of("dfan"))] if command == "predict" else []
     reader, writer = os.pipe()
     os.close(reader)
-    monkeypatch.setattr(sys, "argv", ["emozoo", command, *more])
+    monkeypatch.setattr(sys, "argv", ["emozoo", *filter(None, [command]), *more])
     monkeypatch.setattr(sys, "stderr", sys.stderr)  # Typer wraps both
     monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w", buffering))
     assert cli.main() == code
     said = "error: the reader of the output has gone, and the command ended before it was done\n"
     assert capsys.readouterr().err.endswith(said) if code else not capsys.readouterr().err
+
+
+def test_closed_output_is_said(monkeypatch, capsys):
+    """Protects `emozoo list >&-`, as some services start it: one line, no traceback, nothing printed into a file."""
+    monkeypatch.setattr(sys, "argv", ["emozoo", "list"])
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main() == 3
+    assert capsys.readouterr().err == "error: stdout is closed: let it lead somewhere, as > /dev/null does\n"
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    """Protects results from what libraries print: with stdout and stderr closed no file gets their numbers."""
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.closerange(0, 3)
+            cli._hold_closed_streams()
+            os.write(write, b"%d" % os.open(tmp_path / "result", os.O_CREAT | os.O_WRONLY))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(read, 9)) > 2
+    os.close(read)
+    os.close(write)
+
+
+def test_notes_stay_out_of_the_output(monkeypatch, capsys):
+    """Protects JSON on stdout from notes and errors where stderr is closed."""
+    monkeypatch.setattr(sys, "argv", ["emozoo", "info", "nothing", "--json"])
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main() == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_page_that_cannot_be_written_is_known_first(monkeypatch, capsys, tmp_path):
+    """Protects hours of `emozoo check`: a folder in place of its page is refused before it begins."""
+    from emozoo.data import doctor
+
+    monkeypatch.setattr(doctor, "check", lambda *_: pytest.fail("work before the check"))
+    monkeypatch.setattr(sys, "argv", ["emozoo", "check", str(tmp_path), "--html", str(tmp_path)])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: is a folder; give the name of a file\n"
 
 
 def test_pickled_and_altered_weights_are_refused(emozoo, folder_of, media, tmp_path):

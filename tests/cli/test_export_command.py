@@ -30,6 +30,10 @@ def test_fine_tuning_ends_in_a_file_too(emozoo, make_images, tmp_path):
     command = ("finetune", "emotion_fan", "--data", data, "--out", out, "--epochs", "1", "--device", "cpu", "--export")
     refused = emozoo(*command, "tflite")
     assert (refused.code, out.exists()) == (2, False)
+    (tmp_path / "other" / "model.onnx").mkdir(parents=True)
+    refused = emozoo(*command, "onnx", "--out", tmp_path / "other")
+    assert (refused.code, refused.err.count("is a folder; give the name of a file")) == (2, 1)
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["model.onnx"]
     done = emozoo(*command, "onnx")
     assert done.code == 0, done.err
     assert f"for onnxruntime: {out / 'model.onnx'}" in done.out

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emozoo import cli, files, inference
+from emozoo import bulk, cli, files, inference
 from emozoo.commands import predict
 from emozoo.inference import Prediction
 
@@ -126,6 +126,20 @@ def test_results_that_cannot_be_written_cost_one_file(run, asked, tmp_path, monk
     ]  # tried again next time
 
 
+def test_damage_of_a_journal_is_said(run, asked, tmp_path, monkeypatch):
+    """Protects a resumed job from silence: how many lines of its journals were damaged, and what that means."""
+    arguments = (tmp_path / "a.png", tmp_path / "c.png", "--out", tmp_path / "out")
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(bulk.Job, "finish", lambda *_: False)
+        assert run(*arguments)[0] == 1
+    (journal,) = (tmp_path / "out").glob(".predict/*/00000.jsonl")
+    journal.write_bytes(journal.read_bytes().replace(b'"label":"x"', b'"label":\0\0\0', 1))
+    asked.clear()
+    code, _, err = run(*arguments)
+    assert (code, asked) == (0, ["a.png"])
+    assert "note: left out of .predict: 1 damaged line(s); what they were about is predicted again" in err
+
+
 def test_odd_names_keep_one_line_each(run, asked, tmp_path):
     """Protects scripts that read line by line: names with line breaks, colours, and bytes that are no text."""
     names = [b"two\nlines.png", b"\x1b[31mred.png", b"caf\xe9.png", b"n" * 250 + b".png"]
@@ -176,3 +190,30 @@ def test_an_account_without_home_and_name(folder_of, media, for_all):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["error"] is None
     assert {p.suffix for p in (for_all / "out").iterdir()} == {".json", ".png", ".mp4"}
+
+
+@pytest.mark.parametrize("lost", ["scores", "va"])
+def test_numbers_that_are_not_finite_are_the_error_of_their_file(run, folder_of, tmp_path, monkeypatch, lost):
+    """Protects a job from a network that overflows on one file: that file has an error, the others are predicted."""
+    outputs = inference.Predictor.outputs
+
+    def overflow(self, tasks):
+        found = outputs(self, tasks)
+        for number, (task, windows) in enumerate(zip(tasks, found, strict=True)):
+            if lost == "scores" and number == 1:
+                windows[:] = [w._replace(scores=np.full_like(w.scores, np.nan)) for w in windows]
+            elif lost == "va":
+                value = np.inf if number == 1 else 0.5
+                windows[:] = [w._replace(va=np.full((len(task.raw.times), 2), value)) for w in windows]
+        return found
+
+    monkeypatch.setattr(inference.Predictor, "outputs", overflow)
+    for name in "abc":
+        Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    code, out, err = run(tmp_path, "--model", folder_of("dfan"), "--json", "--out", tmp_path / "out")
+    found = [json.loads(line) for line in out]
+    assert (code, len(found)) == (1, 3)
+    assert [(f["error"] or {"code": None})["code"] for f in found] == [None, "not_finite", None]
+    assert (found[1]["label"], found[1]["scores"], found[1]["tracks"]) == (None, None, [])
+    assert found[1]["error"]["text"] in err[0]
+    assert len((tmp_path / "out" / TABLES[1]).read_text().splitlines()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -21,9 +22,9 @@ from cli.test_bulk import write_images
 from faults import Warm
 from PIL import Image
 
-from emozoo import cli, live
+from emozoo import bulk, cli, live
 from emozoo.data import find
-from emozoo.errors import EmozooError
+from emozoo.errors import EmozooError, UsageError
 from emozoo.inference import Predictor
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -63,7 +64,8 @@ def test_patterns_and_lists_are_plain_paths(run: Run, folder_of, images: Path, t
     assert (code, len(plain)) == (1, 6)
     names = [os.fsencode(p) for p in paths]
     lists = [b"\n".join(names) + b"\n", b"\r\n".join(names), b"\0".join(names) + b"\0"]
-    assert [run("-", *model, stdin=given)[:2] for given in lists] == [(code, plain)] * 3
+    lists += [codecs.BOM_UTF8 + lists[0], "\r\n".join(map(str, paths)).encode("utf-16")]  # as Windows writes lists
+    assert [run("-", *model, stdin=given)[:2] for given in lists] == [(code, plain)] * 5
     assert run(images / "**", *model)[:2] == (code, plain)
     assert run(images / "?", *model)[:2] == (code, plain)  # folders
     assert run(images / "**" / "*.*", *model, "--out", tmp_path / "out")[:2] == (code, plain)
@@ -71,7 +73,7 @@ def test_patterns_and_lists_are_plain_paths(run: Run, folder_of, images: Path, t
     assert run(images / "[ab]" / "*.png", *model)[:2] == (0, [line for line in plain if "broken" not in line])
 
 
-def test_patterns_and_lists_that_name_nothing(run: Run, images: Path, folder_of) -> None:
+def test_patterns_and_lists_that_name_nothing(run: Run, images: Path, folder_of, monkeypatch) -> None:
     """Protects from silence: nothing that matches, an empty list, and a list for several processes are one line."""
     model = ("--model", folder_of("dfan"), "--json")
     code, out, err = run(images / "*.mkv", *model)
@@ -80,6 +82,9 @@ def test_patterns_and_lists_that_name_nothing(run: Run, images: Path, folder_of)
     code, _, err = run("-", *model, stdin=b"\n")
     assert (code, len(err)) == (2, 1)
     assert "no path on stdin" in err[0]
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="-: stdin is closed"):
+        bulk.find_sources([Path("-")])
     (images / "a" / "000.png").rename(images / "a" / "take [1].png")
     code, out, _ = run(images / "a" / "take [1].png", *model)  # a file of that very name
     assert (code, len(out)) == (0, 1)
@@ -206,6 +211,7 @@ def test_which_paths_are_cameras(run: Run, folder_of, images: Path, tmp_path: Pa
     assert live.is_camera(Path("0"))
     assert not live.is_camera(Path("clip.mp4"))
     assert not live.is_camera(Path("/dev/null"))
+    assert not live.is_camera(Path("20240101123456"))  # a file that is not there
     (tmp_path / "0").write_bytes(b"no video")
     assert not live.is_camera(Path("0"))
     (tmp_path / "0").unlink()
@@ -221,6 +227,9 @@ def test_which_paths_are_cameras(run: Run, folder_of, images: Path, tmp_path: Pa
         found, out, err = run(*arguments, *model)
         assert (found, out, len(err)) == (code, [], 1)
         assert why in err[0]
+    monkeypatch.setenv("EMOZOO_CAMERA", "20240101123456")
+    found, _, err = run("0", *model)
+    assert (found, err[0][:52]) == (3, "error: EMOZOO_CAMERA=20240101123456: cannot be opene")
 
 
 # -- what other programs read --------------------------------------------------------------------------------------
