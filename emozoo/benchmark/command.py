@@ -91,11 +91,10 @@ def _one(score: Callable[[Sequence[str]], Result], name: str, sources: Sequence[
 
 def check_outputs(json_file: Path | None, out: Path | None) -> None:
     """Raises EmozooError before hours of measuring where what they give cannot be written."""
-    if json_file is not None and json_file.is_dir():
-        raise UsageError(f"{json_file}: is a folder; give the name of a file")
-    for folder in (out, json_file and json_file.parent):
-        if folder is not None:
-            files.check_writable(folder)
+    if json_file is not None:
+        files.check_file(json_file)
+    if out is not None:
+        files.check_writable(out)
 
 
 def write(result: Result, comparisons: Sequence[dict[str, Any]], json_file: Path | None, out: Path | None) -> None:
@@ -125,6 +124,7 @@ def verify_committed(
     """Measures committed lines again; the exit code is 1 where one differs, or none could be verified."""
     if launched()[1] > 1:
         raise UsageError("--verify runs in one process: start it without a launcher")
+    check_outputs(json_file, None)
     checks: list[verify.Check] = []
     wanted: Sequence[tuple[str, Path] | tuple[()]] = sources or [()]
     for where in wanted:
