@@ -71,6 +71,15 @@ def missing(text: str) -> bool:
     return text == "None" or text.lower() in MISSING
 
 
+def cell_text(value: object) -> str:
+    """A value of a parquet or Excel cell as text, with all its digits.
+
+    >>> cell_text(7.0), cell_text(1234567.0), cell_text(0.25)
+    ('7', '1234567', '0.25')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def plain_name(name: str) -> str:
     """A name of a column or split without case, blanks, ``-`` and ``_``."""
     return re.sub(r"[\s_-]+", "", name).casefold()

@@ -32,6 +32,7 @@ from emozoo.data.manifest import (
     Finding,
     Manifest,
     Row,
+    cell_text,
     class_names,
     key,
     missing,
@@ -304,8 +305,7 @@ def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
         frame = frame.astype(object).where(frame.notna(), "")
         yield 1, [str(c) for c in frame.columns]
         for i, cells in enumerate(frame.itertuples(index=False)):
-            # A column of whole numbers with gaps comes as floats: 7.0 is the person 7.
-            yield i + 2, [f"{v:g}" if isinstance(v, float) and v.is_integer() else str(v) for v in cells]
+            yield i + 2, [cell_text(v) for v in cells]  # a column of whole numbers with gaps comes as floats
         return
     try:
         with path.open("rb") as raw:

@@ -168,6 +168,21 @@ def test_per_frame_labels(tmp_path: Path) -> None:
         assert e.value.line == 3
 
 
+def test_large_numbers_of_parquet_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects people and classes that are numbers of seven digits and more in a column with gaps."""
+    import pandas as pd
+
+    numbers = [1234567.0, 1234568.0, 12345678901.0, None]
+    names = [f"{i}.mp4" for i in range(len(numbers))]
+    frame = pd.DataFrame({"path": names, "label": numbers, "subject": numbers, "score": [0.1, 1234567.25, -0.0, None]})
+    monkeypatch.setattr(pd, "read_parquet", lambda path: frame)  # pyarrow may not be there
+    (tmp_path / "m.parquet").touch()
+    found = read_manifest(tmp_path / "m.parquet")
+    assert [r.group for r in found] == ["1234567", "1234568", "12345678901", None]
+    assert [r.label for r in found] == ["1234567", "1234568", "12345678901", None]
+    assert [r.extra["score"] for r in found] == ["0.1", "1234567.25", "0", ""]
+
+
 def test_parquet(tmp_path: Path) -> None:
     """Protects parquet tables: gaps, whole numbers and text come out as from csv."""
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-from emozoo.data.manifest import IMAGES, MEDIA, Row, key, of_the_system
+from emozoo.data.manifest import IMAGES, MEDIA, Row, cell_text, key, of_the_system
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import canonical
 
@@ -109,7 +109,7 @@ def sheet(path: Path, number: int = 0) -> list[list[str]]:
         raise DatasetError(f"{path}: reading it needs openpyxl; run: pip install openpyxl") from e
 
     def text(cell: object) -> str:
-        return "" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell).strip()
+        return "" if cell is None else cell_text(cell).strip()
 
     try:
         book = load_workbook(path, read_only=True, data_only=True)
