@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -207,7 +208,7 @@ def _hash(path: str) -> str:
         if file.is_dir():
             total = hashlib.sha256()
             for p in sorted(q for q in file.iterdir() if q.is_file()):
-                total.update(p.name.encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
+                total.update(os.fsencode(p.name) + b"\0" + hashlib.sha256(p.read_bytes()).digest())
             return total.hexdigest()
         if not file.is_file():  # a pipe may never end
             return ""

@@ -299,6 +299,10 @@ def prepare(
         "part_rows": size,
         "rows_sha256": _rows_digest(manifest.rows),
     }
+    try:  # as the finished store will be read
+        store_check.meta({**plan, "source": str(manifest.root)})
+    except ValueError as error:
+        raise DatasetError(f"{one_line(manifest.root)}: cannot be made into a store: {error}") from error
     names = [os.path.relpath(r.path, manifest.root).replace(os.sep, "/") for r in manifest.rows]
     numbered = list(zip(manifest.rows, names, strict=True))
     for row, name in numbered:
@@ -340,7 +344,7 @@ def _rows_digest(rows: Sequence[Row]) -> str:
     total = hashlib.sha256()
     for r in rows:
         total.update(json.dumps([v for k, v in vars(r).items() if k not in ("path", "extra")]).encode())
-        total.update(os.path.basename(r.extra.get("sound", "")).encode())
+        total.update(os.fsencode(os.path.basename(r.extra.get("sound", ""))))
         if (labels := r.extra.get("va_file")) and os.path.isfile(labels):
             total.update(Path(labels).read_bytes())
     return total.hexdigest()

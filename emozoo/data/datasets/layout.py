@@ -159,7 +159,7 @@ def digest(*paths: Path) -> str:
 
 def shuffled(names: Iterable[str], seed: str) -> list[str]:
     """The names in an order that depends on the seed and on each name alone, never on the platform."""
-    return sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode()).hexdigest())
+    return sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode(errors="surrogatepass")).hexdigest())
 
 
 def fold_by_group(rows: Sequence[Row], folds: int, seed: str) -> list[int]:
