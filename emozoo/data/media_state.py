@@ -34,7 +34,7 @@ def content(path: str, sound: str | None = None) -> str:
 def _seen(row: Row) -> str:
     total = hashlib.sha256()
     for media in filter(None, (row.path, row.extra.get("sound"))):
-        with suppress(OSError):  # it is not there
+        with suppress(OSError, ValueError):  # it is not there, or no path at all
             for name in sorted(os.listdir(media)) if os.path.isdir(media) else [""]:
                 found = os.stat(os.path.join(media, name) if name else media)
                 total.update(os.fsencode(name) + f"\0{found.st_size} {found.st_mtime_ns}\n".encode())

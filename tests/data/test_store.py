@@ -23,6 +23,8 @@ from emozoo.data import datasets, doctor, faces, store
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.loading import read_row
+from emozoo.data.manifest import Row
+from emozoo.data.media_state import state_of, unchanged
 from emozoo.data.prepare import Result, _open_writer, cover_of, prepare
 from emozoo.data.store import Cover
 from emozoo.errors import UsageError, VideoError
@@ -365,6 +367,8 @@ def test_a_store_of_media_that_changed_is_said(tmp_path: Path) -> None:
     assert [r.id for r in datasets.load("store", tmp_path / "store")] == ["0", "1", "2", "f"]
     table = tmp_path / "store" / "rows.jsonl"
     lines = [json.loads(line) for line in table.read_text().splitlines()]
+    odd = Row("x", "a\0b", extra={"sound": "c\0d"})  # no path at all
+    assert unchanged(odd, state_of(odd))
     table.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "media"}) + "\n" for line in lines))
     assert run() == first
 
