@@ -71,6 +71,7 @@ def prepare(
         note(f"note: {alone}")
     for name in spec or []:
         check_name(name)
+    from emozoo.data.find import one_line
     from emozoo.data.prepare import cover_of
     from emozoo.data.prepare import prepare as run
 
@@ -83,7 +84,7 @@ def prepare(
     if made is None:
         return 0  # the process with rank 0 prints the result
     for file, reason in made.failed:
-        note(f"error: {file}: {reason}")
+        note(f"error: {one_line(file)}: {one_line(reason)}")
     if as_json:
         failed = [{"file": file, "reason": reason} for file, reason in made.failed]
         facts = {"store": made.folder, "items": made.items, "content_sha256": made.content_sha256}

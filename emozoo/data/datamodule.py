@@ -25,6 +25,7 @@ from emozoo.batch import Batch
 from emozoo.data import datasets, faces, splits, store
 from emozoo.data.clips import RawClip
 from emozoo.data.features import FeatureDataset, collate_features, feature_key
+from emozoo.data.find import one_line
 from emozoo.data.loading import (
     ClipDataset,
     ClipLoader,
@@ -253,7 +254,7 @@ class EmotionDataModule(L.LightningDataModule):
         parts = splits.assign(manifest, held, self.labels.usable, self.val_share, self.seed, on_test=self.val_on_test)
         self._summary = parts.summary
         warn = held.drawn or (stage in (None, "fit") and bool(parts.unused.keys() - {"test"}))
-        rank_zero_only(_log.log)(logging.WARNING if warn else logging.INFO, f"{self.root}: {self._summary}")
+        rank_zero_only(_log.log)(logging.WARNING if warn else logging.INFO, one_line(f"{self.root}: {self._summary}"))
         train = splits.subset(parts.train, self.subset, self.seed)
         read: list[tuple[Path, Sequence[Row]]] = [(self.root, manifest.rows)]
         read += [(resolve_path(s["root"]), further_rows(s, classes, self.labels)) for s in self.also]
@@ -441,7 +442,7 @@ class EmotionDataModule(L.LightningDataModule):
         """Counts the clips that could not be read, and warns: none is left out silently."""
         if skipped := self.take_skipped(batch):
             self.skipped += skipped
-            warnings.warn(f"{len(self.skipped)} unreadable so far, last: {self.skipped[-1]}", stacklevel=2)
+            warnings.warn(f"{len(self.skipped)} unreadable so far, last: {one_line(self.skipped[-1])}", stacklevel=2)
         return batch
 
 

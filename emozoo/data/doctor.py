@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 
 from emozoo.data import datasets, store
 from emozoo.data.examine import FileFacts, examine
+from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, some
 from emozoo.data.near import similar_pairs
 from emozoo.data.protocols import differences
@@ -68,7 +69,18 @@ class Report:
         from jinja2 import Environment, PackageLoader
 
         pages = Environment(loader=PackageLoader("emozoo"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        return pages.get_template("doctor.html").render(report=self, groups=self._groups())
+        shown = self._shown()
+        return pages.get_template("doctor.html").render(report=shown, groups=shown._groups())
+
+    def _shown(self) -> Report:
+        """The report with every text on one line of what can be printed: names of files and classes may be anything."""
+
+        def lines(findings: Sequence[Finding]) -> list[Finding]:
+            return [Finding(*map(one_line, (f.code, f.item, f.text, f.fix))) for f in findings]
+
+        classes = tuple(map(one_line, self.classes))
+        name = one_line(self.dataset)
+        return replace(self, dataset=name, findings=lines(self.findings), notes=lines(self.notes), classes=classes)
 
     def _groups(self) -> dict[tuple[str, str], list[Finding]]:
         groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
@@ -77,16 +89,16 @@ class Report:
         return groups
 
     def __str__(self) -> str:
-        n = len(self.findings)
+        n, shown = len(self.findings), self._shown()
         faults = "nothing wrong found" if n == 0 else f"{n} finding{'s' * (n > 1)}"
-        lines = [f"{self.dataset}: {self.items} items, {faults}; content sha256 {self.content_sha256[:16]}"]
-        lines += [f"classes in order: {', '.join(self.classes)}"] * bool(self.classes)
-        for (code, fix), found in self._groups().items():
+        lines = [f"{shown.dataset}: {self.items} items, {faults}; content sha256 {self.content_sha256[:16]}"]
+        lines += [f"classes in order: {', '.join(shown.classes)}"] * bool(shown.classes)
+        for (code, fix), found in shown._groups().items():
             lines += ["", f"{code} ({len(found)}): {fix}"]
             lines += [f"  {f.item}: {f.text}" for f in found[:MOST_LINES]]
             if len(found) > MOST_LINES:
                 lines.append(f"  and {len(found) - MOST_LINES} more; --json lists all")
-        lines += [""] * bool(self.notes) + [f"note: {f.text}" for f in self.notes]
+        lines += [""] * bool(self.notes) + [f"note: {f.text}" for f in shown.notes]
         return "\n".join(lines)
 
 

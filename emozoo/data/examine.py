@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,6 +13,7 @@ import numpy as np
 from emozoo.data import faces, store
 from emozoo.data.container import check_length
 from emozoo.data.manifest import Row
+from emozoo.data.media_state import content
 from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, VideoError
 
@@ -104,9 +104,7 @@ def _examine_file(job: _Job) -> FileFacts:
         face = any(len(detect(f)) for f in frames)
     hashes = np.array([h for _, h in pairs], np.uint64)
     if sha256 is None:
-        sha256 = _hash(path)
-        if audio_file is not None:
-            sha256 = hashlib.sha256(f"{sha256} {_hash(audio_file)}".encode()).hexdigest()
+        sha256 = content(path, audio_file)
     return FileFacts(sha256, size, thumbnails, hashes, faults, face)
 
 
@@ -198,20 +196,3 @@ def thumbnail(image: np.ndarray) -> tuple[np.ndarray, np.uint64] | None:
         return None
     steps = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     return small / norm, np.packbits(steps[:, 1:] > steps[:, :-1]).view(np.uint64)[0]
-
-
-def _hash(path: str) -> str:
-    """The sha256 of a file, or of the names and contents in a folder; an empty string if it cannot be read."""
-    file = Path(path)
-    try:
-        if file.is_dir():
-            total = hashlib.sha256()
-            for p in sorted(q for q in file.iterdir() if q.is_file()):
-                total.update(p.name.encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
-            return total.hexdigest()
-        if not file.is_file():  # a pipe may never end
-            return ""
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import dropwhile
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import IO, NamedTuple
@@ -89,15 +91,14 @@ def matching(pattern: Path) -> list[tuple[Path, Path]]:
     """The media that a pattern such as ``clips/**/*.mp4`` stands for, where the shell left it as it is; sorted.
 
     Each comes with its path below the part of the pattern that has no wildcard. A folder that matches stands for the
-    media in it. Hidden files, those of systems and results of earlier runs are passed over. Raises UsageError where
-    nothing matches.
+    media in it. Hidden files, those of systems and results of earlier runs are passed over; ``**`` looks through no
+    folder twice. Raises UsageError where nothing matches.
     """
     parts = pattern.parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     base = Path(*parts[:fixed])
     found: dict[str, tuple[Path, Path]] = {}  # by the real path: folder/** matches a file, and the folder that holds it
-    for name in sorted(glob.glob(str(pattern), recursive=True)):
-        path = Path(name)
+    for path in sorted(set(_expanded(base, parts[fixed:]))):
         if any(map(of_the_system, path.relative_to(base).parts)):
             continue
         if os.path.isdir(path):
@@ -113,14 +114,34 @@ def matching(pattern: Path) -> list[tuple[Path, Path]]:
     return sorted(found.values())
 
 
+def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What these parts of a pattern stand for below a folder: ``**`` for all folders, or at the end for the first."""
+    at = parts.index("**") if "**" in parts else len(parts)
+    rest = tuple(dropwhile("**".__eq__, parts[at:]))  # ``**/**`` is ``**``
+    found = [folder]
+    if at:
+        found = [Path(name) for name in glob.glob(os.path.join(glob.escape(str(folder)), *parts[:at]))]
+    for path in found:
+        if at == len(parts) or (not rest and path.is_dir()):
+            yield path
+        elif path.is_dir():
+            for inner, _ in _walk(path):
+                yield from _expanded(path / inner, rest)
+
+
 def is_pattern(path: Path) -> bool:
     """Whether a path is a pattern with wildcards, and no file of that very name exists."""
     return glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
 def read_list(file: IO[bytes]) -> list[Path]:
-    """Paths from a list: one on a line or, where the list has zero bytes (``find -print0``), between those."""
-    data = file.read()
+    """Paths from a list: one on a line or, where the list has zero bytes (``find -print0``), between those.
+
+    Raises UsageError for UTF-16.
+    """
+    data = file.read().removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError("-: the list on stdin is UTF-16, as Windows writes it: save it as UTF-8")
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [Path(os.fsdecode(name)) for name in names if name.strip()]
 
@@ -154,9 +175,29 @@ def _cut(name: str) -> str:
 
 def _media_in(root: Path) -> list[Path]:
     """Media files below a folder, relative to it, sorted. Raises OSError where the folder itself cannot be listed."""
+    with os.scandir(root):
+        pass
     found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
     made = 0
+    for inner, names in _walk(root):
+        for path in (inner / name for name in names if os.path.splitext(name)[1].lower() in MEDIA):
+            if is_ours(root / path):
+                made += 1
+            else:
+                found.append(path)
+    if made:
+        what = "1 image or video" if made == 1 else f"{made} images and videos"
+        _log.warning("%s: %s written by an earlier run passed over", one_line(root), what)
+    return sorted(found)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, relative to it, each once, with the names of the files in it.
+
+    What is hidden or of the system is passed over; folders that cannot be listed, and links to those looked through
+    already, are logged.
+    """
+    seen: set[tuple[int, int]] = set()
     folders, links = [Path()], list[Path]()
     while folders or links:
         inner = folders.pop() if folders else links.pop(0)  # links last: a folder is named by where it really lies
@@ -171,31 +212,29 @@ def _media_in(root: Path) -> list[Path]:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda e: e.name)
         except OSError as error:
-            if folder == root:
-                raise
             _log.warning("%s: cannot be listed (%s); passed over", one_line(folder), error.strerror)
             continue
+        names = []
         for entry in listed:
             if of_the_system(entry.name):
                 continue
-            path = inner / entry.name
             if os.path.isdir(folder / entry.name):
-                (links if entry.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in MEDIA:
-                if is_ours(root / path):
-                    made += 1
-                else:
-                    found.append(path)
-    if made:
-        what = "1 image or video" if made == 1 else f"{made} images and videos"
-        _log.warning("%s: %s written by an earlier run passed over", one_line(root), what)
-    return sorted(found)
+                (links if entry.is_symlink() else folders).append(inner / entry.name)
+            else:
+                names.append(entry.name)
+        yield inner, names
 
 
 def result_path(stem: Path, suffix: str) -> Path:
-    """Where a result is written: a path that is neither the media file itself nor another file of the user's."""
-    path = stem.with_name(stem.name + suffix)
-    return stem.with_name(f"{stem.name}.emozoo{suffix}") if path.exists() and not is_ours(path) else path
+    """Where a result is written: a path that is neither the media file itself nor another file of the user's.
+
+    Where the names are taken, ``.emozoo`` or ``.emozoo-2`` and so on stands before the suffix.
+    """
+    path, number = stem.with_name(stem.name + suffix), 0
+    while path.exists() and not is_ours(path):
+        number += 1
+        path = stem.with_name(f"{stem.name}.emozoo{f'-{number}' if number > 1 else ''}{suffix}")
+    return path
 
 
 def is_ours(path: Path) -> bool:

@@ -183,7 +183,7 @@ def _preload_one(job: tuple[Row, ClipSpec, tuple[int | None, ...]]) -> list[RawC
     try:
         with file_errors(row.path), ClipReader.of(row, spec) as reader:
             for draw in draws:
-                key = hashlib.sha1(f"{row.id}:{draw}".encode()).digest()
+                key = hashlib.sha1(f"{row.id}:{draw}".encode(errors="surrogatepass")).digest()
                 rng = None if draw is None else np.random.default_rng(int.from_bytes(key[:8], "big"))
                 found.append(reader.read(rng=rng))
                 if reader.is_still:

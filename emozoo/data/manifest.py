@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 from emozoo.errors import DatasetError
 from emozoo.labels import canonical
@@ -59,6 +64,29 @@ def of_the_system(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM
 
 
+@contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """A list or table of a user, open for reading: UTF-8, with or without a byte order mark, line ends as they are.
+
+    One called ``*.gz`` is unpacked. Raises DatasetError, also while it is read: the file cannot be read, is not UTF-8,
+    not gzip, or no csv file for ``csv``.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except UnicodeDecodeError as e:
+        raise DatasetError(f"{path}: not UTF-8 (it holds the byte {e.object[e.start]:#x}): save it as UTF-8") from e
+    except csv.Error as e:
+        raise DatasetError(f"{path}: not a csv file ({e})") from e
+    except (gzip.BadGzipFile, EOFError, zlib.error) as e:
+        raise DatasetError(f"{path}: not a gzip file, or cut off ({e}): fetch it again") from e
+    except DatasetError:  # of what is read from it
+        raise
+    except OSError as e:
+        raise DatasetError(f"{path}: cannot be read ({e.strerror})") from e
+
+
 def missing(text: str) -> bool:
     """Whether the text of a cell stands for no value: empty, ``NaN``, ``NA``, ``N/A``, ``null``, ``-``, ``?`` ...
 
@@ -69,6 +97,15 @@ def missing(text: str) -> bool:
     """
     text = text.strip()
     return text == "None" or text.lower() in MISSING
+
+
+def cell_text(value: object) -> str:
+    """A value of a parquet or Excel cell as text, with all its digits.
+
+    >>> cell_text(7.0), cell_text(1234567.0), cell_text(0.25)
+    ('7', '1234567', '0.25')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def plain_name(name: str) -> str:
@@ -293,7 +330,8 @@ def _class_file(root: Path) -> tuple[str, ...]:
     file = root / "classes.txt"
     if not file.is_file():
         return ()
-    listed = tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    with text_file(file) as opened:
+        listed = tuple(line.strip() for line in opened.read().splitlines() if line.strip())
     seen: dict[str, str] = {}
     for name in listed:
         if (before := seen.setdefault(_class_key(name), name)) is not name:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -20,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -29,7 +30,8 @@ from typing import Any
 from emozoo import files, hub, registry
 from emozoo.data import datasets, faces, store, store_check
 from emozoo.data.find import one_line
-from emozoo.data.manifest import Row
+from emozoo.data.manifest import Row, some
+from emozoo.data.media_state import state_of, unchanged
 from emozoo.data.pack import pack
 from emozoo.data.store import Cover
 from emozoo.errors import DatasetError, EmozooError, UsageError, VideoError
@@ -43,6 +45,8 @@ CHUNK_BYTES = 64 << 20
 _WAIT_S = 0.5
 
 Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)  # without a handler of the user's, one plain line on stderr
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def _write_part(part: _Part) -> int:
     lines = []
     for n, (row, file) in enumerate(part.rows):
         part.at_work.write_text(str(n))
-        line, sidecar = _line_of(row, file), row.extra.get("va_file")
+        line = {**_line_of(row, file), "media": state_of(row)}
+        sidecar = row.extra.get("va_file")
         item = dict.fromkeys(store.LEAVES, b"")
         error = None
         try:
@@ -272,7 +277,7 @@ def prepare(
         What was made; None in the processes that only help (rank > 0).
 
     Raises:
-        UsageError: ``out`` holds something else, or a store of other data or settings.
+        UsageError: ``out`` holds something else, or a store of other data or settings, or of media that have changed.
         DatasetError: the data set cannot be read, or nothing comes from the other processes.
     """
     rank, world = launched()
@@ -299,6 +304,10 @@ def prepare(
         "part_rows": size,
         "rows_sha256": _rows_digest(manifest.rows),
     }
+    try:  # as the finished store will be read
+        store_check.meta({**plan, "source": str(manifest.root)})
+    except ValueError as error:
+        raise DatasetError(f"{one_line(manifest.root)}: cannot be made into a store: {error}") from error
     names = [os.path.relpath(r.path, manifest.root).replace(os.sep, "/") for r in manifest.rows]
     numbered = list(zip(manifest.rows, names, strict=True))
     for row, name in numbered:
@@ -313,12 +322,18 @@ def prepare(
         if rank:
             return None
         shutil.rmtree(work, ignore_errors=True)
+        if changed := _changed(numbered, store.Store(folder).lines):
+            raise UsageError(
+                f"{folder} was made before {_files(changed)} changed: use it as it is (--root {folder}), delete it to "
+                "prepare it anew, or choose another --out"
+            )
         return _result(folder, out)
     parts = [
         _Part(n, tuple(numbered[at : at + size]), cover, str(work))
         for n, at in enumerate(range(0, len(numbered), size))
     ]
     with _alone(folder, rank, world):
+        _drop_changed(folder, parts if rank == 0 else parts[rank::world])
         there = sum(len(p.rows) for p in parts if p.folder.is_dir())
         progress(there, len(numbered))
 
@@ -340,10 +355,35 @@ def _rows_digest(rows: Sequence[Row]) -> str:
     total = hashlib.sha256()
     for r in rows:
         total.update(json.dumps([v for k, v in vars(r).items() if k not in ("path", "extra")]).encode())
-        total.update(os.path.basename(r.extra.get("sound", "")).encode())
+        total.update(os.fsencode(os.path.basename(r.extra.get("sound", ""))))
         if (labels := r.extra.get("va_file")) and os.path.isfile(labels):
             total.update(Path(labels).read_bytes())
     return total.hexdigest()
+
+
+def _changed(rows: Sequence[tuple[Row, str]], lines: Sequence[dict[str, Any]]) -> list[str]:
+    """The files of rows whose media have changed since these lines of the table were written."""
+    return [file for (row, file), line in zip(rows, lines, strict=False) if not unchanged(row, line.get("media"))]
+
+
+def _files(names: Sequence[str]) -> str:
+    return f"{len(names)} of its files ({some(map(one_line, names), 3)})"
+
+
+def _drop_changed(folder: Path, parts: Sequence[_Part]) -> None:
+    """Takes away parts of an earlier run whose media have changed since, and says so."""
+    if any(folder.glob("*.bin")):  # it was killed while it joined them: they are no longer whole
+        return
+    found: list[str] = []
+    for part in parts:
+        with suppress(FileNotFoundError):  # not made yet, or taken away by another process
+            table = (part.folder / store.ROWS).read_text(encoding="utf-8").rstrip("\n").split("\n")
+            if changed := _changed(part.rows, [json.loads(line) for line in table]):
+                found += changed
+                old = f"old-{part.number:05d}-{socket.gethostname()}-{os.getpid()}"
+                shutil.rmtree(part.folder.rename(part.folder.with_name(old)))
+    if found:
+        _log.warning("%s: %s changed since they were read, and are read anew", folder, _files(found))
 
 
 def _agree(folder: Path, plan: dict[str, Any]) -> None:

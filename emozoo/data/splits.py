@@ -207,7 +207,7 @@ def _file(row: Row, folders: dict[str, str]) -> str:
 
 def fold_of(group: str, folds: int) -> int:
     """The fold, 0-based, that a person belongs to: a hash of the name, so that it never depends on order or count."""
-    return int(hashlib.sha1(f"fold:{group}".encode()).hexdigest(), 16) % folds
+    return int(hashlib.sha1(f"fold:{group}".encode(errors="surrogatepass")).hexdigest(), 16) % folds
 
 
 def people(manifest: Manifest) -> dict[str, list[Row]]:

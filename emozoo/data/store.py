@@ -70,7 +70,7 @@ def digest(item: Item) -> str:
 def total_digest(parts: Iterable[tuple[str, str | None, str]]) -> str:
     """sha256 of a whole data set from (id, label, sha256) of its items, independent of their order."""
     lines = sorted(f"{name}\t{label or ''}\t{sha256}" for name, label, sha256 in parts)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 def encode(image: np.ndarray, most: tuple[int, int], interpolation: str) -> bytes:

@@ -129,6 +129,9 @@ def line(found: Any, classes: int) -> None:
     labels, error = found["labels"], found["error"]
     _need(labels is None or (_is_text(labels) and _LABELS.fullmatch(labels) is not None), "its labels are no file name")
     _need(_is_text(found.get("sha256")), "it has no sha256")
+    media = found.get("media")
+    good = media is None or (isinstance(media, dict) and all(_is_text(media.get(k)) for k in ("seen", "sha256")))
+    _need(good, "its media have no state")
     _need(error is None or isinstance(error, dict), "its error is no table")
     if error is not None:
         _need(_is_text(error.get("code")) and _is_any_text(error.get("reason")), "its error has no code and reason")

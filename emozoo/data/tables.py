@@ -32,6 +32,7 @@ from emozoo.data.manifest import (
     Finding,
     Manifest,
     Row,
+    cell_text,
     class_names,
     key,
     missing,
@@ -41,6 +42,7 @@ from emozoo.data.manifest import (
     some,
     split_key,
     split_name,
+    text_file,
     understood_splits,
     unique_ids,
 )
@@ -163,12 +165,8 @@ def read_va(path: Path | str) -> np.ndarray:
     ManifestError for a line that is no such pair.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except OSError as e:
-        raise DatasetError(f"{path}: per-frame labels cannot be read ({e.strerror})") from e
-    except UnicodeDecodeError as e:
-        raise DatasetError(f"{path}: not UTF-8 at byte {e.start}: save it as UTF-8") from e
+    with text_file(path) as file:
+        lines = file.read().rstrip().splitlines()
     values = np.full((max(len(lines) - 1, 0), 2), np.nan, np.float32)
     for i, line in enumerate(lines[1:]):
         try:
@@ -304,8 +302,7 @@ def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
         frame = frame.astype(object).where(frame.notna(), "")
         yield 1, [str(c) for c in frame.columns]
         for i, cells in enumerate(frame.itertuples(index=False)):
-            # A column of whole numbers with gaps comes as floats: 7.0 is the person 7.
-            yield i + 2, [f"{v:g}" if isinstance(v, float) and v.is_integer() else str(v) for v in cells]
+            yield i + 2, [cell_text(v) for v in cells]  # a column of whole numbers with gaps comes as floats
         return
     try:
         with path.open("rb") as raw:
@@ -313,18 +310,11 @@ def read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
     except OSError as e:
         raise DatasetError(f"{path}: cannot be read ({e.strerror})") from e
     _refuse_foreign(path, head)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(f, skipinitialspace=True)
-            for cells in reader:
-                if any(map(str.strip, cells)):  # spreadsheets write rows of nothing but commas
-                    yield reader.line_num, cells
-    except UnicodeDecodeError as e:
-        raise DatasetError(f"{path}: not UTF-8 at byte {e.start}: save it as UTF-8") from e
-    except csv.Error as e:
-        raise DatasetError(f"{path}: not a csv file ({e})") from e
-    except OSError as e:
-        raise DatasetError(f"{path}: cannot be read ({e.strerror})") from e
+    with text_file(path) as file:
+        reader = csv.reader(file, skipinitialspace=True)
+        for cells in reader:
+            if any(map(str.strip, cells)):  # spreadsheets write rows of nothing but commas
+                yield reader.line_num, cells
 
 
 def _separated(header: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from emozoo.callbacks import SaveWeights
 from emozoo.data import datasets, doctor, protocols
 from emozoo.data.clips import ClipReader
 from emozoo.data.datamodule import EmotionDataModule
+from emozoo.data.datasets import layout
 from emozoo.data.manifest import Manifest
 from emozoo.data.prepare import prepare
 from emozoo.data.store import Cover
@@ -379,6 +380,16 @@ def test_official_table_of_ten_splits(tmp_path: Path) -> None:
     assert not absent(m)
     with pytest.raises(DatasetError, match="no split 03"):
         datasets.load("videoemotion8:split_03", tmp_path)
+
+
+def test_numbers_of_a_sheet_keep_their_digits(tmp_path: Path) -> None:
+    """Protects ids that are large numbers in an xlsx file: none is rounded to that of its neighbor."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["id", 7.0, 2000001.0, 1234567.25, 1234567.5, 0.1, 1e20, None])
+    book.save(tmp_path / "t.xlsx")
+    texts = ["id", "7", "2000001", "1234567.25", "1234567.5", "0.1", "1" + "0" * 20, ""]
+    assert layout.sheet(tmp_path / "t.xlsx") == [texts]
 
 
 # --- Aff-Wild2 -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -345,6 +346,18 @@ def test_preloading_changes_nothing_that_is_read(table: Path) -> None:
     a = torch.cat([b.inputs["face"] for b in plain.test_dataloader()])
     b = torch.cat([b.inputs["face"] for b in preloaded.test_dataloader()])
     assert torch.equal(a, b)
+
+
+def test_names_that_are_no_text_are_data_like_any_other(make_images: Callable[[int], Path]) -> None:
+    """Protects training on files whose names have bytes of another encoding: they are divided, drawn and read."""
+    root = make_images(6)
+    for file in sorted(root.rglob("*.png")):
+        os.rename(file, os.fsencode(file.parent) + b"/caf\xe9" + os.fsencode(file.name))
+    dm = EmotionDataModule("folder", root, spec=SPEC.with_detector("cascade"), batch_size=4, preload=1, num_workers=0)
+    dm.setup("fit")
+    found = [i for b in dm.train_dataloader() for i in b.meta["id"]]
+    assert len(found) == 8
+    assert all("caf\udce9" in i for i in found)
 
 
 def trainer(**options: Any) -> L.Trainer:

@@ -1,12 +1,14 @@
 """The data doctor: every kind of fault is found, named and given a cure; an audio data set gets no finding."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from emozoo.commands import data
 from emozoo.data import doctor
 from emozoo.errors import DatasetError, UsageError
 
@@ -220,3 +222,25 @@ def test_page_escapes_what_the_data_set_contains(tmp_path: Path) -> None:
     assert "x &amp; y" in page
     for finding in report.findings:
         assert f"<h2>{finding.code} (" in page
+
+
+def test_names_are_printed_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects terminals and reports from names of files: escapes, line breaks and bytes that are no text are printed
+    as backslash escapes, and programs read them as they are."""
+    root = tmp_path / "data\x1b[0m"
+    for name in (b"two\nduplicate: forged.png", b"\x1b[31mred.png", b"caf\xe9.png", b"\xe9\n/a.txt"):
+        path = Path(os.fsdecode(os.fsencode(root / "c\nd") + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name)
+    image(root / "c\nd" / "frames" / "1.png", 1)
+    os.rename(os.fsencode(root / "c\nd" / "frames" / "1.png"), os.fsencode(root / "c\nd" / "frames") + b"/1\xe9.png")
+    assert data.check(str(root), html=tmp_path / "r.html") == 1
+    printed = capsys.readouterr().out
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    for text in (printed, page):
+        assert not any(c not in "\n\t" and not c.isprintable() for c in text)
+        for name in (r"c\nd/two\nduplicate: forged", r"c\nd/\x1b[31mred", r"c\nd/caf\udce9", r"c\nd/\udce9\n/a.txt"):
+            assert name in text
+    assert r"data\x1b[0m: 5 items" in printed
+    items = {f["item"] for f in doctor.check(root).to_dict()["findings"]}
+    assert {"c\nd/two\nduplicate: forged", "c\nd/\x1b[31mred", "c\nd/caf\udce9"} <= items

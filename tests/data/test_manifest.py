@@ -1,11 +1,13 @@
 """Manifests: what a user's table may look like, and what is said of one that cannot be used."""
 
+import gzip
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from emozoo.data.datasets import boxes, layout, videolists
 from emozoo.data.tables import read_manifest, read_va
 from emozoo.errors import DatasetError, ManifestError
 
@@ -119,6 +121,40 @@ def test_class_order_file(tmp_path: Path) -> None:
         read_manifest(table(tmp_path, "path,label\na.jpg,boredom\n"))
 
 
+@pytest.mark.parametrize("name", ["classes.txt", "a.va.csv", "lists.json", "boxes.csv", "votes.csv"])
+def test_text_of_another_encoding_is_named(tmp_path: Path, name: str) -> None:
+    """Protects readable errors: a file that Windows saved in its own encoding is named, with what to do."""
+    manifest = table(tmp_path, "path,label\na.jpg,froh\n")
+    (tmp_path / name).write_bytes("überrascht\nfroh\n".encode("cp1252"))
+    readers = {
+        "classes.txt": lambda: read_manifest(manifest),
+        "a.va.csv": lambda: read_va(tmp_path / name),
+        "lists.json": lambda: videolists._from_json(tmp_path / name, ("a",)),
+        "boxes.csv": lambda: boxes.read_boxes(tmp_path / name, ("a",)),
+        "votes.csv": lambda: layout.sheet(tmp_path / name),
+    }
+    with pytest.raises(DatasetError, match=rf"{name}: not UTF-8 \(it holds the byte 0xfc\): save it as UTF-8"):
+        readers[name]()
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
+    """Protects readable errors for a list of boxes that is cut off, or was never packed."""
+    path = tmp_path / "boxes.csv.gz"
+    packed = gzip.compress(b"train/a/1.png,0,1,2,3,4\n" * 9)
+    for data in (packed[:-9], b"train/a/1.png,0,1,2,3,4\n", packed[:15] + b"\xff" + packed[16:]):
+        path.write_bytes(data)
+        with pytest.raises(DatasetError, match=r"boxes\.csv\.gz: not a gzip file, or cut off"):
+            boxes.read_boxes(path, ("a",))
+
+
+def test_lists_may_begin_with_a_mark(tmp_path: Path) -> None:
+    """Protects annotations that Windows saved, with a byte order mark before them."""
+    (tmp_path / "l.json").write_text(
+        '\ufeff{"database": {"v": {"subset": "training", "annotations": {"label": "a"}}}}', encoding="utf-8"
+    )
+    assert videolists._from_json(tmp_path / "l.json", ("a",)) == {"a/v": ("a", "train", ("v",))}
+
+
 def test_ids_are_unique(tmp_path: Path) -> None:
     """Protects keys: no basenames, no two items under one id."""
     m = read_manifest(
@@ -166,6 +202,21 @@ def test_per_frame_labels(tmp_path: Path) -> None:
         with pytest.raises(ManifestError) as e:
             read_va(table(tmp_path, "valence,arousal\n0,0\n" + bad, "bad.va.csv"))
         assert e.value.line == 3
+
+
+def test_large_numbers_of_parquet_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects people and classes that are numbers of seven digits and more in a column with gaps."""
+    import pandas as pd
+
+    numbers = [1234567.0, 1234568.0, 12345678901.0, None]
+    names = [f"{i}.mp4" for i in range(len(numbers))]
+    frame = pd.DataFrame({"path": names, "label": numbers, "subject": numbers, "score": [0.1, 1234567.25, -0.0, None]})
+    monkeypatch.setattr(pd, "read_parquet", lambda path: frame)  # pyarrow may not be there
+    (tmp_path / "m.parquet").touch()
+    found = read_manifest(tmp_path / "m.parquet")
+    assert [r.group for r in found] == ["1234567", "1234568", "12345678901", None]
+    assert [r.label for r in found] == ["1234567", "1234568", "12345678901", None]
+    assert [r.extra["score"] for r in found] == ["0.1", "1234567.25", "0", ""]
 
 
 def test_parquet(tmp_path: Path) -> None:

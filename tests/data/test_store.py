@@ -23,6 +23,8 @@ from emozoo.data import datasets, doctor, faces, store
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.loading import read_row
+from emozoo.data.manifest import Row
+from emozoo.data.media_state import state_of, unchanged
 from emozoo.data.prepare import Result, _open_writer, cover_of, prepare
 from emozoo.data.store import Cover
 from emozoo.errors import UsageError, VideoError
@@ -30,6 +32,7 @@ from emozoo.spec import AudioSpec, ClipSpec, StreamSpec
 from emozoo.synthemo import generate
 from emozoo.zoo import load
 
+CROPS = Cover.of([ClipSpec({"face": StreamSpec("frame", (16, 16))}, clips=1, sampling="segments", window_s=1.0)])
 MODELS = ("ceflnet", "caer_cross_attention", "recursive_joint_attention", "dfan")
 
 
@@ -298,6 +301,76 @@ def test_goes_on_after_a_kill(ten: tuple[Path, str], tmp_path: Path) -> None:
     assert (last.items, last.content_sha256, counts[0]) == (10, expected, 8)
     assert not (out / ".prepare").exists()
     assert doctor.check(out).content_sha256 == expected
+
+
+class Stopped(Exception):
+    """Ends a run in its middle."""
+
+
+def test_media_that_changed_are_read_anew_when_a_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Protects from stores of old and new media: what an earlier run read and what changed since is read again."""
+    data = [tmp_path / "data" / "a" / f"{i}.png" for i in range(4)]
+    for file in data:
+        trees.image(file)
+    data[0].write_bytes(b"broken")
+    data[3].write_bytes(b"broken, too")
+
+    def stop(done: int, of: int) -> None:
+        if done == 3:
+            raise Stopped
+
+    def run(name: str, progress: Callable[[int, int], None] = lambda done, of: None) -> Result:
+        made = prepare("folder", tmp_path / "data", tmp_path / name, cover=CROPS, workers=1, progress=progress)
+        assert made is not None
+        return made
+
+    with pytest.raises(Stopped):
+        run("store", stop)
+    trees.image(data[0])
+    os.utime(data[1])  # the same content at another time is no change
+    kept = os.stat(tmp_path / "store" / ".prepare" / "part-00001" / "rows.jsonl").st_mtime_ns
+    with pytest.raises(Stopped):
+        run("store", stop)
+    assert "1 of its files (a/0.png) changed since they were read, and are read anew" in caplog.text
+    assert os.stat(tmp_path / "store" / ".prepare" / "part-00001" / "rows.jsonl").st_mtime_ns == kept
+    caplog.clear()
+    last, fresh = run("store"), run("fresh")
+    assert (last.failed, last.content_sha256) == (fresh.failed, fresh.content_sha256)
+    assert [file for file, _ in last.failed] == ["a/3.png"]
+    assert caplog.text == ""
+
+
+def test_a_store_of_media_that_changed_is_said(tmp_path: Path) -> None:
+    """Protects from a store of other media than lie there: a bad file that was mended, a video that was replaced and
+    an audio file are named; a finished store is never taken away, and one without states is read as before."""
+    for i in range(3):
+        trees.image(tmp_path / "data" / f"{i}.png")
+    trees.frames(tmp_path / "data" / "f", range(3))
+    trees.film(tmp_path / "data" / "s.wav", seconds=0.3)
+    (tmp_path / "data" / "2.png").write_bytes(b"broken")
+    (tmp_path / "data" / "manifest.csv").write_text("path,label,sound\n0.png,a,\n1.png,a,\n2.png,a,\nf,a,s.wav\n")
+
+    def run() -> Result | None:
+        return prepare("csv", tmp_path / "data", tmp_path / "store", cover=CROPS, workers=1)
+
+    first = run()
+    assert first is not None
+    assert [file for file, _ in first.failed] == ["2.png"]
+    shutil.copytree(tmp_path / "data", tmp_path / "copy", copy_function=shutil.copyfile)  # all at other times
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "copy").rename(tmp_path / "data")
+    assert run() == first
+    trees.image(tmp_path / "data" / "2.png")
+    trees.film(tmp_path / "data" / "s.wav", seconds=0.4)
+    with pytest.raises(UsageError, match=r"made before 2 of its files \(2\.png, f\) changed: use it .*delete it"):
+        run()
+    assert [r.id for r in datasets.load("store", tmp_path / "store")] == ["0", "1", "2", "f"]
+    table = tmp_path / "store" / "rows.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    odd = Row("x", "a\0b", extra={"sound": "c\0d"})  # no path at all
+    assert unchanged(odd, state_of(odd))
+    table.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "media"}) + "\n" for line in lines))
+    assert run() == first
 
 
 def test_two_processes_share_the_work(ten: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

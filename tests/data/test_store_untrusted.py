@@ -253,6 +253,10 @@ def test_odd_names_are_stored_or_refused_before_the_work(tmp_path: Path) -> None
     with pytest.raises(DatasetError, match=r"0\.png: cannot be put into a store"):
         prepare("folder", tmp_path / "1", tmp_path / "out1", cover=cover, workers=1)
     assert not (tmp_path / "out1").exists()
+    (tmp_path / "2").rename(tmp_path / "\x1b[2J")
+    with pytest.raises(DatasetError, match=r"/\\x1b\[2J: cannot be made into a store"):
+        prepare("folder", tmp_path / "\x1b[2J", tmp_path / "out2", cover=cover, workers=1)
+    assert not (tmp_path / "out2").exists()
 
 
 def test_a_number_that_the_store_does_not_have(made: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from emozoo import files
 from emozoo.data.datasets.layout import lines, missing, subfolder, whole_image
-from emozoo.data.manifest import IMAGES, VIDEOS, Manifest, Row
+from emozoo.data.manifest import IMAGES, VIDEOS, Manifest, Row, text_file
 from emozoo.errors import DatasetError
 
 CHALLENGE = "VA_Estimation_Challenge"
@@ -78,7 +78,8 @@ def _row(media_root: Path, video: str, split: str, videos: Mapping[str, str], la
 def _aligned(labels: Path, faces: Path) -> Path:
     """The file of labels itself or, where images are missing between, a copy without the lines of those."""
     numbers = _numbers(faces)
-    header, *values = labels.read_text(encoding="utf-8-sig").splitlines() or [""]
+    with text_file(labels) as file:
+        header, *values = file.read().splitlines() or [""]
     if numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= len(values):
         return labels
     if numbers[0] < 1:

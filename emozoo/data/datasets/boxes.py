@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
 from emozoo.data.datasets.layout import Box
-from emozoo.data.manifest import key
+from emozoo.data.manifest import key, text_file
 from emozoo.errors import ManifestError
 from emozoo.labels import canonical
 
@@ -21,8 +20,7 @@ def read_boxes(path: Path, classes: Sequence[str]) -> dict[str, tuple[str, str, 
     """
     official = {canonical(c): i for i, c in enumerate(classes)}
     found: dict[str, tuple[str, str, Box]] = {}
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as f:
+    with text_file(path) as f:
         for number, cells in enumerate(csv.reader(f), 1):
             if not cells:
                 continue

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emozoo.data.datasets.layout import missing, subfolder, within
-from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality
+from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality, text_file
 from emozoo.errors import DatasetError, ManifestError
 
 CLASSES = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad")
@@ -65,7 +65,7 @@ def _votes(root: Path, view: str) -> Mapping[str, tuple[float, ...]]:
     if not path.is_file():
         raise DatasetError(f"{path}: crema_d:{view} needs this table of the repository; put it there, or take crema_d")
     found = {}
-    with path.open(newline="", encoding="utf-8-sig") as f:
+    with text_file(path) as f:
         for number, cells in enumerate(csv.DictReader(f, restval=""), 2):
             try:
                 if cells[""].startswith(VIEWS[view]):

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from emozoo import files
-from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality
+from emozoo.data.manifest import Manifest, Row, normalize_votes, plurality, text_file
 from emozoo.data.tables import read_manifest
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import BASIC7, FERPLUS8, canonical
@@ -127,7 +127,7 @@ def _fer2013(root: Path) -> Manifest:
 
 def _cells(path: Path, needed: set[str]) -> Iterator[dict[str, str]]:
     """The lines of a table whose header may have spaces behind its commas, as one of Kaggle's copies has."""
-    with path.open(newline="", encoding="utf-8-sig") as f:
+    with text_file(path) as f:
         reader = csv.DictReader(f, skipinitialspace=True, restval="")  # a line that is cut has empty cells
         if missing := needed - set(reader.fieldnames or ()):
             raise ManifestError(path, 1, f"the header lacks {', '.join(sorted(missing))}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-from emozoo.data.manifest import IMAGES, MEDIA, Row, key, of_the_system
+from emozoo.data.manifest import IMAGES, MEDIA, Row, cell_text, key, of_the_system, text_file
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import canonical
 
@@ -91,17 +91,14 @@ def whole_image(path: Path) -> Box | None:
 
 def lines(path: Path) -> list[tuple[int, str]]:
     """Number and text of every line that is not blank; the last may lack its newline."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise DatasetError(f"{path}: not UTF-8 at byte {e.start}: save it as UTF-8") from e
-    return [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    with text_file(path) as file:
+        return [(i, line.strip()) for i, line in enumerate(file.read().splitlines(), 1) if line.strip()]
 
 
 def sheet(path: Path, number: int = 0) -> list[list[str]]:
     """The cells of a csv file, or of one sheet of an xlsx file (0-based; needs openpyxl), as text; 7.0 is ``7``."""
     if path.suffix.lower() == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as f:
+        with text_file(path) as f:
             return [[c.strip() for c in cells] for cells in csv.reader(f)]
     try:
         from openpyxl import load_workbook
@@ -109,7 +106,7 @@ def sheet(path: Path, number: int = 0) -> list[list[str]]:
         raise DatasetError(f"{path}: reading it needs openpyxl; run: pip install openpyxl") from e
 
     def text(cell: object) -> str:
-        return "" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell).strip()
+        return "" if cell is None else cell_text(cell).strip()
 
     try:
         book = load_workbook(path, read_only=True, data_only=True)
@@ -162,7 +159,7 @@ def digest(*paths: Path) -> str:
 
 def shuffled(names: Iterable[str], seed: str) -> list[str]:
     """The names in an order that depends on the seed and on each name alone, never on the platform."""
-    return sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode()).hexdigest())
+    return sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode(errors="surrogatepass")).hexdigest())
 
 
 def fold_by_group(rows: Sequence[Row], folds: int, seed: str) -> list[int]:

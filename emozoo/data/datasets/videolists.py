@@ -36,7 +36,7 @@ from emozoo.data.datasets.layout import (
     shuffled,
     subfolder,
 )
-from emozoo.data.manifest import Manifest, Row, key, unique_ids
+from emozoo.data.manifest import Manifest, Row, key, text_file, unique_ids
 from emozoo.errors import DatasetError, ManifestError
 from emozoo.labels import EKMAN6
 
@@ -119,7 +119,8 @@ def _from_lists(files: Sequence[Path], classes: Sequence[str]) -> Split:
 
 def _from_json(path: Path, classes: Sequence[str]) -> Split:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["database"]
+        with text_file(path) as file:
+            entries = json.load(file)["database"]
         parts = {"training": "train", "validation": "test"}
         found: Split = {}
         for video, entry in entries.items():
