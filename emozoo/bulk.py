@@ -10,9 +10,7 @@ Results may also lie in object storage: then a journal is a row of objects, each
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -84,13 +82,10 @@ def find_sources(paths: Sequence[Path], out: Path | None = None) -> list[Source]
 
 
 def _list_on_stdin() -> list[Path]:
-    """The paths on stdin; a list that Windows wrote has a mark at its beginning. Raises UsageError without any."""
+    """The paths on stdin. Raises UsageError without any."""
     if sys.stdin is None:
         raise UsageError("-: stdin is closed: give a list of paths on it, as `ls clips/*.mp4 | emozoo predict -` does")
-    data = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        data = data.decode("utf-16", errors="replace").encode()
-    if found := find.read_list(io.BytesIO(data)):
+    if found := find.read_list(sys.stdin.buffer):
         return found
     raise UsageError("-: no path on stdin: give one on each line, as `ls clips/*.mp4` does")
 

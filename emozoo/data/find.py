@@ -137,11 +137,11 @@ def is_pattern(path: Path) -> bool:
 def read_list(file: IO[bytes]) -> list[Path]:
     """Paths from a list: one on a line or, where the list has zero bytes (``find -print0``), between those.
 
-    Raises UsageError for UTF-16.
+    A list that Windows wrote may begin with a mark, or be UTF-16.
     """
     data = file.read().removeprefix(codecs.BOM_UTF8)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UsageError("-: the list on stdin is UTF-16, as Windows writes it: save it as UTF-8")
+        data = data.decode("utf-16", errors="replace").encode()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [Path(os.fsdecode(name)) for name in names if name.strip()]
 
