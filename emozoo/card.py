@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from emozoo import hub, registry
+from emozoo import files, hub, registry
 from emozoo.spec import KINDS
 
 _LICENCE = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -93,6 +93,8 @@ def private(value: Any) -> Any:
         return [private(v) for v in value]
     if isinstance(value, os.PathLike):
         return private(os.fspath(value))
+    if isinstance(value, str) and files.has_controls(value):  # a config holds text alone, names of files may be none
+        return private(ascii(value)[1:-1])
     if isinstance(value, str) and re.match(r"/|~|[A-Za-z]:[\\/]|\\\\|file:", value):
         return "…/" + re.split(r"[\\/]", value.rstrip("\\/"))[-1]
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

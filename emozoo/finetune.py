@@ -24,6 +24,7 @@ from emozoo.data import datasets
 from emozoo.data.clips import RawClip
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.examine import FileFacts, thumbnail
+from emozoo.data.find import one_line
 from emozoo.data.images import is_image
 from emozoo.data.manifest import Finding, Manifest, plain_name, some
 from emozoo.data.near import similar_pairs
@@ -254,7 +255,7 @@ def finetune(
     kind = "csv" if data.is_file() or (data / "manifest.csv").is_file() else "folder"
     manifest = datasets.load(kind, data)
     for finding in manifest.findings:
-        _log.warning("%s: %s: %s", data, finding.item, finding.text)
+        _log.warning("%s", one_line(f"{data}: {finding.item}: {finding.text}"))
     if len(manifest.classes) < 2:
         raise DatasetError(
             f"{data}: fine-tuning needs at least two classes, found {len(manifest.classes)}; make one folder per class"
@@ -290,7 +291,7 @@ def finetune(
     unreadable = _leave_out_unreadable(dm, data)
     found = checks(manifest, dm)
     for finding in found:
-        _log.warning("%s: %s; %s", data, finding.text, finding.fix)
+        _log.warning("%s", one_line(f"{data}: {finding.text}; {finding.fix}"))
     go_on = before is not None and before["unreadable"] == sorted(unreadable)
     if last.is_file() and resume and not go_on:
         changed = sorted(set(before["unreadable"]) ^ set(unreadable)) if before is not None else []
@@ -367,7 +368,7 @@ def finetune(
         grouped=any(r.group for r in manifest.rows),
     )
     page = out / "report.html"
-    files.write_atomic(page, report.to_html().encode())
+    files.write_atomic(page, report.to_html().encode(errors="backslashreplace"))
     metrics = report.metrics()
     return {
         "folder": str(out),

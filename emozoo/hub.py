@@ -491,7 +491,7 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     data = save_tensors({k: stored(v.detach().cpu()) for k, v in state.items()})
     digest = sha256_of(data)
     text = json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n"
-    write_atomic(folder / CARD, card.encode())
-    write_atomic(folder / CONFIG, text.encode())
+    write_atomic(folder / CARD, card.encode(errors="backslashreplace"))
+    write_atomic(folder / CONFIG, text.encode(errors="backslashreplace"))
     write_atomic(folder / WEIGHTS, data)
     return digest

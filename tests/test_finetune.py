@@ -248,6 +248,19 @@ def test_files_of_somebody_else_are_not_replaced(data: Path, tmp_path: Path, nam
     assert (tmp_path / "own" / name).read_text() == '{"mine": 1}'
 
 
+def test_names_that_are_no_text(data: Path, tmp_path: Path) -> None:
+    """Protects a training from bytes in the names of its data and its weights that are no text: what it made loads."""
+    start, own = (tmp_path / os.fsdecode(name) for name in (b"w\xe9\x1b[31m", b"d\xe9"))
+    load("emotion_fan").save(start)
+    try:
+        data.rename(own)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    finetune(str(start), own / "own.csv", tmp_path / "out", epochs=1, device="cpu")
+    assert load(tmp_path / "out").classes == ("angry", "calm")
+    assert "\x1b" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("stored", [[1, 2], {"callbacks": 3, "epoch": 1}, {"callbacks": {}, "epoch": "x"}, "text"])
 def test_a_checkpoint_of_another_program_is_named(
     tmp_path: Path, stored: Any, caplog: pytest.LogCaptureFixture

@@ -23,7 +23,7 @@ from pickles import Evil
 from safetensors.torch import save_file
 
 from emozoo import files, hub, labels, registry, summary
-from emozoo.benchmark import prediction_files
+from emozoo.benchmark import prediction_files, report
 from emozoo.benchmark.formatting import markdown_table
 from emozoo.benchmark.records import Result
 from emozoo.card import card
@@ -457,6 +457,11 @@ def test_every_table_is_safe_to_open(tmp_path: Path) -> None:
         assert not [c for c in cells if c[:1] in ("=", "+", "@")], table
     back = prediction_files.read(next(t for t in tables if t.name.startswith("x")))
     assert (back.ids, back.groups, back.outcome.classes) == (["=i"], ["+p x"], ("=b",))
+    lines[0]["id"] = "\udce9.mp4"  # a byte in the name of a file that is no text
+    prediction_files.write(result, tmp_path)
+    assert prediction_files.read(tmp_path / result.records[0]["predictions"].partition("/")[2]).ids == [r"\udce9.mp4"]
+    report.write_text(report.to_json({"id": "\udce9.mp4"}), tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == {"id": "\udce9.mp4"}
 
 
 @pytest.mark.parametrize(

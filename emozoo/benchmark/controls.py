@@ -113,7 +113,7 @@ def shuffle_time(batch: Batch) -> ControlledBatch:
 
 
 def _seed(name: str) -> int:
-    return int.from_bytes(hashlib.sha1(f"shuffled-time:{name}".encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha1(f"shuffled-time:{name}".encode(errors="surrogatepass")).digest()[:8], "big")
 
 
 class OthersContext:

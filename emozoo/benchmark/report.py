@@ -46,8 +46,8 @@ def to_json(found: dict[str, Any]) -> str:
 
 
 def write_text(text: str, path: str | Path) -> None:
-    """Writes a file that appears whole or not at all."""
-    files.write_atomic(Path(path), text.encode())
+    """Writes a file that appears whole or not at all; bytes of a file name that are no text become escapes."""
+    files.write_atomic(Path(path), text.encode(errors="backslashreplace"))
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:

@@ -32,7 +32,9 @@ def note(text: str) -> None:
 
 def fail(text: str, code: int) -> int:
     """Prints an error as one line; returns the exit code."""
-    note(f"error: {' '.join(text.split())}")
+    from emozoo.data.find import one_line
+
+    note(f"error: {one_line(' '.join(text.split()))}")
     return code
 
 
