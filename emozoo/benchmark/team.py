@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from emozoo.errors import EmozooError, UsageError
-from emozoo.launch import SILENT_S, environment, launched
+from emozoo.launch import SILENT_S, environment, launched, local_rank
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Team:
             raise UsageError(
                 f"{self.world} processes need the address of the first one: set {error.args[0]}"
             ) from error
-        self._local = launcher.local_rank()
+        self._local = local_rank()
         try:
             dist.init_process_group("gloo", rank=self.rank, world_size=self.world, timeout=timedelta(seconds=SILENT_S))
             # How long the slowest process takes is not known; one that died closes its connections.
