@@ -8,14 +8,22 @@ from __future__ import annotations
 from os import PathLike
 
 
+def _in_one_line(reason: str) -> str:
+    """A reason without line breaks: it may quote a cell of a table or a library's error, which have several lines."""
+    return r"\n".join(filter(None, map(str.strip, reason.splitlines())))
+
+
 class EmozooError(Exception):
-    """Base of all errors raised on purpose.
+    """Base of all errors raised on purpose. Its text is one line, whatever it quotes.
 
     The command line prints its text on stderr without a traceback; ``exit_code`` is the exit status then (2 = wrong
     usage, 3 = could not run, 143 = ended by SIGTERM).
     """
 
     exit_code = 3
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(_in_one_line(text))
 
 
 class UsageError(EmozooError, ValueError):
@@ -34,11 +42,6 @@ class Terminated(EmozooError):
     """SIGTERM, as schedulers send it, ended the work; what was done until then is kept."""
 
     exit_code = 143  # 128 + 15, as of a process that the signal itself has ended
-
-
-def _in_one_line(reason: str) -> str:
-    """A reason without line breaks: it may quote a cell of a table or a library's error, which have several lines."""
-    return r"\n".join(filter(None, map(str.strip, reason.splitlines())))
 
 
 class VideoError(EmozooError, OSError):

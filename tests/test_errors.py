@@ -13,6 +13,7 @@ from emozoo.errors import (
     DatasetError,
     EmozooError,
     ManifestError,
+    Terminated,
     UnknownModelError,
     UsageError,
     VideoError,
@@ -36,6 +37,13 @@ def test_errors_are_also_the_built_in_ones(error: EmozooError, parents: tuple[ty
         with pytest.raises(parent) as caught:
             raise error
         assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("kind", [EmozooError, UsageError, UnknownModelError, WeightsError, DatasetError, Terminated])
+def test_errors_are_one_line(kind: type[EmozooError]) -> None:
+    """Protects logs and scripts: whatever an error quotes (a name, a cell, another error), its text is one line."""
+    assert str(kind("a: no '\n'\u2028 and\r\nmore\n")) == r"a: no '\n'\nand\nmore"
+    assert str(kind()) == ""
 
 
 @pytest.mark.parametrize("error", [e for e, *_ in ERRORS], ids=lambda x: type(x).__name__)

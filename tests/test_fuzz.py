@@ -266,6 +266,7 @@ def every_config(changes: tuple[int, list[tuple[int, str, Any]]]) -> None:
 
 @quick
 @given(changes=st.tuples(st.integers(0, 100), changes_of_json))
+@example(changes=(1, [(637, "put", {"\n": None})]))  # a line break in the name of a field
 def test_configs_of_all_networks_are_read_or_refused(changes: tuple[int, list[tuple[int, str, Any]]]) -> None:
     """The same for every network, its options and its streams."""
     every_config(changes)
