@@ -248,6 +248,7 @@ def test_files_of_somebody_else_are_not_replaced(data: Path, tmp_path: Path, nam
     assert (tmp_path / "own" / name).read_text() == '{"mine": 1}'
 
 
+@pytest.mark.filterwarnings("ignore")  # they quote the names, which the processes of these tests cannot send each other
 def test_names_that_are_no_text(data: Path, tmp_path: Path) -> None:
     """Protects a training from bytes in the names of its data and its weights that are no text: what it made loads."""
     start, own = (tmp_path / os.fsdecode(name) for name in (b"w\xe9\x1b[31m", b"d\xe9"))
