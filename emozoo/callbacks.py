@@ -103,7 +103,7 @@ class SaveWeights(Callback):
                 raise UsageError(
                     f"{folder} is there already, and tags are immutable: raise its version, or move it away"
                 )
-        if stage == "fit" and trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
+        if stage == "fit" and not getattr(trainer, "fast_dev_run", False):  # in every process: none waits for another
             root = Path(trainer.default_root_dir)
             for folder in [self._folder(str(pl_module.arch), root), *([] if self.folder else [root / "best"])]:
                 hub.check_replaceable(folder)
