@@ -146,13 +146,15 @@ def test_two_users_at_once(open_page: Any, server: Server, clip: Path, tmp_path:
     assert len(first.split("/")[-2]) >= 20  # too long to guess
     assert (status(first), status(second)) == (200, 200)
     assert status(first.rsplit("/", 1)[0]) == 403  # a folder is not listed
+    assert server.folder is not None
+    sent = list(server.folder.rglob(other.name))
+    assert sent
     pages[other].context.close()
     until = time.monotonic() + 20
-    while status(first) == 200 and time.monotonic() < until:
+    while (status(first) == 200 or any(path.exists() for path in sent)) and time.monotonic() < until:
         time.sleep(0.2)
     assert (status(first), status(second)) == (403, 200)
-    assert server.folder is not None
-    assert not list(server.folder.rglob(other.name))  # the file that was sent is removed, too
+    assert not any(path.exists() for path in sent)  # the file that was sent is removed, too
 
 
 def test_phone(open_page: Any, clip: Path):
