@@ -104,7 +104,7 @@ def voice_table() -> None:
         for r in voices(part)
         if (label := canonical(str(r.label))) in BASIC7
     ]
-    report.write_text(files.csv_text(rows, ("path", "label", "group", "split")), CLIPS / "voices" / "manifest.csv")
+    files.write_text(CLIPS / "voices" / "manifest.csv", files.csv_text(rows, ("path", "label", "group", "split")))
 
 
 def _held_out(recipe: str) -> set[str]:
@@ -142,7 +142,7 @@ def compose_sets(views: tuple[str, str], names: Sequence[str] | None = None) -> 
             header, *rows = path.read_text(encoding="utf-8").splitlines()
             lines += [f"{name}/{row}" for row in rows]
     if lines:
-        report.write_text("\n".join([header, *lines]) + "\n", folder(views) / "manifest.csv")
+        files.write_text(folder(views) / "manifest.csv", "\n".join([header, *lines]) + "\n")
 
 
 def predictions_of(contenders: list[Contender], views: tuple[str, str], part: str) -> Predictions:

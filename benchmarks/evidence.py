@@ -236,7 +236,7 @@ def joined_table(corpora: Sequence[str], name: str) -> Path:
     ]
     path = RUNS / "voices" / name / "manifest.csv"
     columns = ("path", "label", "group", "split", *(["fold"] if len(corpora) > 1 else []))
-    report.write_text(files.csv_text(lines, columns), path)
+    files.write_text(path, files.csv_text(lines, columns))
     return path
 
 
@@ -247,7 +247,7 @@ def without_splits(table: str, name: str) -> Path:
         del row["split"]
         row["path"] = str((resolve_path(table).parent / row["path"]).resolve())
     path = RUNS / "voices_across" / f"{name}.csv"
-    report.write_text(files.csv_text(rows, list(rows[0])), path)
+    files.write_text(path, files.csv_text(rows, list(rows[0])))
     return path
 
 
@@ -345,7 +345,7 @@ def measure_intensity(module: EmotionModule) -> None:
             "emotion": label or "all", "pairs": len(own), "strong_above_normal": f"{above:.4f}", "lo": f"{low:.4f}",
             "hi": f"{high:.4f}", "actors": len({k[0] for k in pairs}), "sha256": module.sha256,
         })  # fmt: skip
-    report.write_text(files.csv_text(lines, list(lines[0])), RESULTS / "arousal.csv")
+    files.write_text(RESULTS / "arousal.csv", files.csv_text(lines, list(lines[0])))
 
 
 PARTS: dict[str, Callable[[], Records]] = {

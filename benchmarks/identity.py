@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -111,7 +110,7 @@ def main() -> None:
             for kind, compute in wanted.items():
                 features[kind].append(compute(module, frames))
         rows += [row(names[kind], material, people, found) for kind, found in features.items()]
-    files.write_atomic(Path("benchmarks/results/identity.csv"), files.csv_text(rows, COLUMNS).encode())
+    files.write_text("benchmarks/results/identity.csv", files.csv_text(rows, COLUMNS))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ import onnxruntime
 from onnxruntime import quantization
 
 from emozoo import files
-from emozoo.benchmark import report
 from emozoo.benchmark.report import read_csv
 from emozoo.data import datasets
 from emozoo.data.clips import ClipReader, to_arrays
@@ -193,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         new = list(measure(arch))
         kept = [*(r for r in kept if r["model"].partition(".")[0] != arch), *new]
         kept.sort(key=lambda r: (list(DATA).index(r["model"].partition(".")[0]), r["data"]))
-        report.write_text(files.csv_text(kept, COLUMNS), TABLE)
+        files.write_text(TABLE, files.csv_text(kept, COLUMNS))
         for line in new:
             print(*(f"{c}={line[c]}" for c in COLUMNS[2:-3]), file=sys.stderr)
 

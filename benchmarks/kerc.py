@@ -102,7 +102,7 @@ def write_table() -> None:
         }
         for row, person, fold in zip(rows, people, folds_of(people), strict=True)
     ]  # fmt: skip
-    report.write_text(files.csv_text(lines, list(lines[0])), TABLE)
+    files.write_text(TABLE, files.csv_text(lines, list(lines[0])))
     print(f"{TABLE}: {len(rows)} clips of {people.max() + 1} people, {np.bincount(people).max()} of the most frequent")
 
 

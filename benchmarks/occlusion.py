@@ -31,7 +31,7 @@ from torch.nn import functional as fn
 
 from emozoo import files
 from emozoo.batch import Batch
-from emozoo.benchmark import report, statistics
+from emozoo.benchmark import statistics
 from emozoo.benchmark.report import read_csv
 from emozoo.data import datasets
 from emozoo.data.clips import ClipReader, to_batch
@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             new = measure(arch, data)
             others = [r for r in lines if (arch_of(r), r["data"]) != (arch, data)]
             lines = sorted([*others, *new], key=lambda r: (list(HIGHLIGHTS).index(arch_of(r)), r["data"]))
-            report.write_text(files.csv_text(lines, COLUMNS), TABLE)
+            files.write_text(TABLE, files.csv_text(lines, COLUMNS))
             for line in new:
                 print(*(f"{k}={line[k]}" for k in COLUMNS[:13] if k != "sha256"), file=sys.stderr)
 

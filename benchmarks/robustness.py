@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for protocol, label_map in SCORED[name.rpartition("_v")[0]].items():
             table |= {tuple(r[k] for k in same): r for r in robustness_rows(name, protocol, label_map)}
             cells = ({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table.values())
-            report.write_text(files.csv_text(cells, COLUMNS), OUT)
+            files.write_text(OUT, files.csv_text(cells, COLUMNS))
     print(OUT.read_text(encoding="utf-8"))
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from emozoo import files
-from emozoo.benchmark import report
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.files import resolve_path
 from emozoo.zoo import load
@@ -51,7 +50,7 @@ def main() -> None:
         {"path": row.path, **{c: f"{p:.5f}" for c, p in zip(module.classes, x.tolist(), strict=True)}}
         for row, x in zip(rows, logits.softmax(1), strict=True)
     ]
-    report.write_text(files.csv_text(lines, ("path", *module.classes)), OUT)
+    files.write_text(OUT, files.csv_text(lines, ("path", *module.classes)))
     print(OUT, len(lines))
 
 

@@ -20,7 +20,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from emozoo import files
-from emozoo.benchmark import report
 from emozoo.files import resolve_path
 from emozoo.inference import Prediction, predict
 from emozoo.plots import colors
@@ -80,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = [p for pattern in CLIPS for p in sorted(resolve_path(DATA).glob(f"{pattern}.mp4"))]
     by_model = [predict([str(p) for p in paths], model=m) for m in models]
     found = [p for same in zip(*by_model, strict=True) for p in same]
-    report.write_text(table(found), Path("benchmarks/results/timelines.csv"))
+    files.write_text(Path("benchmarks/results/timelines.csv"), table(found))
     IMAGE.parent.mkdir(parents=True, exist_ok=True)
     image(found).savefig(IMAGE, dpi=110)
 

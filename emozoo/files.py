@@ -141,6 +141,11 @@ def write_atomic(path: Path, data: bytes) -> None:
         part.write_bytes(data)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """The same with text; bytes of a file name that are no text become escapes, which JSON reads as what they were."""
+    write_atomic(Path(path), text.encode(errors="backslashreplace"))
+
+
 def check_file(path: Path) -> None:
     """Finds out whether a file can be written, before minutes of work for it. Raises EmozooError if not."""
     try:

@@ -368,7 +368,7 @@ def finetune(
         grouped=any(r.group for r in manifest.rows),
     )
     page = out / "report.html"
-    files.write_atomic(page, report.to_html().encode(errors="backslashreplace"))
+    files.write_text(page, report.to_html())
     metrics = report.metrics()
     return {
         "folder": str(out),

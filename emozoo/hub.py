@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emozoo import files, moved, registry, weights_file
 from emozoo.errors import EmozooError, UsageError, WeightsError
-from emozoo.files import cache_folder, lies_inside, sha256_of, sha256_of_file, write_atomic
+from emozoo.files import cache_folder, lies_inside, sha256_of, sha256_of_file, write_atomic, write_text
 from emozoo.hub_errors import bounded, client_errors, failure_reason
 
 if TYPE_CHECKING:  # fetching files needs no torch
@@ -491,7 +491,7 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     data = save_tensors({k: stored(v.detach().cpu()) for k, v in state.items()})
     digest = sha256_of(data)
     text = json.dumps({**config, "sha256": digest}, indent=1, ensure_ascii=False) + "\n"
-    write_atomic(folder / CARD, card.encode(errors="backslashreplace"))
-    write_atomic(folder / CONFIG, text.encode(errors="backslashreplace"))
+    write_text(folder / CARD, card)
+    write_text(folder / CONFIG, text)
     write_atomic(folder / WEIGHTS, data)
     return digest

@@ -29,7 +29,7 @@ from emozoo.data.images import is_image
 from emozoo.device import ready
 from emozoo.errors import UsageError
 from emozoo.evidence import VA, Evidence
-from emozoo.files import write_atomic
+from emozoo.files import write_text
 from emozoo.inputs import Clip, Frames, ImageLike, collect
 from emozoo.opened import FaceRule, OpenFile, ReadError, Task, open_file, read_errors, read_tasks
 from emozoo.prediction import FaceTrack, MediaPath, Moment
@@ -71,11 +71,11 @@ class Prediction(prediction.Prediction):
 
         Raises VideoError for a still image, which has no timeline; as :meth:`to_elan` does.
         """
-        write_atomic(Path(path), subtitles.srt(self).encode(errors="backslashreplace"))
+        write_text(path, subtitles.srt(self))
 
     def to_elan(self, path: MediaPath) -> None:
         """Writes a tab-delimited table that ELAN imports: tier, begin and end in milliseconds, annotation."""
-        write_atomic(Path(path), subtitles.elan(self).encode(errors="backslashreplace"))
+        write_text(path, subtitles.elan(self))
 
     def video(self, path: MediaPath, progress: Callable[[float], None] | None = None) -> None:
         """Writes the video as mp4 with boxes and labels drawn in. Raises VideoError for stills and audio.

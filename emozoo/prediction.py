@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from emozoo import files
@@ -151,7 +150,7 @@ class Prediction:
                 row = [one_line(self.file), self.model, t.id, _rounded(m.start_s), _rounded(m.end_s), m.label, *scores]
                 row += [_rounded(m.valence), _rounded(m.arousal), *(_rounded(m.box) or [None] * 4)]
                 table.writerow(map(files.csv_cell, row))
-        files.write_atomic(Path(path), text.getvalue().encode(errors="backslashreplace"))
+        files.write_text(path, text.getvalue())
 
     def summary(self) -> str:
         """The prediction for people: one line of text, and one more for each warning."""

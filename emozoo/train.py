@@ -42,7 +42,7 @@ class _SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             text = self.parser.dump(self.config, skip_none=False)
-            files.write_atomic(Path(trainer.default_root_dir) / "config.yaml", text.encode())
+            files.write_text(Path(trainer.default_root_dir) / "config.yaml", text)
 
 
 class EmozooCLI(LightningCLI):

@@ -129,7 +129,7 @@ def data_set(root: Path, count: int) -> Path:
         (root / f"{n:05}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         split = ("train", "train", "train", "val")[n % 4]
         lines.append(f"{n:05}.png,{classes[n % len(classes)]},{split},0,0,63,63")
-    files.write_atomic(root / "manifest.csv", ("\n".join(lines) + "\n").encode())
+    files.write_text(root / "manifest.csv", "\n".join(lines) + "\n")
     return root
 
 

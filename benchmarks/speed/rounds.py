@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from emozoo import files
-from emozoo.benchmark import report
 from emozoo.benchmark.records import hardware
 
 OUT = Path("benchmarks/results/speed.csv")
@@ -138,4 +137,4 @@ def save(question: str, rows: Sequence[Mapping[str, object]], path: Path) -> Non
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows([*others, *rows])
-    report.write_text(text.getvalue(), path)
+    files.write_text(path, text.getvalue())

@@ -104,8 +104,8 @@ def write(result: Result, comparisons: Sequence[dict[str, Any]], json_file: Path
         report.write_json(result.records, path, comparisons)
     if out is not None:
         report.write_csv(result.records, out / "results.csv")
-        report.write_text(markdown(result.records, comparisons), out / "report.md")
-        report.write_text(html(result.records, comparisons), out / "report.html")
+        files.write_text(out / "report.md", markdown(result.records, comparisons))
+        files.write_text(out / "report.html", html(result.records, comparisons))
 
 
 def compare_files(a: Path, b: Path, json_file: Path | None) -> None:
@@ -136,6 +136,6 @@ def _report(checks: Sequence[verify.Check], json_file: Path | None) -> int:
     if json_file is not None:
         rows = [{"row": dict(c.row), "state": c.state, "why": c.why or None,
                  "worst": dict([c.worst]) if c.worst else {}} for c in checks]  # fmt: skip
-        report.write_text(report.to_json({"schema": 1, "tolerance": verify.TOLERANCE, "verified": rows}), json_file)
+        files.write_text(json_file, report.to_json({"schema": 1, "tolerance": verify.TOLERANCE, "verified": rows}))
     verify.show(checks)
     return int(verify.failed(checks))

@@ -61,7 +61,7 @@ def write(result: Result, folder: Path) -> None:
         for line in lines:
             best = max(classes, key=line.__getitem__) if classes else None
             table.writerow([_cell(line | {"predicted": best}, c) for c in (*FIRST, *classes, *points)])
-        files.write_atomic(path, text.getvalue().encode(errors="backslashreplace"))
+        files.write_text(path, text.getvalue())
         record["predictions"] = f"{folder.name}/{path.name}"
 
 

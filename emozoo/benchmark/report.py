@@ -37,17 +37,12 @@ def write_json(records: Sequence[dict[str, Any]], path: str | Path, comparisons:
     found: dict[str, Any] = {"schema": 1, "records": list(records)}
     if comparisons:
         found["comparisons"] = list(comparisons)
-    write_text(to_json(found), path)
+    files.write_text(path, to_json(found))
 
 
 def to_json(found: dict[str, Any]) -> str:
     """Plain data as the text of a JSON file."""
     return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-
-
-def write_text(text: str, path: str | Path) -> None:
-    """Writes a file that appears whole or not at all; bytes of a file name that are no text become escapes."""
-    files.write_atomic(Path(path), text.encode(errors="backslashreplace"))
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
@@ -69,7 +64,7 @@ def read_results(folder: str | Path) -> list[dict[str, str]]:
 
 def write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Records as a table of its own, with the columns of the committed results."""
-    write_text(files.csv_text(to_csv_rows(records), COLUMNS), path)
+    files.write_text(path, files.csv_text(to_csv_rows(records), COLUMNS))
 
 
 def headline(record: Mapping[str, Any]) -> str | None:
@@ -118,7 +113,7 @@ def save(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
         path = Path(folder) / f"{name}.csv"
         table = {tuple(r.get(k) or "" for k in KEY): r for r in read_csv(path)}
         table |= {tuple(r[k] for k in KEY): r for r in rows if r["dataset"] == name}
-        write_text(files.csv_text((table[k] for k in sorted(table)), COLUMNS), path)
+        files.write_text(path, files.csv_text((table[k] for k in sorted(table)), COLUMNS))
         written.append(path)
     return written
 
@@ -148,7 +143,7 @@ def save_classes(records: Sequence[dict[str, Any]], path: str | Path) -> None:
             values += [name, found["n"], found["recall"], precision, found["f1"], " ".join(map(str, counts))]
             row = {c: _cell(v) for c, v in zip(CLASS_COLUMNS, values, strict=True)}
             table[tuple(row[k] for k in same)] = row
-    write_text(files.csv_text(table.values(), CLASS_COLUMNS), path)
+    files.write_text(path, files.csv_text(table.values(), CLASS_COLUMNS))
 
 
 def show(records: Sequence[dict[str, Any]], console: Console | None = None) -> None:

@@ -31,13 +31,13 @@ def check(
     Example: emozoo check folder --root my_clips --html report.html
     """
     from emozoo.data import doctor
-    from emozoo.files import check_file, write_atomic
+    from emozoo.files import check_file, write_text
 
     if html is not None:
         check_file(html)
     report = doctor.check(target, root)
     if html is not None:
-        write_atomic(html, report.to_html().encode())
+        write_text(html, report.to_html())
     if as_json:
         print_json(report.to_dict())
     else:

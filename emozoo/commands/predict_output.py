@@ -62,7 +62,7 @@ def write_results(prediction: Prediction, stem: Path, kinds: Kinds, media: Path)
     ``media``: the file that was read.
     """
     from emozoo.data.find import one_line, result_path
-    from emozoo.files import write_atomic
+    from emozoo.files import write_text
 
     written: list[Path] = []
 
@@ -80,7 +80,7 @@ def write_results(prediction: Prediction, stem: Path, kinds: Kinds, media: Path)
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     if kinds.json_files:
-        write_atomic(target(".json"), (prediction.to_json(indent=1) + "\n").encode())
+        write_text(target(".json"), prediction.to_json(indent=1) + "\n")
     if prediction.error:
         return written
     if kinds.csv:

@@ -130,7 +130,7 @@ def _open(target: str, root: str | Path | None) -> Manifest:
         return datasets.load(target, root)
     if store.is_store(target):
         return datasets.load("store", target)
-    path = Path(target).expanduser()
+    path = Path(os.path.expanduser(target))
     if path.is_file() or (path / "manifest.csv").is_file() or (path / "manifest.parquet").is_file():
         return datasets.load("csv", path)
     if path.is_dir():

@@ -287,7 +287,7 @@ def prepare(
     folder = Path(store.clean(out))
     if store.is_url(out):
         folder = files.cache_folder() / "prepare" / hashlib.sha256(store.clean(out).encode()).hexdigest()[:16]
-    out_, roots = folder.resolve(), {manifest.root.resolve(), Path(root).expanduser().resolve()}
+    out_, roots = folder.resolve(), {manifest.root.resolve(), Path(os.path.expanduser(root)).resolve()}
     if any(r.is_dir() and (out_ == r or r in out_.parents) for r in roots):
         raise UsageError(f"{folder} lies inside the data set, where nothing is written: choose another --out")
     if cover.detector is not None:
@@ -394,7 +394,7 @@ def _agree(folder: Path, plan: dict[str, Any]) -> None:
         if folder.is_dir() and any(p.name != WORK for p in folder.iterdir()):
             raise UsageError(f"{folder} holds something else: choose another --out")
         files.check_writable(folder)
-        files.write_atomic(file, json.dumps(plan, indent=1).encode())
+        files.write_text(file, json.dumps(plan, indent=1))
         return
     found = json.loads(there.read_text(encoding="utf-8"))
     differ = [
@@ -459,8 +459,8 @@ def _join(folder: Path, plan: dict[str, Any], parts: Sequence[_Part], source: st
         for labels in sorted((part.folder / store.LABELS).glob("*")):
             _move(labels, folder / store.LABELS / labels.name)
         lines += (part.folder / store.ROWS).read_text(encoding="utf-8").rstrip("\n").split("\n")  # not at U+2028
-    files.write_atomic(folder / store.ROWS, ("\n".join(lines) + "\n").encode())
-    files.write_atomic(folder / store.INDEX, json.dumps({"chunks": chunks, "config": config}).encode())
+    files.write_text(folder / store.ROWS, "\n".join(lines) + "\n")
+    files.write_text(folder / store.INDEX, json.dumps({"chunks": chunks, "config": config}))
     rows = [json.loads(line) for line in lines]
     meta = {
         **plan,
@@ -471,7 +471,7 @@ def _join(folder: Path, plan: dict[str, Any], parts: Sequence[_Part], source: st
         "content_sha256": store.total_digest((r["row"]["id"], r["row"]["label"], r["sha256"]) for r in rows),
         "versions": files.versions(),
     }
-    files.write_atomic(folder / store.META, json.dumps(meta, indent=1, ensure_ascii=False).encode())
+    files.write_text(folder / store.META, json.dumps(meta, indent=1, ensure_ascii=False))
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 

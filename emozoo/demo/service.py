@@ -241,7 +241,7 @@ class Service:
             return Results(named)
         stem = folder / (path.stem[:60].strip(".") or "file")
         table, record = stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.json")
-        files.write_atomic(record, (named.to_json(indent=1) + "\n").encode())
+        files.write_text(record, named.to_json(indent=1) + "\n")
         named.to_csv(table)
         why = None
         if named.evidence is not None:

@@ -13,6 +13,7 @@ Pretrained weights come only from a path that the user gives (``weights=``): a p
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -239,7 +240,7 @@ def speech_architecture(name: str | Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(name, str):
         return _without_code(name)
-    folder = Path(name.removeprefix("hf:")).expanduser()
+    folder = Path(os.path.expanduser(name.removeprefix("hf:")))
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"{folder}: holds no speech model (no config.json): save one there with save_pretrained, or clone one"
@@ -279,7 +280,7 @@ def _speech_encoder(name: str | Mapping[str, Any], weights: StrPath | None) -> t
         # On the meta device only shapes matter: the file stays closed.
         if isinstance(name, str) and weights is None and torch.get_default_device().type != "meta":
             net, report = AutoModel.from_pretrained(
-                Path(name.removeprefix("hf:")).expanduser(),
+                Path(os.path.expanduser(name.removeprefix("hf:"))),
                 config=config,
                 local_files_only=True,
                 trust_remote_code=False,

@@ -115,7 +115,7 @@ def _screen(cause: Cause) -> Canvas:
 def write_clip(clip: Rendered, path: Path) -> None:
     """Writes H.264 / FLAC mp4 and ``<name>.va.csv`` (valence, arousal per frame) beside it, each by renaming."""
     lines = ["valence,arousal", *(f"{v:.4f},{a:.4f}" for v, a in clip.va)]
-    files.write_atomic(path.with_suffix(".va.csv"), ("\n".join(lines) + "\n").encode())
+    files.write_text(path.with_suffix(".va.csv"), "\n".join(lines) + "\n")
     write_media(path, clip.frames, clip.waveform, clip.rate, clip.cause.fps, clip.cause.knobs.crf)
 
 

@@ -70,7 +70,7 @@ def _check_stamp(out: Path, name: str, settings: dict[str, Any], replace: bool) 
         shutil.rmtree(clips, ignore_errors=True)
     clips.mkdir(parents=True, exist_ok=True)
     if not same:
-        files.write_atomic(stamp, (json.dumps(settings, indent=1) + "\n").encode())
+        files.write_text(stamp, json.dumps(settings, indent=1) + "\n")
 
 
 def _run(write: Callable[[tuple[Plan, Path]], None], jobs: Sequence[tuple[Plan, Path]], workers: int) -> Iterable[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -363,6 +364,23 @@ def test_links_in_class_folders(tmp_path: Path) -> None:
     assert ("missing", "calm/gone") in {(f.code, f.item) for f in doctor.check(tmp_path).findings}
 
 
+def test_class_folders_that_are_linked_to_each_other(tmp_path: Path) -> None:
+    """Protects from a walk that takes a lifetime where each class has links to all others: no folder is read twice."""
+    names = [f"c{i:02d}" for i in range(12)]
+    touch(tmp_path, *(f"{name}/s/1.mp4" for name in names))
+    try:
+        for name in names:
+            for other in names:
+                (tmp_path / name / f"to_{other}").symlink_to(tmp_path / other)
+        (tmp_path / "c00" / "a").symlink_to(tmp_path / "c00" / "s")
+    except OSError:
+        pytest.skip("this system makes no links")
+    m = datasets.load("folder", tmp_path)
+    assert Counter(str(r.label) for r in m) == dict.fromkeys(names, 12)  # its own, and each other's once
+    assert "c00/s/1" in {r.id for r in m}
+    assert {"c00/a", "c00/to_c00"} <= {f.item for f in m.findings if f.code == "link_loop"}
+
+
 def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects the others from one folder without permission, which is named with its reason."""
     touch(tmp_path, "calm/1.mp4", "calm/s/2.mp4", "happy/1.mp4", "closed/1.mp4")
@@ -413,3 +431,12 @@ def test_check_of_folders(tmp_path: Path) -> None:
     (tmp_path / "sad").mkdir()
     found = {(f.code, f.item) for f in doctor.check(tmp_path).findings}
     assert found == {("empty_class", "sad")}
+
+
+@pytest.mark.parametrize("name", ["folder", "csv"])
+def test_the_home_of_nobody_is_a_folder_that_is_not_there(name: str) -> None:
+    """Protects from 'could not determine home directory', which names no path: a mistyped account in --root."""
+    with pytest.raises(DatasetError, match="~nobody-has-this/clips"):
+        datasets.load(name, "~nobody-has-this/clips")
+    with pytest.raises(DatasetError, match="~nobody-has-this/clips"):
+        doctor.check("~nobody-has-this/clips")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import difflib
 import importlib
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -88,7 +89,7 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
 
         manifest = store.load(str(root), name)
         return manifest.with_classes(classes) if classes is not None else manifest
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))  # as it is where nobody has that home folder
     if not root.exists():
         raise DatasetError(f"{root}: no such folder; {name} is looked for there as {DATASETS[dataset][1]}: mend --root")
     where = DATASETS[dataset][0]

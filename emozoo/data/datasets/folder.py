@@ -57,23 +57,32 @@ class _Walk:
         inside = [folder / n for n in names]
         return [p for p in inside if os.path.isdir(p)], [p for p in inside if not os.path.isdir(p)]
 
-    def items(self, folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-        """The items of a class: media files and folders of frames, those of its sessions too.
+    def items(self, folder: Path) -> list[Path]:
+        """The items of a class, sorted: media files and folders of frames, those of its sessions too.
 
-        An empty folder is an item, too: reading it raises the error.
+        An empty folder is an item, too: reading it raises the error. No session is read twice, however many links lead
+        to it: its items are named by where it really lies, or else by the first link.
         """
-        above |= {os.path.realpath(folder)}
-        folders, files = self.listed(folder) or ([], [])
-        for path in sorted([*folders, *(f for f in files if f.suffix.lower() in MEDIA)]):
-            if path not in folders:
-                yield path
-            elif os.path.realpath(path) in above:
-                self._say("link_loop", path, "a link to a folder that it lies in, so it is not followed", "delete it")
-            elif (inside := self.listed(path)) is not None:
-                if self._is_clip(path, *inside):
-                    yield path
-                else:
-                    yield from self.items(path, above)
+        found: list[Path] = []
+        seen: set[str] = set()
+        folders, links = [folder], list[Path]()
+        while folders or links:
+            path = folders.pop() if folders else links.pop(0)
+            real = os.path.realpath(path)
+            if real in seen:
+                text = "a link to a folder that is read already, so it is not followed"
+                self._say("link_loop", path, text, "delete it")
+                continue
+            if (inside := self.listed(path)) is None:
+                continue
+            if path != folder and self._is_clip(path, *inside):
+                found.append(path)
+                continue
+            seen.add(real)
+            found += (f for f in inside[1] if f.suffix.lower() in MEDIA)
+            for child in inside[0]:
+                (links if child.is_symlink() else folders).append(child)
+        return sorted(found)
 
     def _is_clip(self, path: Path, folders: list[Path], files: list[Path]) -> bool:
         """Whether a folder is one item: the frames of a clip, or nothing at all."""
