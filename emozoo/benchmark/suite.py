@@ -137,7 +137,8 @@ def prepare(
     out = out or files.cache_folder() / "synthemo" / f"v{synthemo.VERSION}" / arch
     settings = {"version": synthemo.VERSION, "seed": seed, "split": split, "knobs": asdict(knobs)}
     causes = [synthemo.plan(seed, i, knobs, split=split) for i in range(clips)]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(f"drawing clips for {arch}", total=clips, visible=False)
         write_clips(
             out, causes, write=draw, row=row, columns=COLUMNS, stamp=STAMP, settings=settings, replace=True,

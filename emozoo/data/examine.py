@@ -55,7 +55,8 @@ def examine(rows: Sequence[Row], workers: int) -> list[FileFacts]:
     keys = [(r.path, r.extra.get("sound"), r.extra.get("va_file")) for r in rows]
     jobs = {k: _Job(*k, r.box is None) for k, r in zip(keys, rows, strict=True)}
     found: dict[tuple[str | None, ...], FileFacts] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=len(jobs))
         for key, facts in zip(jobs, _in_processes(list(jobs.values()), workers), strict=True):
             found[key] = facts
