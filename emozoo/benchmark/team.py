@@ -7,9 +7,7 @@ cached what it predicted (:mod:`emozoo.benchmark.resume`), and the same command 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -46,11 +44,9 @@ class Team:
             ) from error
         self._local = local_rank()
         try:
-            with _stdout_on_stderr():
-                seconds = timedelta(seconds=SILENT_S)
-                dist.init_process_group("gloo", rank=self.rank, world_size=self.world, timeout=seconds)
-                # How long the slowest process takes is not known; one that died closes its connections.
-                self._group = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+            dist.init_process_group("gloo", rank=self.rank, world_size=self.world, timeout=timedelta(seconds=SILENT_S))
+            # How long the slowest process takes is not known; one that died closes its connections.
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(days=7))
         except RuntimeError as error:
             raise EmozooError(f"the {self.world} processes do not find each other ({_first_line(error)})") from error
 
@@ -93,19 +89,6 @@ class Team:
 
             dist.destroy_process_group()
             self._group = None
-
-
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """Where compiled code prints: torch 2.10 tells on stdout how many processes are connected, amid ``--json``."""
-    sys.stdout.flush()
-    stdout = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
 
 
 def _first_line(error: Exception) -> str:

@@ -157,7 +157,7 @@ def test_two_processes_measure_what_one_measures(table: Path) -> None:
     for launch in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
         run = [sys.executable, *launch, str(script), str(table.parent)]
         done = subprocess.run(run, capture_output=True, text=True, check=True)
-        found.append([json.loads(line) for line in done.stdout.splitlines() if line.startswith(("[5", "[6", "[7"))])
+        found.append([json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")])
     one, two = found
     assert len(one) == 3
     for (n, a), (m, b) in zip(one, two, strict=True):
