@@ -449,6 +449,11 @@ class FeatureCache(Callback):
                 for batch in track(data.draws(self.draws, of_every_row=self.every_row), "encoding"):
                     if batch is not None:
                         found.add(module.encode(batch.to(device)), batch)
-            found.save(file)
-        found = FeatureDataset.load(file)
+            try:
+                found.save(file)
+                found = FeatureDataset.load(file)
+            except OSError as error:  # they are used from memory, and made again by the next run
+                _log.warning("%s: these features were not kept (%s)", file, error.strerror or error)
+        else:
+            found = FeatureDataset.load(file)
         return data.training_part(found) if self.every_row else found

@@ -27,7 +27,8 @@ from emozoo.data.examine import FileFacts, thumbnail
 from emozoo.data.find import one_line
 from emozoo.data.images import is_image
 from emozoo.data.manifest import Finding, Manifest, plain_name, some
-from emozoo.data.near import similar_pairs
+from emozoo.data.media_state import content
+from emozoo.data.near import similar
 from emozoo.errors import DatasetError, UsageError, VideoError
 from emozoo.finetune_report import HeldOut, Report
 from emozoo.labels import canonical
@@ -191,8 +192,9 @@ def _both_sides(dm: EmotionDataModule) -> Iterator[Finding]:
         return
     names = [name for part in parts for name in part]
     pairs: dict[str, str] = {}
-    for i, j, _ in similar_pairs(found, range(count), range(count, len(found))):
-        pairs.setdefault(names[j], names[i])
+    for i, others, _ in similar(found, range(count), range(count, len(found))):
+        for j in others.tolist():
+            pairs.setdefault(names[j], names[i])
     if pairs:
         text = f"{len(pairs)} held-out items look the same as one that is trained on: "
         text += some(f"{held} like {seen}" for held, seen in sorted(pairs.items()))
@@ -264,10 +266,15 @@ def finetune(
     start = load(name, classes=manifest.classes)
     config = start.config
 
+    contents = {r.id: content(r.path, r.extra.get("sound")) for r in manifest.rows}
+
     def origin_of(without: Iterable[str]) -> str:
         """A hash of all that a run follows from, but for items that could not be read."""
         left_out = set(without)
-        rows = [(r.id, r.label, r.split, r.group, r.start, r.end, r.box) for r in manifest.rows if r.id not in left_out]
+        rows = [
+            (r.id, r.label, r.votes, r.split, r.group, r.start, r.end, r.box, contents[r.id])
+            for r in manifest.rows if r.id not in left_out
+        ]  # fmt: skip
         return files.sha256_of(repr((start.sha256, list(manifest.classes), seed, batch_size, lr, rows)).encode())
 
     last = out / "last.ckpt"

@@ -60,19 +60,32 @@ def predict(
     """Predicts what a camera shows for so many seconds, or until Ctrl-C, or until a file in its place ends.
 
     ``each`` gets one entry of the timeline after the other: its start in seconds and the moments of all faces, that
-    with most face frames first; none where there is no prediction. Raises EmozooError where the camera gives no image,
-    UsageError for a model that sees none.
+    with most face frames first; none where there is no prediction. What a camera has shown before it failed is
+    predicted, with the warning ``camera_lost``. Raises EmozooError where the camera gives no image, UsageError for a
+    model that sees none.
     """
     if not predictor.spec.needs_images:
         raise UsageError(f"{predictor.module.name} listens to audio, of which a camera gives none")
-    watched = _Watched(predictor, camera)
+    watched, lost = _Watched(predictor, camera), ""
     with until_interrupted(signal.SIGINT) as stopped:
-        for at, image in _frames(camera, stopped):
-            if seconds is not None and at >= seconds:
-                break
-            for start, moments in watched.add(at, image):
-                each(start, moments)
-    return watched.end(each)
+        try:
+            for at, image in _frames(camera, stopped):
+                if seconds is not None and at >= seconds:
+                    break
+                for start, moments in watched.add(at, image):
+                    each(start, moments)
+        except _Lost as error:
+            if watched.is_empty:
+                raise
+            lost = str(error)
+    seen = watched.end(each)
+    if lost:
+        seen.warnings.append({"code": "camera_lost", "text": lost})
+    return seen
+
+
+class _Lost(EmozooError):
+    """A camera that could be opened gives no more images."""
 
 
 class _Watched:
@@ -109,9 +122,13 @@ class _Watched:
         while self._frames[0][0] < oldest:
             self._frames.popleft()
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._frames
+
     def end(self, each: Callable[[float, list[Moment]], None]) -> Prediction:
         """The prediction for all that was seen; ``each`` gets the entries that are left. Raises EmozooError."""
-        if not self._frames:
+        if self.is_empty:
             raise EmozooError(f"camera {self._name}: gave no image")
         last = self._frames[-1][0]
         fps = (self._count - 1) / last if last else 0.0
@@ -212,7 +229,7 @@ class _Watched:
 def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.ndarray]]:
     """Seconds since the first frame, and RGB frames (H, W, 3), read by a thread while the last ones are predicted.
 
-    Raises EmozooError where the camera cannot be opened, or fails while it is read.
+    Raises EmozooError where the camera cannot be opened, or fails while it is read; a recording has an end.
     """
     recording = os.environ.get("EMOZOO_CAMERA")
     source = recording or camera
@@ -245,7 +262,9 @@ def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.n
         while not ended.is_set():
             good, bgr = capture.read()
             if not good:
-                break
+                if recording or ended.is_set():
+                    break
+                raise OSError("it gives no more images")
             now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if recording else time.monotonic()
             first = now if first is None else first
             frame = now - first, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -268,7 +287,7 @@ def _frames(camera: str, stopped: threading.Event) -> Iterator[tuple[float, np.n
             if frame is None:
                 break
             if isinstance(frame, Exception):
-                raise EmozooError(f"{what}: cannot be read any more ({' '.join(str(frame).split())})") from frame
+                raise _Lost(f"{what}: cannot be read any more ({' '.join(str(frame).split())})") from frame
             yield frame
     finally:
         ended.set()

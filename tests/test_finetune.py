@@ -142,6 +142,25 @@ def test_data_mended_since_the_last_run(
     assert load(out).classes == ("angry", "calm")
 
 
+def test_other_images_and_other_votes_are_other_data(data: Path, images: Path, tmp_path: Path) -> None:
+    """Protects from the old model under a new report: images that changed under their names, and votes that did."""
+    table, out = data / "own.csv", tmp_path / "own"
+    lines = table.read_text().splitlines()
+    votes = [f"{line},{'votes_angry,votes_calm' if i == 0 else '9,1' if 'angry' in line else '1,9'}"
+             for i, line in enumerate(lines)]  # fmt: skip
+    table.write_text("\n".join(votes) + "\n")
+    fit(table, out)
+    shutil.copytree(images, data, dirs_exist_ok=True, copy_function=shutil.copy)  # other times, the same content
+    fit(table, out)
+    shutil.copy(images / "angry/1.png", data / "angry/0.png")
+    with pytest.raises(UsageError, match="other weights, data or settings"):
+        fit(table, out)
+    shutil.copy(images / "angry/0.png", data / "angry/0.png")
+    table.write_text("\n".join([votes[0], votes[1].replace("9,1", "6,4"), *votes[2:]]) + "\n")
+    with pytest.raises(UsageError, match="other weights, data or settings"):
+        fit(table, out)
+
+
 def test_a_checkpoint_cut_off_by_a_kill(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Protects from a checkpoint that was being written: said, and training begins anew."""
     (tmp_path / "own").mkdir()

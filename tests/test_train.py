@@ -163,6 +163,29 @@ def test_features_of_a_frozen_encoder_are_made_once(
     assert all(torch.equal(a, b) for a, b in zip(module.net.parameters(), again.net.parameters(), strict=True))
 
 
+def test_features_that_cannot_be_kept_are_used(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Protects hours of encoding from a full disk: it is said, nothing half is left, and the training goes on."""
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path))
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no device that is always full")
+    module = EmotionModule("ceflnet", size="lite", classes=["angry", "calm"], lr_scale={"backbone": 0})
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes)
+    dm.setup("fit")
+    cache = FeatureCache(draws=1)
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *a, **k: opened(full if path.suffix[1:].isdigit() else path, *a, **k))
+        found = cache.features(module, dm)
+    assert "No space left on device" in caplog.text
+    assert len(found) == len(dm.train_rows)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    kept = cache.features(module, dm)
+    assert all(torch.equal(a[0]["face"], b[0]["face"]) for a, b in zip(found, kept, strict=True))
+
+
 def test_features_of_preloaded_stills_are_the_same(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

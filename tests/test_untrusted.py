@@ -460,7 +460,7 @@ def test_every_table_is_safe_to_open(tmp_path: Path) -> None:
     lines[0]["id"] = "\udce9.mp4"  # a byte in the name of a file that is no text
     prediction_files.write(result, tmp_path)
     assert prediction_files.read(tmp_path / result.records[0]["predictions"].partition("/")[2]).ids == [r"\udce9.mp4"]
-    report.write_text(report.to_json({"id": "\udce9.mp4"}), tmp_path / "r.json")
+    files.write_text(tmp_path / "r.json", report.to_json({"id": "\udce9.mp4"}))
     assert json.loads((tmp_path / "r.json").read_text()) == {"id": "\udce9.mp4"}
 
 

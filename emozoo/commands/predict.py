@@ -145,7 +145,11 @@ def predict(
         run = _Run(predictor, results, kinds, job, debug=bool(context.obj))
         if camera:
             seen = live.predict(predictor, camera, seconds, partial(_show_moments, json_lines=as_json))
-            return 0 if run.show(sources[0], seen, Path(f"camera {Path(camera).name}")) else 1
+            good = run.show(sources[0], seen, Path(f"camera {Path(camera).name}"))
+            lost = [w["text"] for w in seen.warnings if w["code"] == "camera_lost"]
+            for text in lost:
+                note(f"error: {text}")
+            return 0 if good and not lost else 1
         update = stack.enter_context(progress_bar("predict")) if rank == 0 else lambda **_: None
         if job is None:
             return 0 if run.predict(sources, update) else 1

@@ -18,18 +18,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emozoo.data import datasets, store
 from emozoo.data.examine import FileFacts, examine
 from emozoo.data.find import one_line
 from emozoo.data.manifest import MEDIA, Finding, Manifest, Row, key, of_the_system, some
-from emozoo.data.near import similar_pairs
+from emozoo.data.near import similar
 from emozoo.data.protocols import differences
 from emozoo.errors import DatasetError, UsageError
 
@@ -201,30 +203,44 @@ def _duplicates(manifest: Manifest, found: Sequence[FileFacts]) -> Iterator[Find
 
 
 def _near_duplicates(manifest: Manifest, found: Sequence[FileFacts]) -> Iterator[Finding]:
-    """Pairs of images, or of videos by all three frames, that look alike but differ in bytes.
+    """Images, or videos by all three frames, that look alike but differ in bytes; one finding for an item.
 
     They are reported across splits, and within a split if their labels differ.
     """
+    rows = manifest.rows
+    content, path, label = map(
+        _numbered, ((s.sha256 for s in found), (r.path for r in rows), (r.label or "" for r in rows))
+    )
+    labelled = np.array([bool(r.label) for r in rows])
     for frames in sorted({len(s.hashes) for s in found} - {0}):
         parts: dict[str, list[int]] = defaultdict(list)
-        for i, (row, facts) in enumerate(zip(manifest.rows, found, strict=True)):
+        for i, (row, facts) in enumerate(zip(rows, found, strict=True)):
             if len(facts.hashes) == frames:
                 parts[row.split or ""].append(i)
         for members in parts.values():
-            for i, j, value in similar_pairs(found, members, members):
-                one, other = manifest.rows[i], manifest.rows[j]
-                if j > i and one.label and other.label and one.label != other.label and one.path != other.path:
-                    if found[i].sha256 == found[j].sha256:
-                        continue
+            for i, others, values in similar(found, members, members):
+                differ = labelled[others] & labelled[i] & (label[others] != label[i]) & (path[others] != path[i])
+                if at := np.flatnonzero(differ & (others > i) & (content[others] != content[i])).tolist():
+                    one, other, value = rows[i], rows[others[at[0]]], values[at[0]]
                     text = f"label {one.label}, looks like {other.id}, label {other.label} (correlation {value:.3f})"
-                    yield Finding("near_label_conflict", one.id, text, "look at both and find out which label is right")
+                    fix = "look at them and find out which label is right"
+                    yield Finding("near_label_conflict", one.id, text + _more(at), fix)
         for a, b in combinations(sorted(filter(None, parts), key=lambda s: len(parts[s])), 2):
-            for i, j, value in similar_pairs(found, parts[a], parts[b]):
-                if found[i].sha256 == found[j].sha256:
-                    continue
-                text = f"in {a} looks like {manifest.rows[j].id} in {b} (correlation {value:.3f})"
-                fix = "look at both; keep them in one split if they are the same image"
-                yield Finding("near_duplicate_across_splits", manifest.rows[i].id, text, fix)
+            for i, others, values in similar(found, parts[a], parts[b]):
+                if at := np.flatnonzero(content[others] != content[i]).tolist():
+                    text = f"in {a} looks like {rows[others[at[0]]].id} in {b} (correlation {values[at[0]]:.3f})"
+                    fix = "look at them; keep them in one split if they are the same image"
+                    yield Finding("near_duplicate_across_splits", rows[i].id, text + _more(at), fix)
+
+
+def _numbered(values: Iterable[str]) -> np.ndarray:
+    """For each value the number of its first appearance among the different ones."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values])
+
+
+def _more(found: Sequence[int]) -> str:
+    return f" and {len(found) - 1} more" if len(found) > 1 else ""
 
 
 def _name_findings(manifest: Manifest) -> Iterator[Finding]:

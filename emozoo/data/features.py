@@ -43,12 +43,17 @@ class FeatureDataset(Dataset[list[Tensors]]):
         self.rows = list(self.draws)
 
     def save(self, path: Path) -> None:
-        """Writes everything to one file, by renaming."""
+        """Writes everything to one file, by renaming. Raises OSError, also where torch puts another error over it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            torch.save(self.draws, part)
+            with part.open("wb") as file:
+                torch.save(self.draws, file)
             os.replace(part, path)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
         finally:
             part.unlink(missing_ok=True)
 

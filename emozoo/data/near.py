@@ -1,4 +1,4 @@
-"""Images that look alike: pairs of items whose frames are near copies of each other.
+"""Images that look alike: items whose frames are near copies of each other.
 
 Few items are compared pair by pair. Many are first sorted into buckets by the signs of random projections of their
 thumbnails (Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002), and compared within a
@@ -22,21 +22,24 @@ ALL_PAIRS = 4_000_000  # up to so many pairs each is looked at
 TABLES, LEAST_PLANES = 40, 8
 
 
-def similar_pairs(
+def similar(
     found: Sequence[FileFacts], left: Sequence[int], right: Sequence[int]
-) -> Iterator[tuple[int, int, float]]:
-    """Index in ``left``, index in ``right`` and correlation of the items whose frames look alike, in this order.
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """For each item of ``left`` that has any: the items of ``right`` that look alike, and the correlations with them.
 
-    All items have equally many frames. The correlation is that of the frames that are least alike.
+    Items are indices in ``found``, in the order given. All have equally many frames. A correlation is that of the
+    frames that are least alike.
     """
+    at = np.asarray(right)
     hashes = [np.stack([found[i].hashes for i in side]) for side in (left, right)]
     thumbnails = [np.stack([found[i].thumbnails for i in side]) for side in (left, right)]
     for i, others in _candidates(*thumbnails):
         bits = np.bitwise_count(hashes[1][others] ^ hashes[0][i]).max(1)
-        for j in others[bits <= NEAR_BITS].tolist():
-            value = float((thumbnails[1][j] * thumbnails[0][i]).sum(1).min())
-            if value >= NEAR_CORRELATION:
-                yield left[i], right[j], value
+        others = others[bits <= NEAR_BITS]
+        values = (thumbnails[1][others] * thumbnails[0][i]).sum(2).min(1)
+        near = values >= NEAR_CORRELATION
+        if near.any():
+            yield left[i], at[others[near]], values[near]
 
 
 def _candidates(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -45,7 +45,7 @@ def write_clips(
         workers: processes that write clips; 1 = this process alone.
 
     Raises:
-        DatasetError: ``out`` holds clips of other settings.
+        DatasetError: ``out`` holds clips of other settings, or a manifest or clips that were not made here.
     """
     _check_stamp(out, stamp, json.loads(json.dumps(settings)), replace)
     names = [f"clips/{i:06d}.mp4" for i in range(len(plans))]
@@ -66,6 +66,9 @@ def _check_stamp(out: Path, name: str, settings: dict[str, Any], replace: bool) 
     same = stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == settings
     if stamp.is_file() and not same and not replace:
         raise DatasetError(f"{out}: holds clips made with other settings (see {name}); choose an empty folder")
+    mine = [p for p in (out / "manifest.csv", *sorted(clips.glob("*"))) if p.exists()]
+    if mine and not stamp.is_file() and not replace:
+        raise DatasetError(f"{mine[0]} was not made here, and would be replaced: choose an empty folder")
     if replace and not same:
         shutil.rmtree(clips, ignore_errors=True)
     clips.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,7 +23,7 @@ from PIL import Image
 
 from emozoo import bulk, cli, live
 from emozoo.data import find
-from emozoo.errors import EmozooError, UsageError
+from emozoo.errors import UsageError
 from emozoo.inference import Predictor
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -161,31 +160,40 @@ def test_a_camera_needs_little_memory(folder_of, monkeypatch) -> None:
 
 
 class BreakingCamera:
-    """Stands for OpenCV's camera: gives three images, then an error."""
+    """Stands for OpenCV's camera: gives some images, then an error or, as where the cable is pulled, none."""
 
-    def __init__(self, *_: object) -> None:
-        self.images, self.released = 3, 0
+    def __init__(self, images: int, raises: bool) -> None:
+        self.images, self.raises, self.released = images, raises, 0
 
     def isOpened(self) -> bool:
         return True
 
-    def read(self) -> tuple[bool, np.ndarray]:
+    def read(self) -> tuple[bool, np.ndarray | None]:
         self.images -= 1
-        if self.images < 0:
+        if self.images < 0 and self.raises:
             raise cv2.error("the cable")
+        if self.images < 0:
+            return False, None
         return True, np.zeros((8, 8, 3), np.uint8)
 
     def release(self) -> None:
         self.released += 1
 
 
-def test_a_camera_that_breaks_is_said(monkeypatch) -> None:
-    """Protects from a prediction that waits forever for a camera that gives an error: one line, and it is released."""
-    camera = BreakingCamera()
+@pytest.mark.parametrize(("raises", "why"), [(True, "the cable"), (False, "it gives no more images")])
+def test_a_camera_that_breaks_is_said(run: Run, folder_of, monkeypatch, raises: bool, why: str) -> None:
+    """Protects hours in front of a camera that fails or is unplugged, and from taking that for an end: what was seen is
+    predicted, one line says what happened, the exit code is 1, and the camera is released."""
+    said = f"camera 0: cannot be read any more ({why})"
+    camera = BreakingCamera(3, raises)
     monkeypatch.setattr(cv2, "VideoCapture", lambda _: camera)
-    with pytest.raises(EmozooError, match=r"camera 0: cannot be read any more \(the cable\)"):
-        list(live._frames("0", threading.Event()))
+    code, out, err = run("0", "--model", folder_of("ceflnet"), "--json")
+    assert (code, err[-1]) == (1, f"error: {said}")
+    assert {"code": "camera_lost", "text": said} in json.loads(out[0])["warnings"]
     assert camera.released == 1
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: BreakingCamera(0, raises))
+    code, out, err = run("0", "--model", folder_of("ceflnet"), "--json")
+    assert (code, out, err) == (3, [], [f"error: {said}"])
 
 
 def test_an_entry_that_cannot_be_read_costs_no_other(run: Run, folder_of, media: Path, monkeypatch) -> None:

@@ -1,6 +1,8 @@
 """Data sets on disk: which trees and tables are understood, and what a wrong --root is told."""
 
 import csv
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from emozoo.data import datasets
-from emozoo.errors import DatasetError, ManifestError, UsageError
+from emozoo.errors import DatasetError, EmozooError, ManifestError, UsageError
 from emozoo.labels import BASIC7, FERPLUS8
 
 TEN = (*FERPLUS8, "unknown", "NF")
@@ -169,6 +171,29 @@ def test_fer2013_as_kaggle_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             table.write_text("\n".join([header, lines[1], wrong]) + "\n")
             with pytest.raises(ManifestError, match="line 3"):
                 datasets.load("fer2013", tmp_path / str(k))
+
+
+@pytest.mark.parametrize("why", [errno.ENOSPC, errno.EACCES])
+def test_fer2013_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int) -> None:
+    """Protects from empty images that are taken for whole ones ever after: said in a line, and with room it goes on."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("EMOZOO_HOME", str(home))
+    original(tmp_path, pixels=True)
+    write, count = Path.write_bytes, 0
+
+    def full(path: Path, data: bytes) -> int:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise OSError(why, os.strerror(why), str(path))
+        return write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(EmozooError, match=rf"{home}: what is made of .* \({os.strerror(why)}\): make room"):
+            datasets.load("ferplus", tmp_path)
+    assert [p for p in home.rglob("*") if p.is_file()] == []
+    assert all(Path(r.path).stat().st_size for r in datasets.load("ferplus", tmp_path))
 
 
 def test_ferplus7(tmp_path: Path) -> None:

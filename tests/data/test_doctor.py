@@ -151,6 +151,24 @@ def test_notes_are_not_findings(tmp_path: Path) -> None:
     assert {n.code for n in report.notes} == {"imbalance", "no_group", "ignored_files", "no_face"}
 
 
+def test_frames_of_a_still_scene_in_both_splits(tmp_path: Path) -> None:
+    """Protects memory and readers: where all images look alike, each is one finding, which counts the others."""
+    scene = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 6), np.uint8), (48, 48))
+    lines = ["path,label,split"]
+    for i in range(20):
+        frame = scene.copy()
+        frame[:2, :2] = 10 * i
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+        lines.append(f"{i}.png,{'ab'[i % 2]},{'train' if i < 12 else 'val'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    report = doctor.check(tmp_path)
+    across = [f for f in report.findings if f.code == "near_duplicate_across_splits"]
+    assert sorted(f.item for f in across) == sorted(map(str, range(12, 20)))
+    assert all(f.text.startswith("in val looks like ") and f.text.endswith(" and 11 more") for f in across)
+    conflicts = [f for f in report.findings if f.code == "near_label_conflict"]
+    assert {f.item for f in conflicts} == {str(i) for i in range(20)} - {"11", "19"}
+
+
 def test_alike_under_two_labels(audio_set: Path) -> None:
     """Protects against one photo under two names and labels, recompressed, in one split."""
     copy = cv2.imread(str(audio_set / "a/0.png"))

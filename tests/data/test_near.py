@@ -33,11 +33,15 @@ def test_many_images_give_the_pairs_that_few_give(monkeypatch):
             looked.append(len(others))
             yield i, others
 
+    def pairs() -> list[tuple[int, int, float]]:
+        alike = near.similar(found, left, right)
+        return [(i, int(j), float(value)) for i, *others in alike for j, value in zip(*others)]
+
     monkeypatch.setattr(near, "_candidates", counted)
-    every = list(near.similar_pairs(found, left, right))
+    every = pairs()
     assert sum(looked) == len(left) * len(right)
     looked.clear()
     monkeypatch.setattr(near, "ALL_PAIRS", 1000)
-    assert list(near.similar_pairs(found, left, right)) == every
+    assert pairs() == every
     assert {(i, i + 2400) for i in range(200)} <= {(i, j) for i, j, _ in every}
     assert sum(looked) < len(left) * len(right) / 5

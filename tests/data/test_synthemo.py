@@ -145,6 +145,18 @@ def test_a_cut_run_is_continued_and_other_settings_are_refused(made: Path) -> No
         generate(made, 3, 5, Knobs(talking=1), **SMALL)
 
 
+@pytest.mark.parametrize("name", ["manifest.csv", "clips/000000.mp4"])
+def test_files_of_somebody_else_stay(tmp_path: Path, name: str) -> None:
+    """Protects a table of labels and clips that are not ours: they are not replaced, and not taken for drawn ones."""
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(DatasetError, match=f"{mine} was not made here"):
+        generate(tmp_path, 1, 0, Knobs(), **SMALL)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
 def test_the_cascade_finds_the_faces() -> None:
     """Training and evaluation look for faces as in real data: OpenCV's cascade must find at least 95 % of them."""
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")

@@ -373,12 +373,14 @@ def test_class_folders_that_are_linked_to_each_other(tmp_path: Path) -> None:
             for other in names:
                 (tmp_path / name / f"to_{other}").symlink_to(tmp_path / other)
         (tmp_path / "c00" / "a").symlink_to(tmp_path / "c00" / "s")
+        (tmp_path / "c00" / "up").symlink_to(tmp_path)
+        (tmp_path / "c00" / "s" / "far_up").symlink_to(tmp_path.parent)
     except OSError:
         pytest.skip("this system makes no links")
     m = datasets.load("folder", tmp_path)
     assert Counter(str(r.label) for r in m) == dict.fromkeys(names, 12)  # its own, and each other's once
     assert "c00/s/1" in {r.id for r in m}
-    assert {"c00/a", "c00/to_c00"} <= {f.item for f in m.findings if f.code == "link_loop"}
+    assert {"c00/a", "c00/to_c00", "c00/up", "c00/s/far_up"} <= {f.item for f in m.findings if f.code == "link_loop"}
 
 
 def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

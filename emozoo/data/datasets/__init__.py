@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import errno
 import importlib
 import os
 import zlib
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from emozoo import files
 from emozoo.data.manifest import Manifest
 from emozoo.data.protocols import CHOICES, protocol
 from emozoo.data.store import is_store
@@ -51,6 +53,7 @@ DATASETS: dict[str, tuple[str | Load, str]] = {
 
 # What damaged files raise in readers of text, csv, gzip and json.
 _DAMAGED = (ValueError, LookupError, OSError, EOFError, OverflowError, csv.Error, zlib.error)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def register(name: str, load: Load, about: str = "as its load function reads it") -> None:
@@ -99,6 +102,11 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
     except EmozooError:
         raise
     except _DAMAGED as e:  # lists and tables that no adapter expects
+        if isinstance(e, OSError) and (e.errno in _NO_ROOM or str(e.filename).startswith(str(files.cache_folder()))):
+            raise EmozooError(
+                f"{files.cache_folder()}: what is made of {root} cannot be written there ({e.strerror}): make room, or "
+                "set EMOZOO_HOME to another folder"
+            ) from e
         why = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
         raise DatasetError(f"{root}: its annotations cannot be read as {name} ({why}): fetch them again") from e
     if known := protocol(manifest.protocol):

@@ -27,7 +27,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,8 +176,6 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
 
     ``names``: the file that these names stand in; None = they follow from the number of the line.
     """
-    import cv2
-
     digest = hashlib.sha256()
     for file in (pixels, names) if names is not None else (pixels,):
         with file.open("rb") as f:
@@ -186,6 +184,23 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
     if (out / "complete").is_file():
         return out
     draft = out.with_name(f".{out.name}.{os.getpid()}")  # another process may be at it too
+    try:
+        _write(pixels, names, lines, draft)
+        (draft / "complete").touch()
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    try:
+        draft.rename(out)
+    except OSError:  # another process was quicker
+        shutil.rmtree(draft)
+    return out
+
+
+def _write(pixels: Path, names: Path | None, lines: Sequence[Mapping[str, str]], draft: Path) -> None:
+    """Writes the images of ``fer2013.csv`` under the names in ``lines``. Raises ManifestError, OSError."""
+    import cv2
+
     for folder in FOLDERS.values():
         (draft / folder).mkdir(parents=True, exist_ok=True)
     count, written = 0, set()
@@ -208,14 +223,8 @@ def _extract(pixels: Path, names: Path | None, lines: list[dict[str, str]]) -> P
             image = np.array(cells["pixels"].split(), np.uint8).reshape(SIDE, SIDE)
         except (ValueError, OverflowError):
             raise ManifestError(pixels, number, f"not {SIDE} x {SIDE} pixels of 0 to 255") from None
-        cv2.imwrite(str(place / name), image)
+        (place / name).write_bytes(cv2.imencode(".png", image)[1].tobytes())  # imwrite says nothing of a full disk
     if count < len(lines):
         raise ManifestError(
             pixels, count + 1, f"ends here, and {(names or pixels).name} has {len(lines)} images: it is cut"
         )
-    (draft / "complete").touch()
-    try:
-        draft.rename(out)
-    except OSError:  # another process was quicker
-        shutil.rmtree(draft)
-    return out

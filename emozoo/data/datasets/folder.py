@@ -61,16 +61,17 @@ class _Walk:
         """The items of a class, sorted: media files and folders of frames, those of its sessions too.
 
         An empty folder is an item, too: reading it raises the error. No session is read twice, however many links lead
-        to it: its items are named by where it really lies, or else by the first link.
+        to it: its items are named by where it really lies, or else by the first link. A link upwards, which would bring
+        the items of other classes, is not followed.
         """
         found: list[Path] = []
-        seen: set[str] = set()
+        seen = {str(p) for lies in (folder, folder.resolve()) for p in lies.parents}
         folders, links = [folder], list[Path]()
         while folders or links:
             path = folders.pop() if folders else links.pop(0)
             real = os.path.realpath(path)
             if real in seen:
-                text = "a link to a folder that is read already, so it is not followed"
+                text = "a link to a folder that is read already, or that it lies in, so it is not followed"
                 self._say("link_loop", path, text, "delete it")
                 continue
             if (inside := self.listed(path)) is None:
