@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import struct
@@ -30,7 +31,7 @@ from emozoo.card import card
 from emozoo.data import datasets
 from emozoo.data.doctor import Report
 from emozoo.data.manifest import Finding
-from emozoo.errors import EmozooError, ManifestError, UsageError, WeightsError
+from emozoo.errors import DatasetError, EmozooError, ManifestError, UsageError, WeightsError
 from emozoo.finetune import _FitOrigin
 from emozoo.module import EmotionModule
 from emozoo.prediction import FaceTrack, Moment, Prediction
@@ -445,7 +446,8 @@ def test_every_table_is_safe_to_open(tmp_path: Path) -> None:
         object.__setattr__(prediction, name, value)
     object.__setattr__(prediction, "tracks", [FaceTrack(0, "=b", {"=b": 1.0}, [moment])])
     prediction.to_csv(tmp_path / "p.csv")
-    record = dict.fromkeys(("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector"), "x")
+    keys = ("model", "sha256", "dataset", "protocol", "split", "fold", "prior", "control", "detector")
+    record = dict.fromkeys(keys, "x")
     lines = [{"id": "=i", "fold": None, "group": "+p x", "label": "=b", "=b": 0.75}]
     result = Result(records=[{**record, "classes": ["=b"]}], tables=[lines])
     prediction_files.write(result, tmp_path)
@@ -475,6 +477,71 @@ def test_files_of_predictions_have_names_of_their_own(a: str, b: str, tmp_path: 
     for name in names:
         files.write_atomic(tmp_path / name, b"x")
     assert prediction_files.file_name({**other, "model": "ceflnet.faces7_v4"}) == "ceflnet.faces7_v4__x.csv"
+
+
+def test_no_file_of_predictions_replaces_another_of_its_run(tmp_path: Path) -> None:
+    """Protects predictions of weights with one tag, and of two data sets with one name: none replaces the others."""
+    same = dict.fromkeys(("model", "dataset", "protocol", "split", "fold", "prior", "control", "detector"), "x")
+    ids = ["a", "b", "c", "a"]  # of two weights, the second on two sets; the last is the first once more
+    records = [{**same, "classes": [], "sha256": s * 64} for s in "1221"]
+    result = Result(records, [[{"id": i, "fold": None, "group": None, "label": None}] for i in ids])
+    named = []
+    for _ in range(2):
+        prediction_files.write(result, tmp_path)
+        named.append([r["predictions"].partition("/")[2] for r in result.records])
+    assert named[0] == named[1] == ["x.csv", "x_22222222.csv", "x_22222222_2.csv", "x.csv"]
+    assert [prediction_files.read(tmp_path / n).ids for n in named[0]] == [[i] for i in ids]
+
+
+def predictions_file(path: Path, *lines: str, header: str = "id,fold,group,label,predicted,joy,fear") -> str:
+    """Writes a file of predictions; returns its text."""
+    text = "\n".join([header, *lines]) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_predictions_that_a_spreadsheet_saved(encoding: str, tmp_path: Path) -> None:
+    """Protects files of predictions that went through a spreadsheet: read, or refused in one line that says how to save
+    them."""
+    text = predictions_file(tmp_path / "p.csv", "é,,Zoë,joy,joy,0.75,0.25", "b,,,fear,joy,0.5,0.5")
+    (tmp_path / "p.csv").write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    if encoding == "utf-8-sig":
+        found = prediction_files.read(tmp_path / "p.csv")
+        assert (found.ids, found.groups) == (["é", "b"], ["Zoë", None])
+        return
+    with pytest.raises(DatasetError, match=r"p\.csv: not UTF-8 .*: save it as UTF-8") as error:
+        prediction_files.read(tmp_path / "p.csv")
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("a,,,joy,joy,nan,0.5", "line 3: joy is no finite number: 'nan'"),
+        ("a,,,joy,joy,0.5,inf", "line 3: fear is no finite number: 'inf'"),
+        ("a,,,joy,joy,0.5,1e999", "line 3: fear is no finite number: '1e999'"),
+        ("a,,,joy,joy,0.5,many", "line 3: fear is no finite number: 'many'"),
+        ("a,,,joy,joy,0.5", "line 3: fear is no finite number: ''"),
+        ("b,,,joy,joy,0.5,0.5", "line 3: b stands twice"),
+        ("a,,,rage,joy,0.5,0.5", "line 3: label 'rage' is no scored class"),
+        (f"{'a' * 200_000},,,joy,joy,0.5,0.5", "not a csv file"),
+    ],
+)
+def test_predictions_that_are_none(line: str, why: str, tmp_path: Path) -> None:
+    """Protects comparisons and boards from what is no probability: refused in one line, with line and column."""
+    predictions_file(tmp_path / "p.csv", "b,,,fear,joy,0.5,0.5", line)
+    with pytest.raises(DatasetError, match=re.escape(why)) as error:
+        prediction_files.read(tmp_path / "p.csv")
+    one_line(error)
+
+
+def test_moments_that_are_none(tmp_path: Path) -> None:
+    """Protects the concordance from one odd number, which would make it nan or anything."""
+    header = "id,fold,group,label,predicted,time,valence,arousal,true_valence,true_arousal"
+    predictions_file(tmp_path / "p.csv", "a,,,,,0.5,0.1,0.2,0.3,0.4", "a,,,,,1,0.1,-inf,0.3,0.4", header=header)
+    with pytest.raises(DatasetError, match="line 3: arousal is no finite number: '-inf'"):
+        prediction_files.read(tmp_path / "p.csv")
 
 
 def test_pages_and_cards_hold_text(made: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def measure(
     if team.rank:
         logging.getLogger("emozoo").setLevel(logging.ERROR)
     options["device"] = own_device(options["device"])
-    names = [*models, *(pair or ())]
+    if pair is not None:
+        _check_pair(pair, sources, split=options["split"], fold=folds[0], folds=people)
 
     def score(some: Sequence[str]) -> Result:
         result = Result()
@@ -64,10 +65,10 @@ def measure(
 
     comparisons: list[dict[str, Any]] = []
     if pair is None:
-        result = score(names)
+        result = score(models)
     else:
         result = score(models) if models else Result()
-        sides = [_one(score, name, sources) for name in pair]
+        sides = [score([name]) for name in pair]
         comparisons = compare.results(*sides)
         for side in sides:
             result += side
@@ -83,10 +84,19 @@ def measure(
         print("\n  ".join(comparison_lines(c)))
 
 
-def _one(score: Callable[[Sequence[str]], Result], name: str, sources: Sequence[tuple[str, Path]]) -> Result:
+def _check_pair(pair: tuple[str, str], sources: Sequence[tuple[str, Path]], **choice: Any) -> None:
+    """Raises UsageError before anything is measured where two models cannot be compared on these data."""
     if len(sources) > 1:
         raise UsageError("--compare takes one --dataset")
-    return score([name])
+    if not sources:  # of the built-in suite, which has its own weights for a bare name
+        return
+    a, b = pair
+    if "{fold}" in a + b:
+        part = run.parts(*sources[0], **choice)[0][0]
+        if part.label is None:
+            return  # measuring says that there are no folds
+        a, b = (name.replace("{fold}", part.name) for name in pair)
+    compare.check_tasks(a, b)
 
 
 def check_outputs(json_file: Path | None, out: Path | None) -> None:

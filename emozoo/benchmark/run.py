@@ -79,7 +79,8 @@ def measure(
         team: processes that share the items; each returns the whole result.
 
     Raises:
-        UsageError: unknown prior or control, or classes that differ without a label map.
+        UsageError: unknown prior or control, classes that differ without a label map, or ``fold`` where ``folds`` is
+            ``person``.
         DatasetError: no such data, or an item that cannot be read.
         WeightsError: the detector that was named cannot be had.
     """
@@ -120,7 +121,7 @@ def measure(
                     part=part.label,
                 )
             )
-        both = PRIORS if scored[0].contenders[0].module.classes else PRIORS[:1]
+        both = PRIORS if any(s.columns for s in scored) else PRIORS[:1]
         for p in both if prior == "both" else (prior,):
             result += records.of_parts(scored, p, name, disjoint, protocol_suffix(folds))
     return result
@@ -137,13 +138,23 @@ def _reported(dataset: str, root: str | Path) -> str | None:
 def parts(
     dataset: str, root: str | Path, *, split: str | None, fold: int | None, folds: int | str | None
 ) -> tuple[list[Part], bool]:
-    """The parts to score, and whether they are disjoint (no item is scored twice)."""
+    """The parts to score, and whether they are disjoint (no item is scored twice).
+
+    Raises UsageError for data without splits to go through, and for a fold of what has no numbered folds.
+    """
     name, _, choice = dataset.partition(":")
+    if folds == PERSON and fold is not None:
+        raise UsageError(
+            f"--folds person scores every person, with a record of each: leave out --fold {fold}, or name a number of "
+            "--folds"
+        )
     if choice == "all":
         names = CHOICES.get(name, ())
         if not names or not all(n.startswith("split_") for n in names):
             there = ", ".join(k for k, v in CHOICES.items() if all(n.startswith("split_") for n in v))
             raise UsageError(f"{name} has no splits to go through; {there} has")
+        if fold is not None or folds is not None:
+            raise UsageError(f"{dataset} has splits of its own, all of which are scored: leave out --fold and --folds")
         return [Part(f"{name}:{n}", label=n, name=n.removeprefix("split_")) for n in names], False
     if folds is not None and fold is None:
         if folds == PERSON:

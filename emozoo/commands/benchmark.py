@@ -12,9 +12,12 @@ from emozoo.errors import UsageError
 
 # Groups of options in --help.
 _WHAT, _HOW, _COMPARE, _OUTPUT = "Models and data", "Scoring", "Comparison", "Output"
+# What --verify takes: of any other option a user would believe that it did something.
+_VERIFY = ("--model", "--dataset", "--root", "--device", "--json")
 
 
 def benchmark(
+    context: typer.Context,
     more: Annotated[list[str] | None, typer.Argument(help="Further models.", hidden=True)] = None,
     model: Annotated[
         list[str] | None,
@@ -84,6 +87,12 @@ def benchmark(
     Example: emozoo benchmark --dataset folder --root my_clips/val --out report
     """
     models, sets, roots = [*(model or []), *(more or [])], dataset or [], root or []
+    files = [Path(p) for p in compare or ()]
+    of_files = bool(files) and all(p.suffix == ".csv" and p.is_file() for p in files)
+    if verify:
+        _refuse_others(context, "--verify", *_VERIFY)
+    elif of_files:
+        _refuse_others(context, "--compare", "--json", of=" of two files")
     if not sets and (roots or split is not None or fold or folds or label_map or detector or allow_missing):
         raise UsageError(
             "--root, --split, --fold, --folds, --label-map, --detector and --allow-missing need a --dataset"
@@ -93,8 +102,6 @@ def benchmark(
         raise UsageError(f"give a --root DIR for each --dataset; there are {counts}")
     if folds is not None and folds != "person" and not (folds.isdigit() and int(folds) > 1):
         raise UsageError(f"--folds takes a number above 1, or 'person', not '{folds}'")
-    files = [Path(p) for p in compare or ()]
-    of_files = bool(files) and all(p.suffix == ".csv" and p.is_file() for p in files)
     for name in [*models, *(() if of_files or compare is None else compare)]:
         if "{fold}" not in name:
             check_name(name)
@@ -112,6 +119,17 @@ def benchmark(
         detector=detector, device=device, allow_missing=allow_missing,
     )  # fmt: skip
     return 0
+
+
+def _refuse_others(context: typer.Context, mode: str, *takes: str, of: str = "") -> None:
+    """Raises UsageError where options were given that ``mode``, one of them, does not take."""
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            given.append("--model" if parameter.name == "more" else parameter.opts[0])
+    if odd := [option for option in dict.fromkeys(given) if option not in (mode, *takes)]:
+        raise UsageError(f"{mode}{of} takes no {', '.join(odd)}; it takes {', '.join(takes)} alone")
 
 
 def leaderboard(

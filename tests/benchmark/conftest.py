@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,24 +19,25 @@ from emozoo.module import EmotionModule
 def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a weights folder of an architecture at size lite, of random numbers from a seed."""
 
-    def make(arch: str, *, seed: int = 0) -> Path:
+    def make(arch: str, *, seed: int = 0, tag: str = "", classes: Sequence[str] = BASIC7) -> Path:
         torch.manual_seed(seed)
-        module = EmotionModule(arch, size="lite", classes=list(BASIC7))
+        module = EmotionModule(arch, size="lite", classes=list(classes))
         folder = tmp_path_factory.mktemp("weights") / f"{arch}{seed}"
         config = {
             "arch": arch,
-            "tag": "",
+            "tag": tag,
             "wiring": module.wiring,
             "size": "lite",
-            "classes": list(BASIC7),
+            "classes": list(classes),
             "options": {},
             "spec": module.spec.to_dict(),
             "tau": 1.0,
-            "log_prior": [-3.0, -3.0, -3.0, -3.0, -3.0, -3.0, -0.5],
             "licence": "Apache-2.0",
             "trained_on": "nothing",
             "seed": 5,
         }
+        if classes:
+            config["log_prior"] = [-3.0, -3.0, -3.0, -3.0, -3.0, -3.0, -0.5]
         hub.save(folder, module.net.state_dict(), config, "card", half=False)
         return folder
 
@@ -59,6 +60,15 @@ def data(tmp_path: Path) -> Path:
         lines.append(f"{i}.png,{BASIC7[i % 7] if i < 21 else ''},test,p{i // 3},0,0,47,47")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
+
+
+@pytest.fixture
+def with_va(data: Path) -> Path:
+    """The same images with valence and arousal beside their classes."""
+    table = (data / "manifest.csv").read_text().splitlines()
+    lines = [f"{table[0]},valence,arousal", *(f"{line},{i / 30:.2f},{-i / 25:.2f}" for i, line in enumerate(table[1:]))]
+    (data / "manifest.csv").write_text("\n".join(lines[:22]) + "\n")
+    return data
 
 
 @pytest.fixture

@@ -66,6 +66,19 @@ def test_people_left_out(weights: Path, data: Path) -> None:
     assert by_fold(parted)["pooled"]["protocol"] == "csv_2folds_by_person"
 
 
+@pytest.mark.parametrize(
+    ("dataset", "folds", "fold"),
+    [("csv", "person", 0), ("videoemotion8:all", "person", None), ("videoemotion8:all", None, 0)],
+)
+def test_a_protocol_has_the_name_of_what_was_scored(
+    weights: Path, folded: Path, dataset: str, folds: str | None, fold: int | None
+) -> None:
+    """Protects records from the name of another protocol: a fold of the table is nobody left out."""
+    with pytest.raises(UsageError, match="leave out") as error:
+        measure([str(weights)], dataset, folded, folds=folds, fold=fold)
+    assert "\n" not in str(error.value)
+
+
 def test_each_person_alone(weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects who is served worst: mean and range over people are those of people scored alone, and are shown."""
     assert measure([str(weights)], "csv", data).records[0]["by_person"] is None, "few items a person"
@@ -120,7 +133,7 @@ def annotated(tmp_path: Path, make_video: Callable[..., Path]) -> Path:
 def test_every_labelled_frame(make_weights: Callable[..., Path], annotated: Path) -> None:
     """Protects the protocol of Aff-Wild2: all labelled frames of all videos together, and no frame without a label."""
     folder = make_weights("recursive_joint_attention")
-    result = measure([str(folder)], "csv", annotated)
+    result = measure([str(folder)], "csv", annotated, prior="both")  # there is none where no class is scored
     (record,), (table,) = result.records, result.tables
     assert (record["n_evaluated"], record["n_points"]) == (2, 250)
     long = [line for line in table if line["id"] == "long"]

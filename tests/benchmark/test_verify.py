@@ -5,11 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from emozoo.benchmark import command, report, verify
+from emozoo.benchmark import command, compare, report, verify
 from emozoo.benchmark.run import measure
 from emozoo.errors import UsageError
 
@@ -133,6 +134,72 @@ def test_two_files_of_predictions(
     assert "McNemar p = 1.00" in capsys.readouterr().out
     with pytest.raises(UsageError, match="the same items"):
         command.compare_files(a, b, None)
+
+
+def test_models_of_other_tasks(make_weights: Callable[..., Path], with_va: Path, tmp_path: Path) -> None:
+    """Protects --compare of a model of classes and one of valence and arousal: refused in one line before anything is
+    measured, and of files; what two models share is compared."""
+    of_classes, of_va, of_both = (
+        make_weights("emotion_fan"),
+        make_weights("recursive_joint_attention", classes=()),
+        make_weights("recursive_joint_attention"),
+    )
+    (tmp_path / "of_p0").symlink_to(of_va)  # a person's own weights
+    pairs = {None: (str(of_va), str(of_classes)), "person": (str(of_classes), str(tmp_path / "of_{fold}"))}
+    for people, pair in pairs.items():
+        for sources, why in (([("csv", with_va)], "both predict"), ([("csv", with_va)] * 2, "one --dataset")):
+            with pytest.raises(UsageError, match=why):
+                command.measure(
+                    ["nothing to load"], sources, folds=[None], people=people, pair=pair, control=[], json_file=None,
+                    out=None, prior="train", device="cpu", split=None,
+                )  # fmt: skip
+    a, b, c = (measure([str(f)], "csv", with_va, prior="both") for f in (of_classes, of_va, of_both))
+    for one, other in ((a, b), (b, a)):
+        with pytest.raises(UsageError, match="both predict"):
+            compare.results(one, other)
+    for one, other, metric in ((a, c, "WAR"), (b, c, "CCC_V"), (c, b, "CCC_V")):
+        found = compare.results(one, other)
+        assert [x["prior"] for x in found] == ["train", "uniform"]
+        assert {m for m, v in found[0]["difference"].items() if v is not None} >= {metric}
+    paths = []
+    for name, side in (("a", a), ("b", b)):
+        command.write(side, [], tmp_path / name / "r.json", None)
+        paths.append(tmp_path / name / side.records[0]["predictions"])
+    with pytest.raises(UsageError, match="both predict"):
+        compare.files(*paths)
+
+
+def test_a_control_is_compared_like_any_model(weights: Path, make_weights: Callable[..., Path], data: Path) -> None:
+    """Protects --compare with the weights of a retrained control, beside which input controls are measured."""
+    control = make_weights("emotion_fan", seed=1)
+    config = json.loads((control / "config.json").read_text())
+    (control / "config.json").write_text(json.dumps(config | {"control": "plain average"}))
+    a, b = (measure([str(f)], "csv", data, control="shuffled-time") for f in (weights, control))
+    (found,) = compare.results(a, b)
+    assert found["difference"]["WAR"] == pytest.approx(a.records[0]["metrics"]["WAR"] - b.records[0]["metrics"]["WAR"])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--verify", "--out", "d"], "--verify takes no --out; it takes"),
+        (["--verify", "--compare", "a.csv", "b.csv", "--prior", "train"], "--verify takes no --prior, --compare;"),
+        (["--compare", "a.csv", "b.csv", "--out", "d"], "--compare of two files takes no --out; it takes --json alone"),
+        (
+            ["ceflnet", "--compare", "a.csv", "b.csv", "--control", "all", "--split", "val", "--device", "cpu"],
+            "--compare of two files takes no --model, --split, --device, --control;",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing(words: list[str], why: str, tmp_path: Path) -> None:
+    """Protects people from options that are dropped without a word: those that were given are named, in one line."""
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("id,fold,group,label,predicted\n")
+    done = subprocess.run([EMOZOO, "benchmark", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize(
