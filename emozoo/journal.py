@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from emozoo.bucket import Bucket
-from emozoo.errors import UsageError
+from emozoo.errors import EmozooError, UsageError
 
 SIGN_S = 30.0  # a process that works gives a sign of life at least this often; lines reach object storage as often
 
@@ -184,9 +184,11 @@ class BucketJournal(Journal):
         return super().read()
 
     def alive(self) -> None:
-        """Uploads what is new, from time to time."""
+        """Uploads what is new, from time to time; what could not be uploaded comes with the next time, or ``close``."""
         if time.monotonic() - self._uploaded > SIGN_S:
-            self._upload()
+            self._uploaded = time.monotonic()
+            with suppress(EmozooError):
+                self._upload()
 
     def _upload(self) -> None:
         """Writes the lines since the last time as one more object; without any, an empty one as a sign of life."""

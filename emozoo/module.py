@@ -5,6 +5,7 @@ Legend: B = batch, C = clips, K = classes.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -137,13 +138,24 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
     def setup(self, stage: str) -> None:
         """Freezes parts before Lightning wraps the network: DDP waits for gradients of all that require them then.
 
-        Raises UsageError for data of other classes or another spec than this network's.
+        Raises UsageError for data of other classes or another spec than this network's, parts in ``lr_scale`` that the
+        network lacks or that lie in each other, and a training without an end.
         """
         self._check_data(getattr(self.trainer, "datamodule", None))
         if stage == "fit":
+            if self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
+                raise UsageError(
+                    "the schedule of the learning rate needs to know when the training ends: give max_epochs or "
+                    "max_steps, beside max_time too"
+                )
             self.train()  # before Lightning looks: it warns of modules in eval mode, as :func:`emozoo.load` gives them
             names = [n for n, _ in self.net.named_parameters()]
-            for part in self.hparams["lr_scale"] or {}:
+            scaled = self.hparams["lr_scale"] or {}
+            for part in scaled:
+                if outer := next((other for other in scaled if part.startswith(f"{other}.")), None):
+                    raise UsageError(
+                        f"lr_scale: {part} lies in {outer}, which has a factor too: name its parts one by one"
+                    )
                 if not any(n.startswith(f"{part}.") for n in names):
                     tops = ", ".join(n for n, _ in self.net.named_children())
                     raise UsageError(f"lr_scale: {self.arch} has no part '{part}'; it has {tops} and what is in them")
@@ -208,7 +220,8 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
             self._set_random()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores the random states of all processes, so that a killed run ends as if it had not been killed."""
+        """Stores the prior, and the random states of all processes: a killed run ends as if it had not been killed."""
+        checkpoint["prior"] = self.prior
         states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -219,6 +232,8 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._random = checkpoint.get("random")
+        if (prior := checkpoint.get("prior")) in ("train", "uniform"):
+            self.prior = prior
 
     def _set_random(self) -> None:
         """Restores the random states of a checkpoint written by as many processes; else each gets its own seed."""
@@ -341,9 +356,18 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         optimizer = optim.create_optimizer(
             self.net, self.optimizer_settings, self.hparams["lr"], self.hparams["lr_scale"]
         )
-        steps, epochs = max(1, int(self.trainer.estimated_stepping_batches)), max(1, self.trainer.max_epochs or 1)
+        steps, epochs = self._length()
         schedule: Any = optim.create_schedule(optimizer, self.schedule_settings, steps=steps, epochs=epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _length(self) -> tuple[int, int]:
+        """Optimizer steps and epochs of the training, at least 1; where steps alone end it, the epochs they take."""
+        trainer = self.trainer
+        steps, epochs = max(1, int(trainer.estimated_stepping_batches)), trainer.max_epochs or 1
+        if epochs < 1:
+            trainer.fit_loop.setup_data()
+            epochs = math.ceil(steps * trainer.accumulate_grad_batches / max(1, trainer.num_training_batches))
+        return steps, max(1, epochs)
 
 
 __getattr__ = names_of(__name__)

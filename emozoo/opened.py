@@ -199,7 +199,7 @@ class OpenFile:
                 moment
                 for output in face.outputs
                 for moment in moments_of(
-                    output, result.classes, clip_s=self.spec.clip_s, alone=len(face.windows) == 1,
+                    output, result.classes, clip_s=self.spec.clip_s, alone=output.window.read_from is None,
                     min_confidence=min_confidence,
                 )
             ]  # fmt: skip

@@ -117,6 +117,7 @@ class Pretrained(ModelHubMixin, Recognizer):
             "flips": self.flips,
             "log_prior": [round(float(x), 6) for x in self.log_prior] if self.classes else [],
             "temperature": round(float(self.temperature), 4),
+            **({"prior": self.prior} if self.prior != "train" else {}),
         }
 
     def save(

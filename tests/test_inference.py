@@ -145,6 +145,19 @@ def test_which_faces_get_a_timeline(drawn, tmp_path):
             inference.predict(path, module, **wrong)
 
 
+def test_one_entry_of_a_long_file_is_one_entry(drawn, tmp_path):
+    """Protects timelines of valence and arousal: clip by clip is for files of one window, however few entries are asked
+    for; an entry goes from its start to its end."""
+    module = small("recursive_joint_attention")
+    frames = drawn * (1 + int(module.spec.window_s))  # 2 s each
+    path = write_video(tmp_path / "long.mp4", frames)
+    (track,) = inference.predict(path, module, every=1000.0).tracks
+    assert [(m.start_s, m.end_s) for m in track.timeline] == [(0.0, pytest.approx(len(frames) / 10))]
+    short = write_video(tmp_path / "short.mp4", drawn)
+    (track,) = inference.predict(short, module, every=1000.0).tracks
+    assert len(track.timeline) > 1
+
+
 @pytest.mark.parametrize("every", [0.0, -1.0, float("nan")])
 def test_every_must_be_positive(every, tmp_path):
     """Protects from endless timelines."""

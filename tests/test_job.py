@@ -19,6 +19,33 @@ from emozoo.prediction import FaceTrack, Moment, Prediction
 Open = Callable[..., bulk.Job]
 
 
+def test_a_sign_of_life_that_cannot_be_sent_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the file that is predicted while object storage is out of reach: what was not sent comes later."""
+
+    class Away:
+        sent: dict[str, bytes] | None = None
+
+        def put(self, key: str, data: bytes) -> None:
+            if self.sent is None:
+                raise EmozooError("object storage is out of reach")
+            self.sent[key] = data
+
+    away = Away()
+    monkeypatch.setattr(journal, "SIGN_S", 0.0)
+    own = journal.BucketJournal(away, "in", tmp_path / "work")  # type: ignore[arg-type]
+    own.open(0)
+    own.append("a.mp4", "a", [], [], None, "{}")
+    own.alive()
+    with pytest.raises(EmozooError, match="out of reach"):
+        own.close()
+    away.sent = {}
+    own.alive()
+    own.append("b.mp4", "b", [], [], None, "{}")
+    own.close()
+    lines = b"".join(data for _, data in sorted(away.sent.items())).splitlines()
+    assert [json.loads(line.partition(b"\t")[0])["file"] for line in lines] == ["a.mp4", "b.mp4"]
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> list[bulk.Source]:
     """Three files."""

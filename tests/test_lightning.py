@@ -694,3 +694,22 @@ def test_the_hub_classes_calls_work_on_names_and_folders(folder: Path, tmp_path:
         EmotionModule.from_pretrained("nowhere/x.safetensors")
     with pytest.raises(UsageError, match="create_pr"):
         found.push_to_hub("acme/mine", create_pr=True)
+
+
+def test_a_saved_module_predicts_with_the_prior_that_it_had(images: Path, tmp_path: Path) -> None:
+    """Protects labels: weights that predict without the class prior do so from a folder or checkpoint, too, where the
+    module was changed in between."""
+    module = emozoo.load("ceflnet")
+    assert module.prior == "uniform"
+    turned = emozoo.load("ceflnet", classes=module.classes[::-1])
+    turned.save(tmp_path / "mine")
+    face = images / "calm" / "0.png"
+    found = [emozoo.predict(face, m).scores for m in (module, turned, tmp_path / "mine")]
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+    assert found[2] == pytest.approx(found[0], abs=1e-4)
+    trainer = L.Trainer(logger=False, **QUIET)
+    turned.trainer = trainer
+    trainer.strategy.connect(turned)
+    trainer.save_checkpoint(tmp_path / "mine.ckpt", weights_only=True)
+    again = EmotionModule.load_from_checkpoint(tmp_path / "mine.ckpt", map_location="cpu")
+    assert emozoo.predict(face, again).scores == pytest.approx(found[0], abs=1e-4)

@@ -53,6 +53,28 @@ def test_unknown_schedule_says_which_there_are() -> None:
         EmotionModule("ceflnet", size="lite", optimizer="adamax")
 
 
+def test_schedules_by_the_epoch_know_how_long_a_training_of_steps_is(images: Path) -> None:
+    """Protects a training that is limited by steps: its learning rate does not end with its first epoch; without an
+    end there is no schedule, which is said before anything is done."""
+    module = EmotionModule(
+        "emotion_fan", size="lite", classes=["angry", "calm"], options={"backbone": "vgg_tiny"}, lr=1.0,
+        schedule={"name": "epoch_cosine", "warmup": 0.25}, optimizer={"name": "sgd"},
+    )  # fmt: skip
+    dm = EmotionDataModule("folder", images, spec=module.spec, classes=module.classes, batch_size=8, val_share=0.0)
+    rates: list[float] = []
+
+    class Rates(L.Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    steps: Any = {"max_steps": 12, "accelerator": "cpu", "limit_val_batches": 0, "callbacks": [Rates()]}
+    L.Trainer(**steps, **QUIET).fit(module, dm)  # type: ignore[arg-type]
+    # 12 steps of 2 batches in an epoch
+    assert rates == pytest.approx([lr_factor("epoch_cosine", e, 6, warmup=2, period=6) for e in range(6)])
+    with pytest.raises(UsageError, match="give max_epochs or max_steps"):
+        L.Trainer(max_time="00:00:01:00", accelerator="cpu", **QUIET).fit(module, dm)  # type: ignore[arg-type]
+
+
 def test_mixing_mixes_every_target() -> None:
     """Protects mixup beside valence and arousal: what is mixed in the image is mixed in all that is said of it."""
     torch.manual_seed(1)
@@ -75,6 +97,7 @@ def test_options_that_would_do_nothing_are_refused(images: Path, tmp_path: Path)
     """Protects from runs that are not what their recipe says: misspelt parts, a teacher without weight or absent."""
     for wrong, said in (
         ({"lr_scale": {"bakbone": 0.1}}, "has no part 'bakbone'"),
+        ({"lr_scale": {"backbone": 0, "backbone.0": 0.1}}, "backbone.0 lies in backbone"),
         ({}, "needs a teacher"),
         ({"classes": ["calm", "angry"]}, "other streams or classes"),
     ):

@@ -167,21 +167,24 @@ class AvVideo:
             if not len(scan.ticks):
                 raise VideoError(path, "no frame of it can be decoded", "broken")
             self._ticks, unit, self._clock = scan.ticks, scan.unit, scan.clock
+            if scan.lost and scan.clock == "pts" and np.isin(scan.ticks, index.ticks).all():
+                # lost frames keep their numbers, by which labels of frames go
+                self._ticks = index.ticks[index.ticks <= scan.ticks[-1]]
             # zero is the first frame, also where damage took it away: audio must stay with its images
-            zero = min(scan.first, int(scan.ticks[0])) if scan.lost else int(scan.ticks[0])
+            zero = min(scan.first, int(self._ticks[0])) if scan.lost else int(self._ticks[0])
             if scan.clock == "order":
                 mended, zero = follow_on(scan.times, 1 / unit), 0
             else:
-                if (scan.ticks[0] - zero) * unit > LONG_GAP_S:
-                    zero = int(scan.ticks[0])
+                if (self._ticks[0] - zero) * unit > LONG_GAP_S:
+                    zero = int(self._ticks[0])
                 begin = zero * unit
-                mended = close_jumps((scan.ticks - zero) * unit, lambda a, b: _heard(self.path, a + begin, b + begin))
+                mended = close_jumps((self._ticks - zero) * unit, lambda a, b: _heard(self.path, a + begin, b + begin))
         self.stamps = mended.stamps
         self.warnings += mended.warnings()
         stored = 0.0 if self._clock == "order" else zero * unit
         jumps = tuple(j._replace(before=j.before + stored, after=j.after + stored) for j in mended.jumps)
         self.clock = Clock(stored, float(self.stamps[-1]), () if self._clock == "order" else jumps)
-        self._whole = np.ones(len(self.stamps), dtype=bool)
+        self._whole = np.ones(len(self.stamps), dtype=bool) if self._lazy else np.isin(self._ticks, scan.ticks)
         self._checked: set[int] = set()
         if not self._lazy and scan.lost:
             n, end = len(scan.ticks), self.stamps[-1]

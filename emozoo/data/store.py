@@ -324,7 +324,9 @@ class Store:
         os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")  # no call home
         from litdata import StreamingDataset
 
-        cache = str(self.folder / "chunks") if is_url(self.root) else None
+        # litdata keeps chunks by their names, which are those of another store that was at this address before.
+        table = hashlib.sha256((self.folder / ROWS).read_bytes()).hexdigest()[:16]
+        cache = str(self.folder / "chunks" / table) if is_url(self.root) else None
         found = StreamingDataset(self.root, cache_dir=cache, drop_last=False)
         folder = Path(str(found.input_dir.path))  # of the index that it has read, for an address in the cache
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 from emozoo.data import media, waveform
+from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.images import FOLDER_FPS
 from emozoo.errors import UsageError, VideoError
+from emozoo.spec import ClipSpec, StreamSpec
 
 
 def means(images, indices) -> list[float]:
@@ -54,10 +57,11 @@ def test_every_shared_clip_meets_its_expectation(shared, backend):
         else:
             images = media.open_frames(path, header)
             expected = frames.get(row["path"]) or int(note.split(" frame")[0])
-            assert len(images.stamps) == expected, row["path"]
+            whole = np.flatnonzero(images.check(0, len(images.stamps) - 1))
+            assert len(whole) == expected, row["path"]
             assert images.stamps[0] == 0
             assert (np.diff(images.stamps) > 0).all()
-            *_, last = images.frames([0, expected - 1])
+            *_, last = images.frames(whole[[0, -1]])
             assert last.shape == (images.size[1], images.size[0], 3)
             assert bool(images.warnings) == (row["path"] in ("truncated_index_first.mp4", "corrupt_middle.mp4"))
             images.close()
@@ -77,10 +81,29 @@ def test_damaged_frames_are_left_out_and_never_made_up(shared, backend):
     for name, code in (("corrupt_middle.mp4", "broken_part"), ("truncated_index_first.mp4", "broken_tail")):
         damaged = media.open_frames(folder / name)
         assert [w.code for w in damaged.warnings] == [code]
-        numbers = np.rint(damaged.stamps * 25).astype(int)
-        at = np.arange(0, len(numbers), 3)
-        for a, b in zip(damaged.frames(at), whole.frames(numbers[at])):
+        good = damaged.check(0, len(damaged.stamps) - 1)
+        np.testing.assert_array_equal(np.rint(damaged.stamps * 25), np.arange(len(good)))
+        at = np.flatnonzero(good)[::3]
+        for a, b in zip(damaged.frames(at), whole.frames(at)):
             assert np.abs(a.astype(int) - b).max() <= 1
+
+
+@pytest.mark.parametrize("block", [1000, 20])
+def test_labels_of_frames_stay_with_their_frames(shared, tmp_path, backend, block, monkeypatch):
+    """Protects valence and arousal by the frame from damage in the middle of a video: line n is that of frame n, in
+    short files and in long ones."""
+    monkeypatch.setattr(media, "CHECK_BLOCK", block)
+    shutil.copy(shared / "data" / "clips" / "corrupt_middle.mp4", tmp_path / "a.mp4")
+    lines = [f"{n / 100},{-n / 100}" for n in range(100)]
+    (tmp_path / "a.va.csv").write_text("\n".join(["valence,arousal", *lines, ""]))
+    (tmp_path / "m.csv").write_text("path,va_file\na.mp4,a.va.csv\n")
+    spec = ClipSpec({"frame": StreamSpec("frame", (16, 16))}, clips=30, sampling="segments", window_s=4.0)
+    dm = EmotionDataModule("csv", tmp_path / "m.csv", spec=spec, split="all")
+    dm.setup("test")
+    (batch,) = dm.test_dataloader()
+    valence = batch.targets["va"][0, :, 0].numpy()
+    np.testing.assert_allclose(valence, batch.meta["times"][0].numpy() / 4, atol=0.011)
+    assert valence.max() > 0.9
 
 
 def test_both_decoders_agree(shared, monkeypatch):

@@ -406,6 +406,18 @@ def test_object_storage(ten: tuple[Path, str], bucket: str, tmp_path: Path, monk
     dm.setup("fit")
     ids = [i for b in dm.train_dataloader() for i in b.meta["id"]]
     assert len(ids) == len(set(ids)) == len(dm.train_rows) == 8
+    # Another store at the same address, with as many items: what this machine has kept of the first is not its content.
+    moved = shutil.copytree(root, tmp_path / "moved")
+    files = sorted(p for p in moved.rglob("*") if p.is_file())
+    held = [p.read_bytes() for p in files]
+    for path, data in zip(files, [*held[1:], held[0]], strict=True):
+        path.write_bytes(data)
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "home2"))
+    prepare("folder", moved, f"{bucket}/stores/ten", cover=lite("dfan"), workers=1)
+    monkeypatch.setenv("EMOZOO_HOME", str(tmp_path / "elsewhere"))
+    again = store.Store(f"{bucket}/stores/ten")
+    for number, line in enumerate(again.lines):
+        assert store.digest(again.item(number)) == line["sha256"]
     nothing = subprocess.run([*emozoo, "check", f"{bucket}/nothing"], capture_output=True, text=True)
     assert nothing.returncode == 3
     assert nothing.stderr.startswith(f"error: {bucket}/nothing: no store can be fetched there")
