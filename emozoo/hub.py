@@ -480,9 +480,11 @@ def save(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], c
     """Writes weights, config (with the sha256 of the weights) and model card; returns the sha256.
 
     ``half`` stores floating tensors as float16, but for those with a number too large for it. Each file appears whole
-    or not at all, the weights last: a folder that had none is complete when they are there.
+    or not at all, the weights last: a folder that had none is complete then. Raises WeightsError for NaN, first of all.
     """
     from safetensors.torch import save as save_tensors
+
+    weights_file.check_finite(folder / WEIGHTS, state)
 
     def stored(x: Tensor) -> Tensor:
         fits = half and x.is_floating_point() and bool(x.half().isfinite().all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -150,11 +151,16 @@ def tensors(path: Path, data: bytes) -> dict[str, Tensor]:
         state = load(data)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise _unfit(path, str(error)) from error
+    check_finite(path, state)
+    return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in state.items()}
+
+
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises WeightsError that names the first tensor with a number that is not finite."""
     for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            bad = value.numel() - int(torch.isfinite(value).sum())
+        if value.is_floating_point() and not value.isfinite().all():
+            bad = value.numel() - int(value.isfinite().sum())
             raise WeightsError(
                 f"{path}: '{name}' holds {bad} of {value.numel()} numbers that are NaN or infinite: the training that "
                 "made it diverged, or it is damaged"
             )
-    return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in state.items()}

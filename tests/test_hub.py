@@ -81,6 +81,18 @@ def test_numbers_too_large_for_half_the_size_are_kept(tmp_path: Path) -> None:
     assert back["weight"].tolist() == [0.5, 65_504.0]
 
 
+def test_diverged_weights_are_not_written(tmp_path: Path) -> None:
+    """Protects the weights of an earlier training from those of one that diverged: they stay, and it is said."""
+    module = EmotionModule("emotion_fan", size="lite")
+    module.save(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with torch.no_grad():
+        next(module.net.parameters()).view(-1)[0] = float("nan")
+    with pytest.raises(WeightsError, match="NaN or infinite: the training that made it diverged"):
+        module.save(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 def test_wrong_hash_is_refused(folder: Path) -> None:
     """One changed byte is enough."""
     data = bytearray((folder / "model.safetensors").read_bytes())

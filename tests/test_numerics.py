@@ -23,6 +23,7 @@ from emozoo import losses, metrics
 from emozoo.batch import Batch
 from emozoo.data import sampling, views
 from emozoo.data.datamodule import EmotionDataModule
+from emozoo.models.backbones import audio_encoder
 from emozoo.module import EmotionModule
 
 # -- sampling --------------------------------------------------------------------------------------------------------
@@ -200,11 +201,13 @@ KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("arch", [a for a in ARCHS if a not in ("caer_net_s", "resnet_gru")])
+@pytest.mark.parametrize("arch", [*(a for a in ARCHS if a not in ("caer_net_s", "resnet_gru")), "face statistics"])
 def test_a_training_step_is_finite(arch: str, kind: str) -> None:
     """No NaN in loss or gradient of any network, for images and audio that a camera does not make, and for none."""
     torch.manual_seed(0)
-    module = EmotionModule(arch, size="lite", loss={"tau": 1.0, "smoothing": 0.1}).train()
+    options = {"face_statistics": True, "freeze": False} if arch == "face statistics" else {}
+    arch = "recursive_joint_attention" if options else arch
+    module = EmotionModule(arch, size="lite", loss={"tau": 1.0, "smoothing": 0.1}, options=options).train()
     inputs = {name: KINDS[kind](x) for name, x in inputs_of(arch).items()}
     masks = full_masks(inputs)
     for name in list(masks)[: 1 if kind == "one stream" else None]:
@@ -221,6 +224,15 @@ def test_a_training_step_is_finite(arch: str, kind: str) -> None:
     assert loss.isfinite()
     for name, parameter in module.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_the_deviation_of_one_sound_has_a_gradient() -> None:
+    """No NaN in what an encoder learns from audio that has a single moment that is no pause, or none."""
+    encoder, _ = audio_encoder("speech_tiny_layers@1")
+    for wave in (torch.zeros(1, 16000), torch.nn.functional.one_hot(torch.tensor([8000]), 16000).float()):
+        encoder.zero_grad()
+        encoder(wave[:, None, None]).sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
 # -- the same run twice ----------------------------------------------------------------------------------------------

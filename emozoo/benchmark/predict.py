@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from emozoo.data.clips import ClipReader, file_errors
 from emozoo.data.datamodule import EmotionDataModule
 from emozoo.data.loading import windows
 from emozoo.data.manifest import Row
+from emozoo.data.media_state import seen
 from emozoo.data.tables import read_va
 from emozoo.errors import DatasetError, EmozooError, VideoError
 from emozoo.labels import class_mapping
@@ -142,6 +142,10 @@ class _Item:
     error: str | None = None
 
 
+class NothingToScore(DatasetError):
+    """A part of the data has no label that the model scores."""
+
+
 def predict(
     contenders: list[Contender],
     dm: EmotionDataModule,
@@ -158,7 +162,7 @@ def predict(
     ``dm`` must let unreadable items through (``allow_missing=True``): whether one is an error is decided here. With
     ``person`` only the items of that group are scored. ``unfinished`` caches predictions until the run is over.
     The processes of a ``team`` share the items; each returns the predictions for all.
-    Raises DatasetError where no item has a label or none can be read.
+    Raises NothingToScore where no item has a label that the model scores, DatasetError where none can be read.
     """
     first = contenders[0].module
     dm.setup("test")
@@ -173,7 +177,7 @@ def predict(
     number = {r.id: dm.labels.number(r) if columns else -1 for r in test}
     wanted = [r for r in test if number[r.id] >= 0 or (va and has_va(r))]
     if not wanted:
-        raise DatasetError(
+        raise NothingToScore(
             f"{dm.root}: none of {len(test)} items has a label for {first.name} ({', '.join(first.tasks)})"
         )
     items = {r.id: _item(r, dm.spec, va) for r in wanted}
@@ -327,10 +331,8 @@ def _key(contenders: Sequence[Contender], dm: EmotionDataModule, rows: Sequence[
     for contender in contenders:
         key.update(contender.module.sha256.encode())
     for row in rows:
-        file = Path(row.path)
-        state = (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else None
         audio = row.extra.get("sound")
-        key.update(repr((row.id, row.path, audio, row.start, row.end, row.box, state)).encode())
+        key.update(repr((row.id, row.path, audio, row.start, row.end, row.box, seen(row))).encode())
     return key.hexdigest()[:32]
 
 

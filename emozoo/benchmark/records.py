@@ -146,7 +146,7 @@ def _over_parts(
     parts: Sequence[Predictions], contender: int, outcome: Outcome | None, prior: str, name: str, suffix: str
 ) -> dict[str, Any]:
     """Fields of a record over several parts: counts are sums; where weights differ there is no single sha256."""
-    first = parts[0]
+    first = next((p for p in parts if p.columns), parts[0])  # the classes of a part without labels are not known
     found = record(first, contender, outcome or first.outcome(contender, prior), prior, suffix)
     weights = [p.contenders[contender].module for p in parts]
     if len({w.sha256 for w in weights}) > 1:

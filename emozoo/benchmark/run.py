@@ -7,6 +7,7 @@ all their items together (``pooled``), one with mean and deviation over folds (`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from emozoo import registry
 from emozoo.benchmark import records
 from emozoo.benchmark.contenders import contenders_of
-from emozoo.benchmark.predict import has_va, predict
+from emozoo.benchmark.predict import NothingToScore, has_va, predict
 from emozoo.benchmark.records import Result
 from emozoo.benchmark.resume import UnfinishedRun
 from emozoo.benchmark.team import Team
@@ -25,6 +26,8 @@ from emozoo.data.splits import ALL, PERSON
 from emozoo.errors import DatasetError, UsageError, WeightsError
 
 PRIORS = ("train", "uniform")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,18 +112,25 @@ def measure(
             dm.setup("test")
             if detector is not None and dm.spec.detector != detector:
                 raise WeightsError(faces.fallback_reason(detector) or "")
-            scored.append(
-                predict(
-                    contenders,
-                    dm,
-                    device,
-                    allow_missing,
-                    unfinished=unfinished,
-                    team=team,
-                    person=part.person,
-                    part=part.label,
+            try:
+                scored.append(
+                    predict(
+                        contenders,
+                        dm,
+                        device,
+                        allow_missing,
+                        unfinished=unfinished,
+                        team=team,
+                        person=part.person,
+                        part=part.label,
+                    )
                 )
-            )
+            except NothingToScore as nothing:
+                if part.person is None:
+                    raise
+                _log.warning("person %s is left out: %s", part.person, nothing)
+        if not scored:
+            raise NothingToScore(f"{root}: nobody has an item with a label for {name}")
         both = PRIORS if any(s.columns for s in scored) else PRIORS[:1]
         for p in both if prior == "both" else (prior,):
             result += records.of_parts(scored, p, name, disjoint, protocol_suffix(folds))

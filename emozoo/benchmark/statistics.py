@@ -194,22 +194,20 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def pooled(outcomes: Sequence[Outcome]) -> Outcome:
     """Several folds as one outcome: all items together, persons of different folds taken as different.
 
-    Raises ValueError where folds were scored on different classes or tasks.
+    A task of which a fold had no labels is that of the others. Raises ValueError where classes differ.
     """
-    first = outcomes[0]
-    if any(o.classes != first.classes for o in outcomes):
+    classes = next((o.classes for o in outcomes if o.confusion is not None), outcomes[0].classes)
+    if any(o.classes != classes for o in outcomes if o.confusion is not None):
         raise ValueError("folds scored on different classes cannot be pooled")
     shift = np.cumsum([0, *(int(o.groups.max()) + 1 for o in outcomes[:-1])])
-    confusions = [o.confusion for o in outcomes if o.confusion is not None]
-    moments = [o.moments for o in outcomes if o.moments is not None]
-    if len(confusions) not in (0, len(outcomes)) or len(moments) not in (0, len(outcomes)):
-        raise ValueError("folds scored on different tasks cannot be pooled")
-    return Outcome(
-        np.concatenate([o.groups + s for o, s in zip(outcomes, shift, strict=True)]),
-        first.classes,
-        np.concatenate(confusions) if confusions else None,
-        np.concatenate(moments) if moments else None,
-    )
+    unscored = {"confusion": lambda n: np.full((n, 2), -1), "moments": lambda n: np.zeros((n, 2, 6))}
+    whole: dict[str, np.ndarray | None] = {}
+    for task, nothing in unscored.items():
+        each = [getattr(o, task) for o in outcomes]
+        made = [nothing(len(o.groups)) if x is None else x for o, x in zip(outcomes, each, strict=True)]
+        whole[task] = None if all(x is None for x in each) else np.concatenate(made)
+    groups = np.concatenate([o.groups + s for o, s in zip(outcomes, shift, strict=True)])
+    return Outcome(groups, classes, **whole)
 
 
 def mean(

@@ -15,12 +15,12 @@ from emozoo.data.manifest import Row
 
 def state_of(row: Row) -> dict[str, str]:
     """What :func:`unchanged` compares later; taken before the media are read, so that no change is missed."""
-    return {"seen": _seen(row), "sha256": content(row.path, row.extra.get("sound"))}
+    return {"seen": seen(row), "sha256": content(row.path, row.extra.get("sound"))}
 
 
 def unchanged(row: Row, state: Mapping[str, Any] | None) -> bool:
     """Whether the media of a row are those of a state; True where none was kept. Copies of the same content are."""
-    if state is None or (state["sha256"] and state["seen"] == _seen(row)):
+    if state is None or (state["sha256"] and state["seen"] == seen(row)):
         return True
     return bool(state["sha256"] == content(row.path, row.extra.get("sound")))
 
@@ -31,7 +31,8 @@ def content(path: str, sound: str | None = None) -> str:
     return found if sound is None else hashlib.sha256(f"{found} {_hash(sound)}".encode()).hexdigest()
 
 
-def _seen(row: Row) -> str:
+def seen(row: Row) -> str:
+    """A hash of names, sizes and times of change of a media file or all files in its folder, and of its audio's."""
     total = hashlib.sha256()
     for media in filter(None, (row.path, row.extra.get("sound"))):
         with suppress(OSError, ValueError):  # it is not there, or no path at all

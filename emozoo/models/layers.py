@@ -28,6 +28,12 @@ def at_least_fp32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def root(x: Tensor) -> Tensor:
+    """The square root of numbers from 0; where one is 0 the gradient is 0, not the infinite one, which becomes NaN."""
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
+
+
 def stream_mask(masks: Masks, name: str, like: Tensor, ndim: int) -> Tensor:
     """The stream's mask, all True where none is given, over the first ``ndim`` dimensions of ``like``.
 

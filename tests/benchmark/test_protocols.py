@@ -66,6 +66,35 @@ def test_people_left_out(weights: Path, data: Path) -> None:
     assert by_fold(parted)["pooled"]["protocol"] == "csv_2folds_by_person"
 
 
+def test_people_with_labels_of_different_kinds(
+    weights: Path, make_weights: Callable[..., Path], with_va: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Protects a long measurement from its end: where a person has classes alone and another valence and arousal alone,
+    each counts for what was labelled; one with nothing that the model scores is left out and named."""
+    head, *lines = (with_va / "manifest.csv").read_text().splitlines()
+    for i in range(3):
+        lines[i] = ",".join([*lines[i].split(",")[:8], "", ""])  # p0: classes alone
+        cells = lines[3 + i].split(",")
+        lines[3 + i] = ",".join([cells[0], "", *cells[2:]])  # p1: valence and arousal alone
+    (with_va / "manifest.csv").write_text("\n".join([head, *lines]) + "\n")
+    found = by_fold(measure([str(weights)], "csv", with_va, folds="person"))
+    assert list(found) == ["p0", *(f"p{i}" for i in range(2, 7)), "pooled", "mean"]
+    assert found["pooled"]["n_evaluated"] == 18
+    assert "person p1 is left out: " in caplog.text
+    both = make_weights("recursive_joint_attention")
+    for order in (1, -1):
+        names = {f"p{i}": f"p{6 - i}" if order < 0 else f"p{i}" for i in range(7)}
+        cells = [line.split(",") for line in lines]
+        (with_va / "manifest.csv").write_text(
+            "\n".join([head, *(",".join([*c[:3], names[c[3]], *c[4:]]) for c in cells)])
+        )
+        found = by_fold(measure([str(both)], "csv", with_va, folds="person"))
+        whole = measure([str(both)], "csv", with_va).records[0]
+        assert found["pooled"]["metrics"] == pytest.approx(whole["metrics"])
+        assert found["pooled"]["n_evaluated"] == 21
+        assert np.sum(found["pooled"]["confusion"]) == 18
+
+
 @pytest.mark.parametrize(
     ("dataset", "folds", "fold"),
     [("csv", "person", 0), ("videoemotion8:all", "person", None), ("videoemotion8:all", None, 0)],
@@ -174,3 +203,17 @@ def test_a_killed_run_goes_on(weights: Path, data: Path, tmp_path: Path) -> None
     assert result.records[0]["metrics"] == whole.records[0]["metrics"]
     again.finish()
     assert not file.exists(), "a run that is over leaves nothing: the next one measures anew"
+
+
+def test_frames_that_changed_are_predicted_again(weights: Path, data: Path, tmp_path: Path) -> None:
+    """Protects numbers from what a killed run has cached: a frame that was mended in its folder since counts."""
+    (data / "f").mkdir()
+    (data / "0.png").rename(data / "f" / "0.png")
+    table = data / "manifest.csv"
+    table.write_text(table.read_text().replace("\n0.png", "\nf"))
+    first = UnfinishedRun(tmp_path / "cache")
+    before = measure([str(weights)], "csv", data, unfinished=first)
+    (data / "f" / "0.png").write_bytes((data / "1.png").read_bytes())
+    again = measure([str(weights)], "csv", data, unfinished=UnfinishedRun(tmp_path / "cache"))
+    changed = [a["id"] for a, b in zip(before.tables[0], again.tables[0], strict=True) if a != b]
+    assert changed == ["f"]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import lightning as L
 import numpy as np
 import pytest
@@ -638,3 +639,14 @@ def test_doctor_compares_counts(tmp_path: Path) -> None:
     report = doctor.check("bu4dfe", tmp_path, workers=1)
     found = {f.item: f.text for f in report.findings if f.code == "count"}
     assert found["all"] == "71 items, and bu4dfe_regenerated_10fold has 606"
+
+
+def test_the_size_of_a_crop_is_that_of_its_first_whole_frame(tmp_path: Path) -> None:
+    """Protects face crops from a second search for faces: what systems leave in their folder, and a broken image, are
+    passed over whatever order the file system lists them in."""
+    for name in ("._00001.jpg", "00001.jpg"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    for number, side in ((2, 40), (3, 20)):
+        cv2.imwrite(str(tmp_path / f"{number:05d}.jpg"), np.zeros((side, side, 3), np.uint8))
+    assert layout.whole_image(tmp_path) == (0.0, 0.0, 39.0, 39.0)
+    assert layout.whole_image(tmp_path / "00001.jpg") is None

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -76,17 +77,21 @@ def pick(there: Mapping[str, Path], folder: Path, name: str) -> Path:
 
 
 def whole_image(path: Path) -> Box | None:
-    """The box that covers a face crop: the size of the image, or of a folder's first; None where there is none."""
+    """The box that covers a face crop: the size of the image, or of the first of a folder that can be opened, by name.
+
+    None where there is none.
+    """
     from PIL import Image
 
-    try:
-        if path.is_dir():
-            with os.scandir(path) as entries:
-                path = next(Path(e) for e in entries if os.path.splitext(e.name)[1].lower() in IMAGES)
-        with Image.open(path) as image:
+    files = [path]
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            names = sorted(e.name for e in entries if not of_the_system(e.name))
+        files = [path / name for name in names if os.path.splitext(name)[1].lower() in IMAGES]
+    for file in files:
+        with suppress(OSError), Image.open(file) as image:
             return 0.0, 0.0, image.width - 1.0, image.height - 1.0
-    except (OSError, StopIteration):
-        return None
+    return None
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
