@@ -85,9 +85,9 @@ def whole_image(path: Path) -> Box | None:
 
     files = [path]
     if path.is_dir():
-        with os.scandir(path) as entries:
-            names = sorted(e.name for e in entries if not of_the_system(e.name))
-        files = [path / name for name in names if os.path.splitext(name)[1].lower() in IMAGES]
+        with suppress(OSError):
+            names = sorted(name for name in os.listdir(path) if not of_the_system(name))
+            files = [path / name for name in names if os.path.splitext(name)[1].lower() in IMAGES]
     for file in files:
         with suppress(OSError), Image.open(file) as image:
             return 0.0, 0.0, image.width - 1.0, image.height - 1.0
