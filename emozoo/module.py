@@ -154,7 +154,7 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
             for part in scaled:
                 if outer := next((other for other in scaled if part.startswith(f"{other}.")), None):
                     raise UsageError(
-                        f"lr_scale: {part} lies in {outer}, which has a factor too: name its parts one by one"
+                        f"lr_scale: {part} lies in {outer}, and both have a factor: name the parts of {outer} singly"
                     )
                 if not any(n.startswith(f"{part}.") for n in names):
                     tops = ", ".join(n for n, _ in self.net.named_children())
@@ -361,11 +361,16 @@ class EmotionModule(Pretrained, L.LightningModule):  # type: ignore[misc]  # loa
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _length(self) -> tuple[int, int]:
-        """Optimizer steps and epochs of the training, at least 1; where steps alone end it, the epochs they take."""
+        """Optimizer steps and epochs of the training, at least 1; where steps alone end it, the epochs they take.
+
+        Raises UsageError for a schedule by the epoch where nothing tells how many batches an epoch has.
+        """
         trainer = self.trainer
         steps, epochs = max(1, int(trainer.estimated_stepping_batches)), trainer.max_epochs or 1
         if epochs < 1:
             trainer.fit_loop.setup_data()
+            if math.isinf(trainer.num_training_batches) and self.schedule_settings["name"] != "cosine":
+                raise UsageError("the schedule goes by epochs, and this loader has no length: give max_epochs")
             epochs = math.ceil(steps * trainer.accumulate_grad_batches / max(1, trainer.num_training_batches))
         return steps, max(1, epochs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader, IterableDataset
 
 import emozoo
 from emozoo.batch import Batch, mix
@@ -71,6 +72,13 @@ def test_schedules_by_the_epoch_know_how_long_a_training_of_steps_is(images: Pat
     L.Trainer(**steps, **QUIET).fit(module, dm)  # type: ignore[arg-type]
     # 12 steps of 2 batches in an epoch
     assert rates == pytest.approx([lr_factor("epoch_cosine", e, 6, warmup=2, period=6) for e in range(6)])
+
+    class Stream(IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[Batch]:
+            return iter(())
+
+    with pytest.raises(UsageError, match="this loader has no length: give max_epochs"):
+        L.Trainer(**steps, **QUIET).fit(module, DataLoader(Stream()))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="give max_epochs or max_steps"):
         L.Trainer(max_time="00:00:01:00", accelerator="cpu", **QUIET).fit(module, dm)  # type: ignore[arg-type]
 

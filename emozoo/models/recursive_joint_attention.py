@@ -58,7 +58,7 @@ from emozoo.models.layers import (
     encode_masked,
     masked_mean,
     masked_rnn,
-    root,
+    safe_sqrt,
     stream_mask,
     zero_masked,
 )
@@ -180,7 +180,7 @@ class RecursiveJointAttention(EncoderNet):
                 else:
                     frames = maps.mean((-2, -1))  # (B, L, F, D_v)
                     mean = masked_mean(frames, mask, 2)
-                    deviation = root(masked_mean((frames - mean.unsqueeze(2)).square(), mask, 2))
+                    deviation = safe_sqrt(masked_mean((frames - mean.unsqueeze(2)).square(), mask, 2))
                     features["face"] = torch.cat([mean, deviation], -1)
         if "audio" in self.streams:
             audio = inputs["audio"]  # (B, L, 1, M, S)

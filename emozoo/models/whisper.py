@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from emozoo.models.layers import root
+from emozoo.models.layers import safe_sqrt
 
 RATE, WINDOW, HOP, MELS = 16000, 400, 160, 80
 QUIET = 1e-4  # power of a step, as a part of the loudest one's, below which it is a pause (40 dB)
@@ -69,7 +69,7 @@ class WhisperEncoder(nn.Module):
         found = []
         for h in layers:
             mean = (weight * h).sum(1, keepdim=True)
-            found += [mean.squeeze(1), root((weight * (h - mean).square()).sum(1))]
+            found += [mean.squeeze(1), safe_sqrt((weight * (h - mean).square()).sum(1))]
         return torch.cat(found, 1)[..., None, None]
 
     def layers(self, wave: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -102,7 +102,7 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
     except EmozooError:
         raise
     except _DAMAGED as e:  # lists and tables that no adapter expects
-        if isinstance(e, OSError) and (e.errno in _NO_ROOM or str(e.filename).startswith(str(files.cache_folder()))):
+        if isinstance(e, OSError) and _concerns_cache(e, root):
             raise EmozooError(
                 f"{files.cache_folder()}: what is made of {root} cannot be written there ({e.strerror}): make room, or "
                 "set EMOZOO_HOME to another folder"
@@ -112,3 +112,10 @@ def load(name: str, root: Path | str, *, classes: Sequence[str] | None = None) -
     if known := protocol(manifest.protocol):
         manifest = replace(manifest, version=known.version)
     return manifest.with_classes(classes) if classes is not None else manifest
+
+
+def _concerns_cache(error: OSError, root: Path) -> bool:
+    """Whether an adapter could not write into the cache, rather than read the data set in ``root``."""
+    cache = files.cache_folder()
+    is_there = isinstance(error.filename, str) and Path(error.filename).is_relative_to(cache)
+    return error.errno in _NO_ROOM or (is_there and not root.is_relative_to(cache))
